@@ -1,0 +1,72 @@
+"""A user's own code, named on the command line as `package.module:name` or `path/file.py:name`."""
+import contextlib
+import importlib
+import importlib.util
+import os
+import sys
+
+from devices.support.errors import UserError, unknown
+
+
+@contextlib.contextmanager
+def _user_path(folder):
+    """The user's folder at the end of sys.path, for as long as the user's code is looked up or called.
+
+    Never at the front, and not for longer: a user's own export.py or synth.py must not replace ours.
+    """
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
+
+
+def is_factory(text):
+    """Whether a command-line word names a factory and not something of a registry."""
+    return ":" in text
+
+
+def load_factory(text):
+    """The callable that `package.module:name` or `path/file.py:name` names, wrapped to run with the user's folder
+    on the path. UserError when there is no such module, or no such name in it."""
+    place, _, name = text.rpartition(":")
+    if not place or not name:
+        raise UserError("'{}' names no factory: write package.module:name or path/file.py:name".format(text))
+    folder = os.path.dirname(os.path.abspath(place)) if place.endswith(".py") else os.getcwd()
+    with _user_path(folder):
+        module = _load_file(place) if place.endswith(".py") else _load_module(place)
+    if not hasattr(module, name):
+        raise unknown("factory in {}".format(place), name, [k for k in vars(module) if not k.startswith("_")])
+    factory = getattr(module, name)
+    if not callable(factory):
+        raise UserError("{} is not a function: name one that returns what is wanted".format(text))
+
+    def call(*args, **kwargs):
+        with _user_path(folder):
+            return factory(*args, **kwargs)
+
+    return call
+
+
+def _load_file(path):
+    if not os.path.isfile(path):
+        raise UserError("{}: there is no such file".format(path))
+    name = "edgesynth_user_" + os.path.splitext(os.path.basename(path))[0]
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError("{}:{}: {}".format(path, error.lineno, error.msg))
+    except ImportError as error:
+        raise UserError("{}: cannot be imported: {}".format(path, error))
+    return module
+
+
+def _load_module(name):
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UserError("{}: {}; install it, or name a file: path/file.py:name".format(name, error))

@@ -1,0 +1,117 @@
+"""edgesynth: synthesise efficient networks, export them, measure them on the board, and guard their energy.
+
+The front door: the click group that joins the rooms' commands. A command's module is imported only when the
+command is called, so that `edgesynth --help` needs neither torch nor onnxruntime.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+# Imported here so that a user's own export.py, devices.py or synth.py can never take their place.
+import devices
+import edge_bench
+import export
+import synth
+from devices.support.errors import EdgesynthError
+
+__all__ = ["cli", "main"]
+__version__ = "0.1.0"
+
+ROOMS = (devices, edge_bench, export, synth)
+
+# name: (module:attribute, one line of help)
+COMMANDS = {
+    "synth": ("synth.cli:synth", "Learn a generator and make FermiNets."),
+    "generate": ("synth.cli:generate", "Make more FermiNets from a learned generator."),
+    "evaluate": ("synth.cli:evaluate", "A network's metric on a split."),
+    "export": ("export.cli:export", "Network to ONNX for a target."),
+    "bench": ("edge_bench.cli:bench", "Latency and energy per image."),
+    "check": ("edge_bench.cli:check", "Results against a baseline: the gate."),
+    "report": ("synth.cli:report", "A run as one HTML file."),
+    "devices": ("edgesynth:devices_group", "Boards: list, show, predict, probe."),
+}
+DEVICE_COMMANDS = {
+    "list": ("devices.cli:list_boards", "The boards that are known."),
+    "show": ("devices.cli:show", "What is known about one board, with sources."),
+    "predict": ("devices.cli:predict", "Predicted latency and energy of a model on a target."),
+    "probe": ("edge_bench.devices_cli:probe", "What this machine or a board is, and what it can measure."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported when they are called."""
+
+    def __init__(self, *args, commands_at: dict[str, tuple[str, str]], **kwargs):
+        super().__init__(*args, **kwargs)
+        self.commands_at = commands_at
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands_at)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.commands_at:
+            return None
+        place, attribute = self.commands_at[name][0].split(":")
+        # `python -m edgesynth` runs this file as __main__; importing it again would build everything twice
+        module = sys.modules[__name__] if place == "edgesynth" else importlib.import_module(place)
+        return getattr(module, attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.commands_at.items()])
+
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(cls=LazyGroup, commands_at=COMMANDS, context_settings=SETTINGS)
+@click.version_option(__version__, prog_name="edgesynth")
+def cli() -> None:
+    """Efficient networks for Jetson boards: synthesised, exported, measured in joules, and guarded.
+
+    \b
+    edgesynth synth --target tx2                    learn a generator, make four FermiNets
+    edgesynth bench ferminet-a.onnx                 latency on this machine
+    edgesynth bench ferminet-a.onnx --predict --target tx2
+    """
+
+
+@click.group(cls=LazyGroup, name="devices", commands_at=DEVICE_COMMANDS, context_settings=SETTINGS)
+def devices_group() -> None:
+    """Boards as data: what they are, what a network costs there."""
+
+
+def _leave_working_folder() -> None:
+    """Take the working folder off the front of sys.path, where `python -m edgesynth` puts it."""
+    here = os.getcwd()
+    if os.path.dirname(os.path.abspath(__file__)) != here:
+        sys.path[:] = [p for p in sys.path if p not in ("", here)]
+
+
+def main() -> None:
+    """Run the command line; end in one sentence and an exit code for a user's mistake."""
+    _leave_working_folder()
+    try:
+        cli.main(standalone_mode=False)
+    except EdgesynthError as error:
+        click.echo(f"edgesynth: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("edgesynth: stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader of standard output went away (`| head`); python would complain once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Floor 4: generative synthesis of efficient networks."""
