@@ -1,0 +1,41 @@
+"""How a smaller network comes by its weights: slices of a larger one's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synth.networks.channels import Channels
+from synth.networks.module import Weights
+from synth.networks.network import Vertex
+from synth.networks.operators import operator
+
+
+def axis_masks(channels: Channels, vertex: Vertex, kept: np.ndarray) -> dict[str, list[Tensor]]:
+    """For every tensor of a vertex, the indices kept along each of its leading channel axes."""
+    out = kept[channels.labels[vertex.name]]
+    inside = kept[channels.labels[vertex.inputs[0]]] if vertex.inputs else out
+    groups = vertex.attrs.get("groups", 1)
+    masks = {"out": out, "in": inside, "in_group": inside[:len(inside) // max(groups, 1)]}
+    indices = {name: torch.from_numpy(np.flatnonzero(mask)) for name, mask in masks.items()}
+    return {tensor: [indices[axis] for axis in axes] for tensor, axes in operator(vertex.op).axes(vertex.attrs).items()}
+
+
+def sliced(tensor: Tensor, indices: list[Tensor]) -> Tensor:
+    for axis, index in enumerate(indices):
+        if len(index) != tensor.shape[axis]:
+            tensor = tensor.index_select(axis, index)
+    return tensor
+
+
+def slice_weights(channels: Channels, weights: Mapping[str, Tensor], kept: np.ndarray) -> Weights:
+    """The tensors of `shrink(channels, kept)`, cut from those of the whole network."""
+    result: Weights = {}
+    for vertex in channels.network.vertices:
+        for tensor, indices in axis_masks(channels, vertex, kept).items():
+            key = f"{vertex.name}.{tensor}"
+            result[key] = sliced(weights[key], indices).clone()
+    return result

@@ -1,0 +1,148 @@
+"""Changes of a network's graph: another operator in a convolution's place, and residual blocks left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from synth.networks.network import Network, Vertex
+from synth.networks.operators.pointwise import IDEMPOTENT
+
+# What may stand in a dense k x k convolution's place, cheapest first; "dense" is the convolution itself.
+OPERATORS = ("pointwise", "separable", "project", "dense")
+NORM = {"eps": 1e-5, "momentum": 0.1, "affine": True}
+PROJECTION_RATIO, PROJECTION_LEAST = 4, 4
+
+
+def projected_width(channels_in: int) -> int:
+    """The width that "project" projects `channels_in` channels to."""
+    return min(channels_in, max(PROJECTION_LEAST, -(-channels_in // PROJECTION_RATIO)))
+
+
+def is_replaceable(network: Network, vertex: Vertex) -> bool:
+    """Whether other operators may stand in a vertex's place: an undilated dense square convolution, k >= 3."""
+    if vertex.op != "conv":
+        return False
+    a = vertex.attrs
+    return (a["groups"] == 1 and not a.get("depthwise") and a["kernel"][0] == a["kernel"][1] >= 3
+            and a["kernel"][0] % 2 == 1 and tuple(a["dilation"]) == (1, 1)
+            and tuple(a["padding"]) == (a["kernel"][0] // 2, a["kernel"][0] // 2)
+            and network.input_shapes(vertex)[0][0] > 1)
+
+
+def replaced(network: Network, name: str, choice: str) -> Network:
+    """The network with another operator (of OPERATORS) in the place of the convolution `name`.
+
+    pointwise: a 1x1 convolution of the same stride. separable: a depthwise convolution, a norm, a 1x1 convolution.
+    project: a 1x1 convolution to a quarter of the input channels, a norm, the k x k convolution from there (PEP's
+    projection, arXiv 1910.01271, in front of a dense convolution). The last vertex keeps the name.
+    """
+    if choice == "dense":
+        return network
+    vertex = network[name]
+    a, channels_in = dict(vertex.attrs), network.input_shapes(vertex)[0][0]
+    one = {"kernel": [1, 1], "stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1}
+    if choice == "pointwise":
+        new = [replace(vertex, attrs={**a, **one, "stride": a["stride"]})]
+    elif choice == "separable":
+        depthwise = {**a, "out": channels_in, "groups": channels_in, "bias": False, "depthwise": True}
+        new = [Vertex(f"{name}.depthwise", "conv", depthwise, vertex.inputs),
+               Vertex(f"{name}.norm", "batch_norm", NORM, (f"{name}.depthwise",)),
+               Vertex(name, "conv", {**a, **one}, (f"{name}.norm",))]
+    elif choice == "project":
+        project = {**a, **one, "out": projected_width(channels_in), "bias": False}
+        new = [Vertex(f"{name}.project", "conv", project, vertex.inputs),
+               Vertex(f"{name}.norm", "batch_norm", NORM, (f"{name}.project",)),
+               Vertex(name, "conv", a, (f"{name}.norm",))]
+    else:
+        raise ValueError(f"no operator {choice!r}")
+    at = network.vertices.index(vertex)
+    return replace(network, vertices=network.vertices[:at] + tuple(new) + network.vertices[at + 1:])
+
+
+@dataclass(frozen=True)
+class Block:
+    """A residual branch that may be left out.
+
+    addition: the vertex that adds it; entry: what the branch starts from and skips to; branch: its vertices;
+    bypassed: the addition, and an activation behind it that would be the second of its kind.
+    """
+
+    addition: str
+    entry: str
+    branch: frozenset[str]
+    bypassed: tuple[str, ...]
+
+    @property
+    def exit(self) -> str:
+        return self.bypassed[-1]
+
+
+def residual_blocks(network: Network) -> tuple[Block, ...]:
+    """The residual branches that can be left out with nothing else changing, in graph order.
+
+    The skip must be the plain identity, the branch must start from its one entry and end in the addition only, and
+    an activation behind the addition must be of the kind that the entry already is (so that it can go as well).
+    """
+    blocks = []
+    for vertex in network.vertices:
+        if vertex.op != "add":
+            continue
+        for entry, end in (vertex.inputs, vertex.inputs[::-1]):
+            branch = _branch(network, entry, end, vertex.name)
+            bypassed = _bypassed(network, vertex, entry) if branch else None
+            if branch and bypassed:
+                blocks.append(Block(vertex.name, entry, branch, bypassed))
+                break
+    return tuple(blocks)
+
+
+def _branch(network: Network, entry: str, end: str, addition: str) -> frozenset[str] | None:
+    """The vertices between `entry` and `end`, None unless they form a branch with one entry and one exit."""
+    if network.shapes[entry] != network.shapes[end]:
+        return None
+    found, stack = set(), [end]
+    while stack:
+        name = stack.pop()
+        if name == entry or name in found:
+            continue
+        if network[name].op == "input":
+            return None
+        found.add(name)
+        stack.extend(network[name].inputs)
+    inside = found | {addition}
+    leaks = any(reader not in inside for name in found for reader in network.readers[name])
+    if not found or leaks or found & set(network.outputs):
+        return None
+    return frozenset(found)
+
+
+def _bypassed(network: Network, addition: Vertex, entry: str) -> tuple[str, ...] | None:
+    readers = network.readers[addition.name]
+    activations = [r for r in readers if network[r].op == "activation"]
+    if not activations:
+        return (addition.name,)
+    before, after = network[entry], network[activations[0]]
+    same = before.op == "activation" and before.attrs == after.attrs and before.attrs["kind"] in IDEMPOTENT
+    if len(readers) == 1 and same and addition.name not in network.outputs:
+        return (addition.name, activations[0])
+    return None
+
+
+def without_blocks(network: Network, blocks: Sequence[Block]) -> Network:
+    """The network without some of its `residual_blocks` (in the order in which those are given)."""
+    for block in reversed(blocks):  # from the back, so that every entry is still there
+        if block.addition in network:  # else an outer block took it along
+            network = _without(network, block)
+    return network
+
+
+def _without(network: Network, block: Block) -> Network:
+    """The network in which whoever read the block's exit reads its entry."""
+    gone = block.branch | set(block.bypassed)
+    entry = block.entry
+    vertices = tuple(
+        replace(v, inputs=tuple(entry if s == block.exit else s for s in v.inputs))
+        for v in network.vertices if v.name not in gone)
+    outputs = tuple(entry if name == block.exit else name for name in network.outputs)
+    return replace(network, vertices=vertices, outputs=outputs)
