@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from devices.support.files import sha256_bytes
 from export import document
 from export.batch import Batch
-from export.dialect import Dialect, dialect_of, require_precision
+from export.dialect import Dialect, dialect_of
 from export.parity import OnnxRunner, Parity, compare, in_batches, require, sample_images, torch_predict
 from export.torch_onnx import evaluating, trace
 
@@ -68,7 +68,7 @@ def export_network(
     """
     started = time.perf_counter()
     dialect, batch = dialect_of(target), Batch.parse(batch)
-    require_precision(dialect, precision)
+    precision = dialect.require_precision(precision)
     document.require_writable(path)
     images, origin = sample_images(samples, input_shape, batch)
     model = trace(
