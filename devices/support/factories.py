@@ -1,5 +1,6 @@
 """A user's own code, named on the command line as `package.module:name` or `path/file.py:name`."""
 import contextlib
+import functools
 import importlib
 import importlib.util
 import os
@@ -42,6 +43,7 @@ def load_factory(text):
     if not callable(factory):
         raise UserError("{} is not a function: name one that returns what is wanted".format(text))
 
+    @functools.wraps(factory)  # so that inspect.signature sees what the user's function takes
     def call(*args, **kwargs):
         with _user_path(folder):
             return factory(*args, **kwargs)

@@ -1,0 +1,133 @@
+"""The prototypes by name, and a user's own, checked against the data before anything is trained."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from devices.support.errors import EdgesynthError, UserError, unknown
+from devices.support.factories import is_factory, load_factory
+from synth.data.dataset import Dataset, blame
+
+# One line a prototype: a function of (channels, size (height, width), classes) that returns an nn.Module.
+PROTOTYPES = {
+    "resnet8": "synth.prototypes.resnet:resnet8",
+    "resnet20": "synth.prototypes.resnet:resnet20",
+}
+DEFAULTS = {"digits": "resnet8", "cifar10": "resnet20"}
+
+
+def default_prototype(dataset: str) -> str:
+    """The prototype for a data set when none is named; resnet20 for a user's own data."""
+    return DEFAULTS.get(dataset, "resnet20")
+
+
+def load_prototype(name: str, dataset: Dataset, *, seed: int = 0) -> nn.Module:
+    """A registered prototype, or what a factory (`file.py:name`, `package.module:name`) returns, for this data.
+
+    A factory may take any of `channels`, `size` (height, width) and `classes`, by name, or nothing. Initial weights
+    come from `seed`; the global random state is left as it was. UserError when there is no such prototype, when it is
+    no nn.Module, does not accept the data's shape, gives another number of outputs than there are classes, or holds
+    NaN.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = _from_factory(name, dataset) if is_factory(name) else _registered(name, dataset)
+    check_prototype(module, dataset, name)
+    return module
+
+
+def check_prototype(module: nn.Module, dataset: Dataset, name: str) -> None:
+    """UserError when this module cannot be a prototype for this data. Its mode is left as it was."""
+    for place, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{name}: {place} holds NaN or infinity; load sound weights")
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise UserError(f"{name}: has no weights that can be trained")
+    outputs = _answer(module, dataset.validation.images[:2], name)
+    if not isinstance(outputs, torch.Tensor):
+        raise UserError(f"{name}: returns {type(outputs).__name__}, not one tensor of logits [N, classes]")
+    images = min(2, len(dataset.validation))
+    if outputs.ndim != 2 or len(outputs) != images:
+        raise UserError(f"{name}: expected logits [{images}, {len(dataset.classes)}], found {list(outputs.shape)}")
+    if outputs.shape[1] != len(dataset.classes):
+        raise UserError(
+            f"{name}: gives {outputs.shape[1]} outputs, but {dataset.name} has {len(dataset.classes)} classes"
+        )
+    if not torch.isfinite(outputs).all():
+        raise UserError(f"{name}: answers an image of {dataset.name} with NaN or infinity; load sound weights")
+
+
+def _registered(name: str, dataset: Dataset) -> nn.Module:
+    if name not in PROTOTYPES:
+        raise unknown("prototype", name, PROTOTYPES)
+    place, _, attribute = PROTOTYPES[name].partition(":")
+    make: Callable[..., nn.Module] = getattr(importlib.import_module(place), attribute)
+    return make(**_arguments(dataset))
+
+
+def _arguments(dataset: Dataset) -> dict[str, Any]:
+    channels, height, width = dataset.shape
+    return {"channels": channels, "size": (height, width), "classes": len(dataset.classes)}
+
+
+def _from_factory(text: str, dataset: Dataset) -> nn.Module:
+    factory = load_factory(text)
+    try:
+        module = factory(**_accepted(factory, _arguments(dataset)))
+    except EdgesynthError:
+        raise
+    except Exception as error:
+        raise UserError(f"{text}: {blame(error)}; mend the factory") from error
+    if not isinstance(module, nn.Module):
+        raise UserError(f"{text}: expected a torch.nn.Module, found {type(module).__name__}; return the network")
+    return module
+
+
+def _accepted(factory: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # a builtin: it says nothing
+        return {}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return arguments
+    names = {parameter.name for parameter in parameters}
+    return {name: value for name, value in arguments.items() if name in names}
+
+
+def _answer(module: nn.Module, images: torch.Tensor, name: str) -> Any:
+    """The module's outputs; when it fails, UserError with the innermost part that was reached and what it expected."""
+    reached: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
+    places = {part: place for place, part in module.named_modules()}
+    hooks = [
+        part.register_forward_pre_hook(lambda part, inputs: reached.append((places[part], part, inputs)))
+        for part in module.modules() if not list(part.children())
+    ]
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            return module(images)
+    except Exception as error:
+        raise UserError(f"{name}: does not accept images {list(images.shape)}: {_expectation(reached, error)}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+        module.train(training)
+
+
+def _expectation(reached: list[tuple[str, nn.Module, tuple[Any, ...]]], error: Exception) -> str:
+    if reached:
+        place, part, inputs = reached[-1]
+        found = list(inputs[0].shape) if inputs and isinstance(inputs[0], torch.Tensor) else "no tensor"
+        if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            return f"{place} expects {part.in_channels} channels, found {found}"
+        if isinstance(part, nn.Linear):
+            return f"{place} expects {part.in_features} features, found {found}"
+        return f"{place or 'it'} ({type(part).__name__}) found {found}: {blame(error)}"
+    return blame(error)

@@ -1,0 +1,91 @@
+"""How a network is trained: recipes as data, and which one for which data set and purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from devices.support.errors import UserError, unknown
+from synth.data.augmentation import Augmentation
+
+PURPOSES = ("prototype", "short", "final")
+OPTIMISERS = ("adamw", "sgd")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """epochs over the split in batches of about `batch` images, by AdamW or SGD with Nesterov momentum.
+
+    rate: the peak of a one-cycle schedule that rises linearly over the first `warmup` (share of all steps) and falls
+    by a half cosine to zero. decay: decoupled for AdamW, L2 for SGD; not on biases and norms. smoothing: of the labels.
+    average_epochs: time constant of the running average of the weights, in epochs; 0: the last weights are kept.
+    distil: share of the teacher's part in the loss (0..1), at `temperature`; without a teacher it is not used.
+    """
+
+    epochs: int
+    batch: int = 64
+    optimiser: str = "adamw"
+    rate: float = 0.01
+    warmup: float = 0.25
+    decay: float = 0.02
+    momentum: float = 0.9
+    smoothing: float = 0.0
+    average_epochs: float = 0.0
+    distil: float = 0.0
+    temperature: float = 2.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise unknown("optimiser", self.optimiser, OPTIMISERS)
+        for name, low, high in (
+            ("epochs", 1, 1e6), ("batch", 1, 1e6), ("rate", 0, 1e3), ("warmup", 0, 1), ("decay", 0, 1e3),
+            ("momentum", 0, 1), ("smoothing", 0, 0.999), ("average_epochs", 0, 1e6), ("distil", 0, 1),
+            ("temperature", 1e-3, 1e3),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise UserError(f"a recipe with {name} = {getattr(self, name)}: it must be {low:g} to {high:g}")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Recipe:
+        """The recipe that `to_json` gave; UserError for a key or value that no recipe has."""
+        try:
+            return cls(**{**value, "augmentation": Augmentation(**value.get("augmentation", {}))})
+        except TypeError as error:
+            raise UserError(f"no recipe: {error}") from error
+
+
+_DIGITS = Augmentation(shift_px=0.7, rotate_deg=8.0, zoom=0.08)
+_CIFAR = Augmentation(crop_px=4, flip=True)
+
+# One entry a data set; chosen by measurement on the validation split (tests/benchmarks/bench_training.py).
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "digits": {
+        "prototype": Recipe(40, batch=64, rate=0.01, smoothing=0.05, average_epochs=2, augmentation=_DIGITS),
+        "short": Recipe(3, batch=64, rate=0.005, distil=0.5, augmentation=_DIGITS),
+        "final": Recipe(40, batch=64, rate=0.01, average_epochs=2, distil=0.7, augmentation=_DIGITS),
+    },
+    "cifar10": {
+        "prototype": Recipe(100, batch=128, rate=0.01, smoothing=0.1, average_epochs=2, augmentation=_CIFAR),
+        "short": Recipe(2, batch=128, rate=0.005, distil=0.7, augmentation=_CIFAR),
+        "final": Recipe(100, batch=128, rate=0.01, average_epochs=2, distil=0.7, augmentation=_CIFAR),
+    },
+}
+STEPS = {"prototype": 3000, "short": 100, "final": 3000}  # what a user's own data is given, in batches of 64
+
+
+def recipe_for(dataset: str, purpose: str, *, images: int, size: tuple[int, int]) -> Recipe:
+    """The recipe of a registered data set, or one for a user's own by its number of training images and their size
+    (height, width): as many epochs as make about the steps in STEPS, shifted by a sixteenth of the width."""
+    if purpose not in PURPOSES:
+        raise unknown("recipe", purpose, PURPOSES)
+    if dataset in RECIPES:
+        return RECIPES[dataset][purpose]
+    batch = 64 if images < 20_000 else 128
+    epochs = round(STEPS[purpose] * 64 / max(images, batch))
+    shifted = Augmentation(shift_px=min(size) / 16)
+    return replace(RECIPES["digits"][purpose], batch=batch, epochs=min(max(epochs, 2), 200), augmentation=shifted)

@@ -1,0 +1,205 @@
+"""Training by a recipe: the same seed on the same machine with one torch thread gives the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+from devices.support.errors import UserError
+from synth.data.augmentation import generator_for
+from synth.data.dataset import Split
+from synth.recipe import Recipe
+
+Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
+
+
+class TrainingDiverged(UserError):
+    """The loss is not finite any more."""
+
+
+@dataclass(frozen=True)
+class TrainingHistory:
+    """losses: mean training loss of each epoch (views and distillation included). images: how many were stepped on."""
+
+    losses: tuple[float, ...]
+    seconds: float
+    images: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "losses": list(self.losses)}
+
+
+def train(
+    module: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    *,
+    seed: int,
+    view_seed: int | None = None,
+    teacher: nn.Module | torch.Tensor | None = None,
+    progress: Progress | None = None,
+) -> TrainingHistory:
+    """Train `module` in place, on its own device; it is left in evaluation mode.
+
+    seed: of the order of images and of dropout. view_seed: of the augmented views (None: seed). teacher: a network, or
+    its logits [epochs, N, classes] on the views of `view_seed` from `distillation.teacher_logits`. The global random
+    state is left as it was. TrainingDiverged when the loss is not finite.
+    """
+    start = time.perf_counter()
+    view_seed = seed if view_seed is None else view_seed
+    _check_teacher(teacher, recipe, split)
+    device = next(module.parameters()).device
+    steps_per_epoch = math.ceil(len(split) / recipe.batch)
+    optimiser = _optimiser(module, recipe)
+    average = _Average(module, recipe.average_epochs * steps_per_epoch) if recipe.average_epochs else None
+    # the fastest layout for convolutions on CPUs and GPUs alike; put back below
+    module.to(memory_format=torch.channels_last).train()
+    losses: list[float] = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        step = 0
+        for epoch in range(recipe.epochs):
+            total = torch.zeros((), device=device)
+            for rows, images, labels in batches(split, recipe, seed, view_seed, epoch, device):
+                _set_rate(optimiser, recipe.rate * one_cycle(step, recipe.epochs * steps_per_epoch, recipe.warmup))
+                loss = _loss(module(images), labels, _teach(teacher, recipe, epoch, rows, images), recipe)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                if average is not None:
+                    average.update()
+                total += loss.detach() * len(rows)
+                step += 1
+            losses.append(float(total) / len(split))
+            if not math.isfinite(losses[-1]):
+                raise TrainingDiverged(
+                    f"training diverged in epoch {epoch + 1} of {recipe.epochs} (the loss is {losses[-1]}): "
+                    "use a lower learning rate, or check the data and the starting weights"
+                )
+            if progress is not None:
+                progress(epoch + 1, recipe.epochs)
+    if average is not None:
+        average.put()
+        recalibrate_batch_norm(module, split.images, batch=max(recipe.batch, 256))
+    module.to(memory_format=torch.contiguous_format).eval()
+    return TrainingHistory(tuple(losses), time.perf_counter() - start, recipe.epochs * len(split))
+
+
+def batches(
+    split: Split, recipe: Recipe, seed: int, view_seed: int, epoch: int, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """(rows, views, labels) of one epoch, in batches whose sizes differ by one at most (never a lonely last image)."""
+    order = torch.randperm(len(split), generator=generator_for(seed, epoch, "order"))
+    drawn = recipe.augmentation.draw(len(split), generator_for(view_seed, epoch, "views"))
+    for rows in order.tensor_split(math.ceil(len(split) / recipe.batch)):
+        images = recipe.augmentation.apply(split.images[rows].to(device), drawn[rows].to(device))
+        yield rows, images.contiguous(memory_format=torch.channels_last), split.labels[rows].to(device)
+
+
+def one_cycle(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak rate at this step: linear up over `warmup` of all steps, then a half cosine down to zero."""
+    position = (step + 0.5) / steps
+    if position < warmup:
+        return position / warmup
+    return 0.5 * (1 + math.cos(math.pi * (position - warmup) / (1 - warmup)))
+
+
+@torch.no_grad()
+def recalibrate_batch_norm(module: nn.Module, images: torch.Tensor, *, batch: int = 256) -> None:
+    """Set the running statistics of every batch norm to their mean over these images (float32 [N, C, H, W]).
+
+    What weights that were averaged, sliced or factorised need. The module's mode is left as it was.
+    """
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    if not norms:
+        return
+    device = next(module.parameters()).device
+    modes = {part: part.training for part in module.modules()}
+    momenta = [norm.momentum for norm in norms]
+    module.eval()  # dropout stays off
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train()
+        norm.momentum = None  # a plain mean over batches
+    for part in images.tensor_split(math.ceil(len(images) / batch)):
+        module(part.to(device).contiguous(memory_format=torch.channels_last))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    for part, mode in modes.items():
+        part.training = mode
+
+
+class _Average:
+    """A running average of the parameters with this time constant in steps; young averages follow faster."""
+
+    def __init__(self, module: nn.Module, steps: float):
+        self.live = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.mean = [parameter.detach().clone() for parameter in self.live]
+        self.keep = 1 - 1 / max(steps, 1.0)
+        self.count = 0
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.count += 1
+        torch._foreach_lerp_(self.mean, self.live, 1 - min(self.keep, self.count / (10.0 + self.count)))
+
+    @torch.no_grad()
+    def put(self) -> None:
+        for parameter, mean in zip(self.live, self.mean, strict=True):
+            parameter.copy_(mean)
+
+
+def _optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in parameters if parameter.ndim >= 2], "weight_decay": recipe.decay},
+        {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.rate, fused=True)
+    return torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _loss(logits: torch.Tensor, labels: torch.Tensor, teaching: torch.Tensor | None, recipe: Recipe) -> torch.Tensor:
+    """(1 - distil) cross-entropy + distil T² KL(teacher || student at temperature T) (Hinton et al., 1503.02531)."""
+    if teaching is None:
+        return functional.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
+    heat = recipe.temperature
+    soft = functional.kl_div(
+        functional.log_softmax(logits / heat, dim=1), functional.log_softmax(teaching / heat, dim=1),
+        reduction="batchmean", log_target=True,
+    )
+    hard = functional.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
+    return (1 - recipe.distil) * hard + recipe.distil * heat * heat * soft
+
+
+def _teach(
+    teacher: nn.Module | torch.Tensor | None, recipe: Recipe, epoch: int, rows: torch.Tensor, images: torch.Tensor
+) -> torch.Tensor | None:
+    if teacher is None or recipe.distil == 0:
+        return None
+    if isinstance(teacher, torch.Tensor):
+        return teacher[epoch][rows].to(images.device)
+    with torch.no_grad():
+        logits: torch.Tensor = teacher.eval()(images)
+    return logits
+
+
+def _check_teacher(teacher: nn.Module | torch.Tensor | None, recipe: Recipe, split: Split) -> None:
+    """A wrong shape here is a mistake of the caller, not of a user."""
+    if isinstance(teacher, torch.Tensor) and (teacher.ndim != 3 or teacher.shape[:2] != (recipe.epochs, len(split))):
+        raise ValueError(f"teacher logits [{recipe.epochs}, {len(split)}, classes] expected, got {list(teacher.shape)}")
