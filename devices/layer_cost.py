@@ -81,8 +81,8 @@ class LayerCost:
     """One launch on the device, for one image (a batch multiplies all but `weights`).
 
     input_elements: activations read, each tensor once. output_elements: activations written. host_elements: those of
-    both that come from the host or go to it (the network's inputs and outputs). operations: what was fused into it. reads: the
-    operations whose output it reads.
+    both that come from the host or go to it (the network's inputs and outputs). operations: what was fused into it.
+    reads: the operations whose output it reads.
     """
 
     name: str
@@ -168,7 +168,8 @@ def fuse(operations: Iterable[Operation]) -> list[LayerCost]:
                 layer = _Layer(op, "concat", op, [op.name], set(copied))
                 layers.append(layer)
             continue
-        absorbing = _absorbing_layer(op, tensors, layer_of_tail, readers, output_tensors)
+        whole = [sources[name][0] for name in op.inputs if len(sources[name]) == 1]  # not spread over a concatenation
+        absorbing = _absorbing_layer(op, whole, layer_of_tail, readers, output_tensors)
         if absorbing is None:
             layer = _Layer(op, _layer_kind(op, _channels(tensors, by_name)), op, [op.name], set(tensors))
             layers.append(layer)
@@ -203,12 +204,10 @@ def _channels(tensors: Sequence[str], by_name: dict[str, Operation]) -> int:
 def _absorbing_layer(
     op: Operation, tensors: Sequence[str], tails: dict[str, _Layer], readers: dict[str, int], outputs: set[str]
 ) -> _Layer | None:
-    """The layer that `op` is fused into, or None when it is launched by itself."""
+    """The layer that `op`, which reads `tensors`, is fused into, or None when it is launched by itself."""
     if op.kind not in ("batch_norm", "activation", "add", "mul"):
         return None
     free = [tails[t] for t in tensors if t in tails and readers[t] == 1 and t not in outputs]
-    if op.kind in ("batch_norm", "activation") and len(tensors) != 1:
-        free = []  # pointwise over a concatenation: its parts are written by several layers
     heavy = [layer for layer in free if layer.kind in ("dense", "grouped", "depthwise", "linear")]
     if heavy and op.kind != "mul":
         return heavy[-1]
