@@ -1,0 +1,248 @@
+"""I(G; θ_I): turns what probing and evaluation taught into the generator's next step, Δθ_G = I(G).
+
+θ_I predicts the log loss after the usual short training from exact costs, the probe table and the decisions
+(synth.surrogate), links it to the accuracy after full training (synth.link), and with both believes something of
+every network of the space. Δθ_G moves the generator towards networks that a local search on that belief wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from synth.acquisition import Belief, Pool, Wish, climb, log_improvement, spread_targets
+from synth.decisions import FloatArray, IntArray, Observation, Problem, rows
+from synth.generator import Generator, preference
+from synth.link import Link, log_error
+from synth.moves import Moves, violation
+from synth.performance import performance
+from synth.probe_table import ProbeTable
+from synth.step import Step, fit_step
+from synth.surrogate import PRIOR_LOG_SD, Inputs, SiteKernel, Surrogate
+
+# priors of the linear weights, log loss per unit of the feature
+LEVEL_SD = 1.0
+COST_SLOPE, COST_SLOPE_SD = -0.12, 0.15  # per nat of parameters, and of MACs: more of either loses less
+PROBE_SLOPE, PROBE_SLOPE_SD = 0.10, 0.15  # per standard deviation of a statistic over the space, times its sign
+REFERENCE_NETWORKS = 256  # over which features are standardised
+HUNTERS = 6  # local searches that start from the best networks evaluated so far
+GREEDY_STEPS, SEED_STEPS = 10, 6  # of local search, for hunters and for seeds
+CAUTION = 6.0  # NetScore points that the most cautious seed aims below the best known
+NEAREST, CROWDED = 0.06, 3.0  # least cost-weighted distance between targets, and nats paid below it
+FIRST_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 0.5, 0.1, 1.5  # of the trust region, nats per site
+TAIL = 0.1  # share of seeds whose worst slack sets how far targets keep from exact bounds
+
+
+@dataclass(frozen=True)
+class Insight:
+    """One Δθ_G with its reasons. targets: [seeds, sites] N*; predicted_gain: mean gain in log improvement that the
+    inquisitor expects for the same seeds."""
+
+    step: Step
+    seeds: list[int]
+    targets: IntArray
+    predicted_gain: float
+
+
+class Inquisitor:
+    """θ_I and what is done with it. Deterministic in (seed, observations, probe table)."""
+
+    def __init__(self, problem: Problem, seed: int = 0):
+        self.problem, self.space, self.requirements = problem, problem.space, problem.requirements
+        self.moves = Moves(self.space)
+        self.random = np.random.default_rng([seed, 0x1])
+        self.radius = FIRST_RADIUS
+        self.margin = 0.0  # relative slack that targets keep from exact bounds
+        self.observations: list[Observation] = []
+        bound = self.requirements.accuracy_bound
+        self.bound = np.inf if bound is None else float(log_error(bound))
+        self.reference = self.moves.random(REFERENCE_NETWORKS, np.random.default_rng([seed, 0x2]))
+        self.smooth_scale = self.space.summary(self.reference).std(axis=0)
+        self.log_sd = PRIOR_LOG_SD
+        self.kernel = SiteKernel(self.space.sites)
+        self.pool = Pool(len(self.space.sites))
+        self.observe([], problem.probe_table())
+
+    # --- θ_I -------------------------------------------------------------------------------------------------------
+
+    def observe(self, observations: Sequence[Observation], table: ProbeTable) -> None:
+        """Update θ_I with new observations and the probe table as it stands now."""
+        self.observations += observations
+        self.table, self.filled = table, table.filled()
+        raw = self._raw(self.reference)
+        self.centre, self.spread = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-9)
+        self.spread[:2] = 1.0  # costs stay in nats
+        mean = np.concatenate([[0.0], [COST_SLOPE] * 2, PROBE_SLOPE * table.signs])
+        spread = np.concatenate([[LEVEL_SD], [COST_SLOPE_SD] * 2, [PROBE_SLOPE_SD] * len(table.signs)])
+        self.surrogate = Surrogate(self.kernel, mean, spread, self.smooth_scale, self.log_sd)
+        self.link = Link()
+        seen = self._seen()
+        target = np.array([o.log_loss for o in self.observations])
+        noise = np.array([o.log_loss_se for o in self.observations])
+        self.surrogate.fit(self.inputs(self.space.canonical(seen)), target, noise)
+        self.log_sd = self.surrogate.log_sd  # where the next marginal likelihood starts
+        if self.observations:
+            believed, _ = self.surrogate.predict(self.surrogate.inputs)
+            self.link.fit(self.observations, believed)
+
+    def inputs(self, decisions: IntArray) -> Inputs:
+        """What the surrogate sees of networks [n, sites]."""
+        linear = (self._raw(decisions) - self.centre) / self.spread
+        return Inputs(decisions, np.column_stack([np.ones(len(decisions)), linear]), self.space.summary(decisions))
+
+    def _seen(self) -> IntArray:
+        return rows((o.decisions for o in self.observations), len(self.space.sites))
+
+    def _raw(self, decisions: IntArray) -> FloatArray:
+        costs = self.space.costs(decisions)
+        logs = [np.log(np.maximum(costs[name], 1.0)) for name in ("params", "macs")]
+        return np.column_stack([*logs, self.table.features(decisions, self.filled)])
+
+    def believe(self, decisions: IntArray, margin: float = 0.0) -> Belief:
+        """The belief of networks [n, sites]; `margin` is the slack demanded on exact requirements."""
+        mean, sd = self.surrogate.predict(self.inputs(decisions))
+        error, error_sd = self.link.final_log_error(mean, sd)
+        missed = violation(self.requirements, self.space, decisions, margin)
+        return Belief(mean, sd, error, error_sd, self.space.costs(decisions), missed)
+
+    # --- what is wanted --------------------------------------------------------------------------------------------
+
+    def incumbent(self) -> tuple[IntArray, FloatArray, float]:
+        """Evaluated networks, best first by U times the probability that 1r holds; these values; the U to improve
+        on: the best that more likely than not satisfies 1r."""
+        seen = np.unique(self.space.canonical(self._seen()), axis=0)
+        if not len(seen):
+            return seen, np.zeros(0), float(np.quantile(performance(0.5, self.space.costs(self.reference)), 0.5))
+        belief = self.believe(seen)
+        u, holds = belief.performance(), belief.holds(self.bound)
+        floor = u.min() - 10.0
+        worth = holds * (u - floor)
+        order = np.argsort(-worth, kind="stable")
+        likely = u[holds >= 0.5]
+        reference = float(likely.max()) if len(likely) else float(floor + worth.max())
+        return seen[order], worth[order], reference
+
+    def wishes(self, seeds: Sequence[int]) -> Wish:
+        """What each seed is after, by its preference: how accurate raises the demand on accuracy from the bound
+        towards the best known; how small lowers the caution."""
+        wants = np.array([preference(seed) for seed in seeds]).reshape(-1, 2)
+        return self.wish_for(wants)
+
+    def wish_for(self, wants: FloatArray) -> Wish:
+        """Wishes for preferences [b, 2]."""
+        seen, _, reference = self.incumbent()
+        if not len(seen):
+            return Wish(np.full(len(wants), self.bound), reference - CAUTION * (1.0 - wants[:, 1]))
+        belief = self.believe(seen)
+        best = float(belief.log_error.min())
+        loosest = min(self.bound, float(belief.log_error.max()))
+        demand = loosest - 0.8 * wants[:, 0] ** 2 * max(loosest - best, 0.0)
+        if not np.isfinite(self.bound):
+            demand = np.where(wants[:, 0] < 0.3, np.inf, demand)
+        u = belief.performance()
+        meets = belief.log_error[None, :] <= np.minimum(demand, self.bound)[:, None]
+        known = np.where(meets, u[None, :], -np.inf).max(axis=1)
+        known = np.where(np.isfinite(known), np.minimum(known, reference), reference)
+        return Wish(demand, known - CAUTION * (1.0 - wants[:, 1]))
+
+    def search(self, generator: Generator, seeds: Sequence[int]) -> tuple[IntArray, Belief, Wish]:
+        """The pool of networks worth looking at: local searches from G(s) for the wishes of the seeds, and from the
+        best networks evaluated, for improvement alone. Returns (pool [n, sites], belief, wishes of the seeds)."""
+        self.pool = Pool(len(self.space.sites))
+        wish = self.wishes(seeds)
+        starts = generator.generate(seeds)
+        climb(self.moves, lambda d: self.believe(d, self.margin), starts, wish, self.pool, SEED_STEPS)
+        best, _, reference = self.incumbent()
+        hunters = np.concatenate([best[:HUNTERS], self.pool.join()[0][:0]])
+        if len(hunters):
+            greedy = Wish(np.full(len(hunters), self.bound), np.full(len(hunters), reference))
+            climb(self.moves, lambda d: self.believe(d, self.margin), hunters, greedy, self.pool, GREEDY_STEPS)
+        decisions, belief = self.pool.join()
+        return decisions, belief, wish
+
+    def step(self, generator: Generator, seeds: Sequence[int]) -> Insight:
+        """Δθ_G = I(G): search from G(s) for what each seed should have become, and the step that makes it so."""
+        seeds = list(seeds)
+        decisions, belief, wish = self.search(generator, seeds)
+        column = Wish(wish.demand[:, None], wish.reference[:, None])
+        values = log_improvement(belief, column)
+        chosen = spread_targets(self.moves, decisions, values, NEAREST, CROWDED)
+        targets = decisions[chosen]
+        step = fit_step(generator, seeds, targets, self.radius)
+        before = self.worth(generator, seeds, wish)
+        generator.move(step.delta)
+        after = self.worth(generator, seeds, wish)
+        generator.move(-step.delta)
+        return Insight(step, seeds, targets, after - before)
+
+    def worth(self, generator: Generator, seeds: Sequence[int], wish: Wish) -> float:
+        """Mean log improvement of what G makes of the seeds, each for its wish; clipped, so that no single network
+        that breaks a requirement decides."""
+        value = log_improvement(self.believe(self.space.canonical(generator.generate(seeds))), wish)
+        return float(np.clip(value, -8.0, None).mean())
+
+    def trust(self, realised: float, predicted: float) -> None:
+        """Shrink the trust region when the realised gain falls short of the predicted one, grow it when it holds."""
+        if predicted <= 1e-6:
+            return
+        ratio = realised / predicted
+        factor = 0.7 if ratio < 0.25 else 1.3 if ratio > 0.75 else 1.0
+        self.radius = float(np.clip(self.radius * factor, LEAST_RADIUS, GREATEST_RADIUS))
+
+    def keep_clear(self, made: IntArray) -> None:
+        """Set the margin that targets keep from exact bounds, by the tail (CVaR) of the slack over networks that the
+        generator made."""
+        slack = self.requirements.exact(self.space.costs(made))
+        if not slack.size:
+            return
+        worst = np.sort(slack.min(axis=1))[: max(1, int(np.ceil(TAIL * len(made))))].mean()
+        self.margin = float(np.clip(self.margin - 0.3 * np.clip(worst, -0.2, 0.1), 0.0, 0.15))
+
+    # --- what to evaluate ------------------------------------------------------------------------------------------
+
+    def propose(self, decisions: IntArray, belief: Belief, count: int, uncertain: int) -> list[IntArray]:
+        """`count` networks of a pool by expected improvement, each after the others as if these had come out as
+        believed; then `uncertain` ones where it is least known whether 1r holds among those that would improve."""
+        seen = {o.decisions for o in self.observations}
+        fresh = np.array([tuple(int(c) for c in row) not in seen for row in decisions])
+        fresh &= belief.violation <= 0
+        _, _, reference = self.incumbent()
+        wish = Wish(np.float64(self.bound), np.float64(reference))
+        value = np.where(fresh, log_improvement(belief, wish), -np.inf)
+        top = np.argsort(-value, kind="stable")[:200]
+        top = top[np.isfinite(value[top])]
+        picked: list[IntArray] = []
+        for number in range(count + uncertain):
+            if not len(top):
+                break
+            now = self._imagine(picked, decisions[top]) if picked else belief.take(top)
+            value_now = log_improvement(now, wish)
+            if number >= count:
+                chance = np.clip(now.holds(self.bound), 1e-9, 1 - 1e-9)
+                doubt = -(chance * np.log(chance) + (1 - chance) * np.log(1 - chance))
+                gain = np.logaddexp(0.0, performance(1 - np.exp(min(self.bound, -1e-3)), now.costs) - reference)
+                value_now = np.log(doubt) + np.log(gain)
+            best = int(np.argmax(value_now))
+            picked.append(decisions[top[best]])
+            top = np.delete(top, best)
+        return picked
+
+    def _imagine(self, picked: list[IntArray], decisions: IntArray) -> Belief:
+        """The belief of networks, had the picked ones come out as believed."""
+        extra = self.inputs(np.array(picked))
+        mean, _ = self.surrogate.predict(extra)
+        old = self.surrogate
+        imagined = Surrogate(self.kernel, old.prior_mean, old.prior_sd, self.smooth_scale, old.log_sd)
+        joined = Inputs(
+            np.concatenate([old.inputs.decisions, extra.decisions]),
+            np.concatenate([old.inputs.linear, extra.linear]),
+            np.concatenate([old.inputs.smooth, extra.smooth]),
+        )
+        noise = np.concatenate([old.noise, np.full(len(mean), float(np.median(old.noise)) if len(old.noise) else 0.1)])
+        imagined.fit(joined, np.concatenate([old.target, mean]), noise, tune=False)
+        loss, sd = imagined.predict(self.inputs(decisions))
+        error, error_sd = self.link.final_log_error(loss, sd)
+        costs = self.space.costs(decisions)
+        return Belief(loss, sd, error, error_sd, costs, violation(self.requirements, self.space, decisions))

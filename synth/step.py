@@ -1,0 +1,68 @@
+"""Δθ_G: the step that fits G to the networks the inquisitor wants of its seeds, within a trust region."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from synth.decisions import IntArray
+from synth.generator import Generator
+
+ITERATIONS = 40
+RATE = 0.03
+ENTROPY_FLOOR = 0.15  # share of the greatest entropy that the choices over all seeds keep at every site
+FLOOR_WEIGHT = 1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """delta: Δθ_G as a vector. divergence: KL(old, new) per site in nats. loss: cross-entropy per site at its end."""
+
+    delta: Tensor
+    divergence: float
+    loss: float
+
+
+def fit_step(generator: Generator, seeds: list[int], targets: IntArray, radius: float) -> Step:
+    """The step that makes `targets` [n, sites] likely for `seeds` [n], with KL(old, new) per site at most `radius`."""
+    latents, preferences = generator.conditions(seeds)
+    want = torch.from_numpy(targets)[..., None]
+    new = copy.deepcopy(generator)
+    start = generator.vector()
+    with torch.no_grad():
+        old = generator.log_probabilities(latents, preferences)
+    optimiser = torch.optim.Adam(new.parameters(), lr=RATE)
+    greatest = torch.log(torch.tensor(generator.counts, dtype=torch.float64)).clamp_min(1e-9)
+    loss = torch.zeros(())
+    for _ in range(ITERATIONS):
+        optimiser.zero_grad()
+        now = new.log_probabilities(latents, preferences)
+        loss = -now.gather(-1, want).mean()
+        share = _entropy(now.exp().mean(dim=0)) / greatest
+        floor = (ENTROPY_FLOOR - share).clamp_min(0.0).mean()
+        excess = (_divergence(old, now) - radius).clamp_min(0.0)
+        (loss + FLOOR_WEIGHT * floor + 10.0 * excess).backward()
+        optimiser.step()
+    delta = new.vector() - start
+    for _ in range(12):
+        new.move(start + delta - new.vector())
+        with torch.no_grad():
+            far = float(_divergence(old, new.log_probabilities(latents, preferences)))
+        if far <= radius * 1.001:
+            break
+        delta = 0.8 * delta
+    return Step(delta, far, float(loss.detach()))
+
+
+def _divergence(old: Tensor, new: Tensor) -> Tensor:
+    """KL(old, new) per site, mean over seeds."""
+    gap = torch.where(torch.isfinite(old), old.exp() * (old - new), torch.zeros_like(old))
+    return torch.nan_to_num(gap).sum(dim=-1).mean()
+
+
+def _entropy(probabilities: Tensor) -> Tensor:
+    """[sites] entropy in nats."""
+    return -(probabilities * torch.log(probabilities.clamp_min(1e-12))).sum(dim=-1)

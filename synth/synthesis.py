@@ -1,0 +1,201 @@
+"""The cycle of generative synthesis: generate, probe and observe, update the inquisitor, then the generator.
+
+Everything here is a deterministic function of (seed, observations): a run that replays what it recorded reaches the
+same state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from synth.acquisition import Belief, Wish, log_improvement
+from synth.decisions import Decisions, FloatArray, IntArray, Observation, Problem, rows
+from synth.generator import Generator
+from synth.inquisitor import Inquisitor, Insight
+from synth.moves import log_cost, repair, violation
+from synth.performance import performance
+
+FRESH_FROM = 1_000_000  # seeds of the unbiased count, never used for learning
+BATCH_SEEDS = 16  # seeds a Δθ_G is fitted to
+
+
+@dataclass(frozen=True)
+class Settings:
+    """cycles: how many; batch: candidates evaluated in each; seed: of everything."""
+
+    cycles: int = 16
+    batch: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CycleReport:
+    """What a cycle did, for progress, records and the report.
+
+    candidates and observations: what was evaluated, in order, with why ("improve", "uncertain", "fresh").
+    incumbent: the U to improve on after the cycle. feasible_share: of fresh seeds, exact requirements only, before
+    repair. radius, divergence, predicted_gain, realised_gain: of the step of the generator (the realised one belongs
+    to the step before).
+    """
+
+    cycle: int
+    candidates: list[Decisions]
+    reasons: list[str]
+    observations: list[Observation]
+    incumbent: float
+    feasible_share: float
+    radius: float
+    divergence: float
+    predicted_gain: float
+    realised_gain: float
+    generator: Generator = field(repr=False)
+    inquisitor: Inquisitor = field(repr=False)
+
+
+class Synthesis:
+    """One run of generative synthesis on a problem."""
+
+    def __init__(self, problem: Problem, settings: Settings | None = None):
+        self.problem = problem
+        self.settings = settings or Settings()
+        torch.set_num_threads(1)
+        self.inquisitor = Inquisitor(problem, self.settings.seed)
+        self.inquisitor.observe(problem.initial(), problem.probe_table())
+        self.generator = Generator(problem.space.sites, seed=self.settings.seed)
+        low, high = self.target_band()
+        self.generator.aim(self._log_cost, low, high, self.seeds_of(0))
+        self.reports: list[CycleReport] = []
+        self._move_generator(0)
+
+    def _log_cost(self, decisions: IntArray) -> FloatArray:
+        return log_cost(self.problem.space, self.problem.space.canonical(decisions))
+
+    def seeds_of(self, cycle: int) -> list[int]:
+        """Seeds that the cycle learns from: consecutive, so that their preferences are stratified."""
+        return [cycle * BATCH_SEEDS + index for index in range(BATCH_SEEDS)]
+
+    def target_band(self) -> tuple[float, float]:
+        """Log cost (parameters times MACs) within which the generator's median starts.
+
+        Around what satisfies the exact requirements, when there are any; around the best known network, when one is
+        known; else around the middle of the space.
+        """
+        space, moves = self.problem.space, self.inquisitor.moves
+        random = np.random.default_rng([self.settings.seed, 0x3])
+        probe = moves.random(512, random)
+        cost = log_cost(space, probe)
+        best, _, _ = self.inquisitor.incumbent()
+        centre = float(log_cost(space, best[:1])[0]) if len(best) else float(np.median(cost))
+        holds = violation(self.problem.requirements, space, probe) <= 0
+        if self.problem.requirements.exact(space.costs(probe[:1])).size and holds.any():
+            centre = min(centre, float(np.quantile(cost[holds], 0.75)))
+        width = 0.1 * float(cost.std() + 1e-6)
+        return centre - width, centre + width
+
+    def run(self) -> Generator:
+        """All cycles; returns the learned generator."""
+        for cycle in range(self.settings.cycles):
+            self.cycle(cycle)
+        return self.generator
+
+    def cycle(self, cycle: int) -> CycleReport:
+        """One cycle, in the paper's order."""
+        candidates, reasons = self.candidates(cycle)
+        observations = self.problem.evaluate(cycle, candidates)
+        self.inquisitor.observe(observations, self.problem.probe_table())
+        realised = self._judge_last_step()
+        insight = self._move_generator(cycle + 1)
+        fresh = self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + 64)))
+        self.inquisitor.keep_clear(fresh)
+        share = float((violation(self.problem.requirements, self.problem.space, fresh) <= 0).mean())
+        report = CycleReport(
+            cycle, candidates, reasons, observations, self.inquisitor.incumbent()[2], share, self.inquisitor.radius,
+            insight.step.divergence, insight.predicted_gain, realised, self.generator, self.inquisitor,
+        )  # fmt: skip
+        self.reports.append(report)
+        self.problem.end_cycle(cycle, report)
+        return report
+
+    def candidates(self, cycle: int) -> tuple[list[Decisions], list[str]]:
+        """What to evaluate next: most by expected improvement, one where 1r is uncertain, one fresh seed."""
+        batch = self.settings.batch
+        uncertain = int(batch >= 3)
+        chosen = self.inquisitor.propose(*self.pool, batch - 1 - uncertain, uncertain)
+        reasons = ["improve"] * (batch - 1 - uncertain) + ["uncertain"] * uncertain
+        picked = [tuple(int(c) for c in row) for row in chosen]
+        seed = FRESH_FROM + 1000 + cycle * batch
+        reasons = reasons[: len(picked)]
+        while len(picked) < batch:
+            picked.append(self.make([seed])[0])
+            reasons.append("fresh")
+            seed += 1
+        return picked, reasons
+
+    def make(self, seeds: list[int]) -> list[Decisions]:
+        """G(s), repaired where exact requirements are missed."""
+        fixed, _, _ = repair(self.inquisitor.moves, self.problem.requirements, self.generator.generate(seeds))
+        return [tuple(int(c) for c in row) for row in fixed]
+
+    def _move_generator(self, cycle: int) -> Insight:
+        """Δθ_G = I(G); θ_G ← θ_G + Δθ_G. Keeps what is needed to judge the step once more is known."""
+        insight = self.inquisitor.step(self.generator, self.seeds_of(cycle))
+        decisions, belief = self.inquisitor.pool.join()
+        self.pool = decisions, belief
+        self._before = self.generator.vector()
+        self.generator.move(insight.step.delta)
+        self._last = insight
+        return insight
+
+    def _judge_last_step(self) -> float:
+        """The gain of the last step by the inquisitor as it is now; sets the trust region."""
+        wish = self.inquisitor.wishes(self._last.seeds)
+        after = self.inquisitor.worth(self.generator, self._last.seeds, wish)
+        now = self.generator.vector()
+        self.generator.move(self._before - now)
+        before = self.inquisitor.worth(self.generator, self._last.seeds, wish)
+        self.generator.move(now - self._before)
+        self.inquisitor.trust(after - before, self._last.predicted_gain)
+        return after - before
+
+    def finalists(self, count: int) -> list[Decisions]:
+        """`count` networks that together promise most: the expectation of the best U under 1r among them, over the
+        joint belief of what was evaluated and what the generator makes."""
+        inquisitor, space = self.inquisitor, self.problem.space
+        best, _, reference = inquisitor.incumbent()
+        made = rows(self.make(list(range(FRESH_FROM + 2000, FRESH_FROM + 2064))), len(space.sites))
+        pool = np.unique(np.concatenate([best, made, self._greedy_pool()]), axis=0)
+        belief = inquisitor.believe(pool)
+        value = log_improvement(belief, Wish(np.float64(inquisitor.bound), np.float64(reference - 6.0)))
+        top = np.argsort(-value, kind="stable")[:120]
+        pool, belief = pool[top], belief.take(top)
+        mean, covariance = inquisitor.surrogate.covariance(inquisitor.inputs(pool))
+        random = np.random.default_rng([self.settings.seed, 0x4])
+        lower = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(mean)))
+        losses = mean + random.standard_normal((256, len(mean))) @ lower.T
+        utility = self._utility(losses, belief, random)
+        chosen: list[int] = []
+        have = np.full(len(utility), utility.min() - 1.0)
+        for _ in range(min(count, len(pool))):
+            total = np.maximum(have[:, None], utility).mean(axis=0)
+            total[chosen] = -np.inf
+            chosen.append(int(np.argmax(total)))
+            have = np.maximum(have, utility[:, chosen[-1]])
+        return [tuple(int(c) for c in pool[index]) for index in chosen]
+
+    def _greedy_pool(self) -> IntArray:
+        decisions, belief = self.pool
+        return decisions[belief.violation <= 0][-200:]
+
+    def _utility(self, losses: FloatArray, belief: Belief, random: np.random.Generator) -> FloatArray:
+        """[samples, n] U where 1r holds, else the least."""
+        errors = np.empty_like(losses)
+        for row in range(len(losses)):
+            errors[row], _ = self.inquisitor.link.final_log_error(losses[row], np.zeros(losses.shape[1]))
+        _, spread = self.inquisitor.link.final_log_error(losses.mean(0), np.zeros(losses.shape[1]))
+        errors += random.standard_normal((len(losses), 1)) * spread[None, :]
+        u = performance(1 - np.exp(np.minimum(errors, -1e-3)), belief.costs)
+        holds = (errors <= self.inquisitor.bound) & (belief.violation <= 0)[None, :]
+        return np.where(holds, u, u.min() - 5.0)
