@@ -1,0 +1,63 @@
+"""Clocks of CPU, GPU and memory, and whether they are pinned; root is a parameter so that files can stand in."""
+import glob
+import os
+
+from edge_bench.agent.identity import read_integer
+
+_EMC = "/sys/kernel/debug/bpmp/debug/clk/emc"  # of the TX2 and later; readable by root alone
+_GPU_WORDS = ("gp10b", "gv11b", "gm20b", "ga10b", "gpu")
+
+
+def read_clocks(root="/"):
+    """{"cpu": [...], "gpu": {...} or None, "emc": {...} or None, "locked": True, False or None}.
+
+    Each clock is {"name", "min_hz", "max_hz", "current_hz"}. locked is what was observed: minimum, maximum and
+    current are the same for every clock that can be read, whoever set them; None where no clock can be read.
+    """
+    cpu, gpu, emc = _cpu(root), _gpu(root), _emc(root)
+    seen = cpu + [clock for clock in (gpu, emc) if clock]
+    return {"cpu": cpu, "gpu": gpu, "emc": emc, "locked": all(_pinned(clock) for clock in seen) if seen else None}
+
+
+def _pinned(clock):
+    low, high, now = clock["min_hz"], clock["max_hz"], clock["current_hz"]
+    # the memory clock gives no minimum without root; a current clock may round to the divider next to what was asked
+    return low == high and (now is None or abs(now - high) <= 0.02 * high)
+
+
+def _clock(name, low, high, now, scale=1):
+    if high is None:
+        return None
+    return {"name": name, "min_hz": None if low is None else low * scale, "max_hz": high * scale,
+            "current_hz": None if now is None else now * scale}
+
+
+def _cpu(root):
+    folders = glob.glob(os.path.join(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq"))
+    clocks = []
+    for folder in sorted(folders, key=lambda path: int(path.split(os.sep)[-2][3:])):
+        name = folder.split(os.sep)[-2]
+        if read_integer(root, "/sys/devices/system/cpu/{}/online".format(name)) == 0:
+            continue
+        low, high, now = [read_integer(folder, "scaling_{}_freq".format(word)) for word in ("min", "max", "cur")]
+        clock = _clock(name, low, high, now, scale=1000)
+        if clock:
+            clocks.append(clock)
+    return clocks
+
+
+def _gpu(root):
+    patterns = ("sys/devices/*/devfreq/*", "sys/devices/platform/*/devfreq/*", "sys/devices/platform/*/*/devfreq/*",
+                "sys/class/devfreq/*")
+    for pattern in patterns:
+        for folder in sorted(glob.glob(os.path.join(root, pattern))):
+            name = os.path.basename(folder)
+            if any(word in name for word in _GPU_WORDS):
+                clock = _clock(name, *[read_integer(folder, word + "_freq") for word in ("min", "max", "cur")])
+                if clock:
+                    return clock
+    return None
+
+
+def _emc(root):
+    return _clock("emc", *[read_integer(root, _EMC + "/" + word) for word in ("min_rate", "max_rate", "rate")])

@@ -1,0 +1,161 @@
+"""From a record (raw trials, power samples, the state of the machine) to a result. Pure: a replay gives the same."""
+import os
+import time
+
+from devices.support.errors import CannotMeasure
+from devices.support.reading import COMPUTED, MEASURED, MODULE, Reading
+from edge_bench.agent import statistics
+from edge_bench.agent.trial import unpack
+
+DRIFT_SHARE = 0.01    # a drift smaller than this over all trials is recorded and not marked
+PERCENTS = (50, 90, 95, 99)
+
+
+def evaluate(record):
+    """The result (schema edgesynth.result/1, without its schema and samples fields) of a record.
+
+    record: {"created", "request", "preflight", "model", "trials", "power" or None, "layers" or None}; see
+    `measure.measure`. CannotMeasure when the power samples do not carry an energy.
+    """
+    request, state = record["request"], record["preflight"]
+    runner = record["trials"][0]["runner"]
+    batch = runner["batch"]
+    rows = [_latencies(trial, batch) for trial in record["trials"]]
+    power = None
+    if record.get("power"):
+        from edge_bench.agent import joules
+        power = joules.add_energy(rows, record, batch)
+    source = _source(record, len(rows))
+    result = {
+        "created": record["created"], "quick": request["quick"], "marks": [], "warnings": list(state["warnings"]),
+        "model": record["model"], "runner": runner, "batch": batch,
+        "protocol": {name: request[name] for name in ("trials", "window", "warmup_cap", "seed", "pipelined", "quick")},
+        "preflight": state, "trials": rows, "readings": _readings(rows, source, power),
+        "power": power, "layers": record.get("layers"), "memory": _memory(record["trials"]),
+        "drift": _drift(rows), "outliers": statistics.outliers([row["latency_p50_ms"] for row in rows]),
+    }
+    result["marks"] = _marks(result)
+    result["warnings"] += _mark_warnings(result)
+    return result
+
+
+def _latencies(trial, batch):
+    """One trial's numbers, of the very window that its energy comes from."""
+    latencies = unpack(trial["latencies"])
+    seconds = trial["end_s"] - trial["start_s"]
+    row = {"start_s": trial["start_s"], "end_s": trial["end_s"], "inferences": trial["inferences"],
+           "throughput_img_s": trial["inferences"] * batch / seconds, "latency_max_ms": latencies[-1],
+           "compute_ms": trial.get("compute_ms"), "temperature_c": trial.get("temperature_c"),
+           "load_s": trial["load_s"], "warmup_s": trial["warmup"]["seconds"], "steady": trial["warmup"]["steady"],
+           "unsteady": trial["warmup"]["unsteady"]}
+    for name, value in statistics.percentiles(latencies, PERCENTS).items():
+        row["latency_{}_ms".format(name)] = value
+    return row
+
+
+def _source(record, count):
+    """Where and when the numbers were measured, in words."""
+    board = record["preflight"]["board"]
+    name = board["board"]
+    if board.get("serial"):
+        name += " (serial …{})".format(str(board["serial"])[-4:])
+    mode = (record["preflight"]["mode"] or {}).get("name")
+    return "{}{}, {}, {} trials of {:g} s".format(name, " in " + mode if mode else "", record["created"][:10], count,
+                                                  record["request"]["window"])
+
+
+def between_trials(values, unit, source, scope=None, systematic=0.0):
+    """The Reading of the median of trials; systematic: half-width that every trial shares, added in quadrature."""
+    found = statistics.interval(values)
+    if found.low is None:
+        return Reading(found.centre, unit, MEASURED, source, scope=scope)
+    low = found.centre - statistics.quadrature(found.centre - found.low, systematic)
+    high = found.centre + statistics.quadrature(found.high - found.centre, systematic)
+    return Reading(found.centre, unit, MEASURED, source, low=min(max(0.0, low), found.centre), high=high, scope=scope)
+
+
+def _readings(rows, source, power):
+    """{name: Reading as JSON}. Energy and images per joule are those of the total rail and of these very windows."""
+    units = {"latency_p50_ms": "ms", "latency_p90_ms": "ms", "latency_p95_ms": "ms", "latency_p99_ms": "ms",
+             "throughput_img_s": "img/s"}
+    readings = {name: between_trials([row[name] for row in rows], unit, source) for name, unit in units.items()}
+    readings["latency_max_ms"] = Reading(max(row["latency_max_ms"] for row in rows), "ms", MEASURED, source)
+    if all(row["compute_ms"] is not None for row in rows):
+        readings["compute_ms"] = between_trials([row["compute_ms"] for row in rows], "ms", source)
+    if power:
+        scope = power.get("scope", MODULE)
+        systematic = power.get("systematic_mj") or 0.0
+        energy = between_trials([row["energy_mj"] for row in rows], "mJ", source, scope, systematic)
+        readings["energy_mj"] = energy
+        # images per joule is the reciprocal: its interval is the reciprocal of the other's, ends exchanged
+        readings["img_per_joule"] = Reading(
+            1000.0 / energy.value, "img/J", MEASURED, source, scope=scope,
+            low=None if energy.high is None else 1000.0 / energy.high,
+            high=None if not energy.low else 1000.0 / energy.low) if energy.low != 0.0 else Reading(
+                1000.0 / energy.value, "img/J", MEASURED, source, scope=scope)
+        readings["power_mw"] = between_trials([row["power_mw"] for row in rows], "mW", source, scope)
+        if all(row.get("energy_above_idle_mj") is not None for row in rows):
+            above = statistics.interval([row["energy_above_idle_mj"] for row in rows])
+            readings["energy_above_idle_mj"] = Reading(above.centre, "mJ", MEASURED, source, low=above.low,
+                                                       high=above.high, scope=scope)
+    return {name: reading.to_json() for name, reading in readings.items()}
+
+
+def _memory(trials):
+    device = [trial["device_bytes"] for trial in trials if trial.get("device_bytes") is not None]
+    return {"peak_rss_bytes": max(trial["peak_rss_bytes"] for trial in trials),
+            "device_bytes": max(device) if device else None, "provenance": COMPUTED if not trials else MEASURED}
+
+
+def _drift(rows):
+    """Drift of latency over the trials: {"slope_ms_per_s", "p_value", "share", "drifting"}; None below 4 trials."""
+    if len(rows) < 4:
+        return None
+    values = [row["latency_p50_ms"] for row in rows]
+    times = [row["start_s"] for row in rows]
+    found = statistics.drift(times, values)
+    share = found.slope * (times[-1] - times[0]) / statistics.median(values)
+    return {"slope_ms_per_s": found.slope, "p_value": found.p_value, "share": share,
+            "drifting": bool(found.drifting and abs(share) > DRIFT_SHARE)}
+
+
+def _marks(result):
+    """What a reader must know before relying on the numbers, as words; [] for a result that can become a baseline."""
+    state = result["preflight"]
+    marks = {"quick": result["quick"], "not_steady": not all(row["steady"] for row in result["trials"]),
+             "unlocked": state["clocks"]["locked"] is not True, "throttled": bool(state["throttling"]),
+             "busy": bool((state["load"] or {}).get("processes")),
+             "pipelined": bool(result["runner"].get("pipelined")),
+             "origin_unknown": bool(result["runner"].get("origin_unknown")),
+             "drift": bool(result["drift"] and result["drift"]["drifting"]), "outliers": bool(result["outliers"])}
+    return [name for name, holds in marks.items() if holds]
+
+
+def _mark_warnings(result):
+    found = []
+    if "quick" in result["marks"]:
+        found.append("a first look: leave --quick out for {} trials of {:g} s".format(5, 10))
+    if "not_steady" in result["marks"]:
+        what = sorted({name for row in result["trials"] for name in row["unsteady"]})
+        found.append("not steady ({}) when the warm-up ended: cool or quieten the board, or raise --warmup-cap".format(
+            ", ".join(what)))
+    if "drift" in result["marks"]:
+        found.append("latency drifted by {:+.1%} over the trials: let the board settle and measure again".format(
+            result["drift"]["share"]))
+    if "outliers" in result["marks"]:
+        found.append("trial {} stands apart from the others; it is kept".format(
+            ", ".join(str(index + 1) for index in result["outliers"])))
+    return found
+
+
+def describe_model(path, sha256):
+    """What a result says about the model file."""
+    if not os.path.exists(path):
+        raise CannotMeasure("{}: the model file is gone".format(path))
+    return {"name": os.path.splitext(os.path.basename(path))[0], "file": os.path.basename(path), "sha256": sha256,
+            "bytes": os.path.getsize(path)}
+
+
+def now_utc():
+    """The present time as ISO 8601 in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

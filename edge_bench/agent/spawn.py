@@ -1,0 +1,26 @@
+"""How the agent starts itself anew, as a package of an installed edgesynth or as one zipapp file.
+
+Functions that a zip's `__main__` defines cannot be spawned by multiprocessing, so helper processes are the same
+agent with another verb: `python edge_bench.pyz _trial`.
+"""
+import os
+import sys
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # a folder, or the zipapp
+
+# The working folder leaves sys.path and ours goes to its end: a user's devices.py or statistics.py stays out.
+_BOOT = ("import sys; sys.path[:] = [p for p in sys.path if p] + [sys.argv.pop(1)]; "
+         "from edge_bench.agent.main import main; sys.exit(main())")
+
+
+def agent_command(verb, *words, **options):
+    """The argv list that starts this very agent with `verb` and `words`; python: another interpreter than this one."""
+    python = options.get("python") or sys.executable
+    if os.path.isfile(_ROOT):
+        return [python, _ROOT, verb] + [str(word) for word in words]
+    return [python, "-c", _BOOT, _ROOT, verb] + [str(word) for word in words]
+
+
+def archive():
+    """Path of the zipapp this agent runs from, or None."""
+    return _ROOT if os.path.isfile(_ROOT) else None

@@ -1,0 +1,54 @@
+"""`bench_model`: latency and energy of a model, measured here, recomputed from a record, or predicted for a target."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from devices.support.errors import UserError
+from edge_bench.agent import evaluate, store
+from edge_bench.agent.measure import measure
+
+__all__ = ["bench_model", "predict_model", "replay_record"]
+
+
+def bench_model(model: str | os.PathLike[str], *, save_to: str | os.PathLike[str] | None = None,
+                progress: Callable[[str], None] = lambda text: None, **options: Any) -> dict[str, Any]:
+    """Measure a model file on this machine; the result, schema edgesynth.result/1 (see `edge_bench.agent.result`).
+
+    options: `edge_bench.agent.arguments.BENCH` by name, such as batch=8, trials=5, window=10.0 (seconds), power=True,
+    quick=True. save_to: a folder that keeps the result and its raw record; the result's "saved" is then the path.
+    progress: called with a line of text as a stage begins. result["readings"] holds measured Readings as JSON:
+    latency_p50_ms ... latency_max_ms, throughput_img_s and, with power, energy_mj and img_per_joule (per image).
+
+    UserError for a model or option that is wrong; CannotMeasure where nothing sound can be measured.
+    """
+    result, record = measure({"model": os.fspath(model), **options}, progress)
+    if save_to is not None:
+        result["saved"] = store.save(result, record, os.fspath(save_to))
+    return result
+
+
+def replay_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The result recomputed from a record that an earlier measurement kept beside its result."""
+    return evaluate.evaluate(store.load_record(os.fspath(path)))
+
+
+def predict_model(model: str | os.PathLike[str], target: str, *, batch: int | None = None,
+                  precision: str | None = None) -> Any:
+    """The cost model's `devices.cost_model.Prediction` of an ONNX file on a target; nothing is measured.
+
+    precision defaults to fp16 where the target has it.
+    """
+    from devices.board import resolve_target
+    from devices.cli import predict_onnx
+
+    path = os.fspath(model)
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: there is no such file")
+    if batch is not None and batch < 1:
+        raise UserError(f"--batch {batch} makes no sense: give a whole number of at least 1")
+    if precision is None:
+        precision = "fp16" if resolve_target(target).board.has("fp16") else "fp32"
+    return predict_onnx(path, target, precision, 1 if batch is None else batch)

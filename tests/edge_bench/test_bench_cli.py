@@ -1,0 +1,127 @@
+"""`edgesynth bench` and `edgesynth check` as commands: exit codes, sentences, files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from bench_samples import make_result, write_model
+from onnx import TensorProto
+
+from edge_bench.agent import result as results
+
+FAST = ["--trials", "2", "--window", "0.2"]
+
+
+@pytest.fixture
+def model(tmp_path):
+    """An ONNX file with a dynamic batch."""
+    return write_model(tmp_path / "net.onnx", batch="N")
+
+
+def edgesynth(*words, cwd):
+    done = subprocess.run([sys.executable, "-m", "edgesynth", *map(str, words)], cwd=cwd, capture_output=True,
+                          text=True, timeout=120)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def test_bench_measures_saves_and_replays(model, tmp_path):
+    done = edgesynth("bench", model, *FAST, "--batch", 4, "--layers", "--json", "out.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "latency    p50" in done.stdout and "saved      results/0001-net-" in done.stdout
+    assert "trial 2/2: measuring" in done.stderr
+    kept = results.load(str(tmp_path / "out.json"))
+    assert kept["batch"] == 4 and kept["runner"]["inputs"] == [{"name": "x", "dtype": "float32", "shape": [4, 64]}]
+    assert "quick" in kept["marks"] and kept["layers"][0]["ms"] > 0
+    record = next((tmp_path / "results").glob("*.record.gz"))
+    again = json.loads(edgesynth("bench", "--replay", record, "--json", "-", cwd=tmp_path).stdout)
+    assert again == kept
+
+
+def test_a_users_own_modules_do_not_replace_ours(model, tmp_path):
+    for name in ("devices", "edge_bench", "statistics", "export"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong module')\n")
+    done = subprocess.run(["edgesynth", "bench", model, *FAST], cwd=tmp_path, capture_output=True, text=True,
+                          env={"PATH": sys.prefix + "/bin:/usr/bin:/bin"}, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("options, words, sentence", [
+    ({}, ["--batch", "4"], "built for batch 1, not 4"),
+    ({}, ["--batch", "-1"], "--batch -1 makes no sense"),
+    ({}, ["--trials", "0"], "--trials 0"),
+    ({}, ["--window", "0"], "--window 0.0"),
+    ({}, ["--shape", "z=1x64"], "no input is called 'z'"),
+    ({}, ["--shape", "x=1x65"], "does not fit"),
+    ({}, ["--runner", "tensorflow"], "unknown runner 'tensorflow'"),
+    ({}, ["--target", "tx2"], "--target is for --predict"),
+    ({}, ["--predict"], "--predict needs"),
+    ({}, ["--predict", "--target", "tx3"], "did you mean tx2"),
+    ({}, ["--predict", "--target", "tx2", "--power"], "nothing is measured"),
+    ({"batch": "N", "features": "F"}, [], "give its size with --shape x=1x?"),
+    ({"dtype": TensorProto.STRING, "operator": "Identity"}, [], "cannot be filled with numbers"),
+    ({"operator": "NoSuchOperator"}, [], "onnxruntime refuses it"),
+])
+def test_bad_input_is_one_sentence(tmp_path, options, words, sentence):
+    write_model(tmp_path / "net.onnx", **options)
+    done = edgesynth("bench", "net.onnx", *([] if "--predict" in words else FAST), *words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("edgesynth: ") and sentence in last
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("content, sentence", [
+    (None, "there is no such file"), (b"", "the file is empty"), (b"\x00\xffgarbage" * 100, "damaged"),
+    ("truncated", "damaged"), ("external", "in a file beside it that is missing"), ("folder", "is a folder")])
+def test_bad_files_are_one_sentence(tmp_path, content, sentence):
+    path = tmp_path / "net.onnx"
+    if content == "folder":
+        path.mkdir()
+    elif content == "truncated":
+        write_model(path)
+        path.write_bytes(path.read_bytes()[:-500])
+    elif content == "external":
+        write_model(path, external=True)
+        (tmp_path / "net.onnx.data").unlink()
+    elif content is not None:
+        path.write_bytes(content)
+    done = edgesynth("bench", "net.onnx", *FAST, cwd=tmp_path)
+    assert done.returncode == 2 and sentence in done.stderr
+
+
+def test_predict_measures_nothing(model, tmp_path):
+    done = edgesynth("bench", model, "--predict", "--target", "tx2", "--batch", 2, "--json", "p.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    predicted = json.loads((tmp_path / "p.json").read_text())
+    assert predicted["latency_ms"]["provenance"] == "predicted" and predicted["batch"] == 2
+    assert "predicted" in done.stdout and not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("factor, words, code", [
+    (1.0, [], 0), (1.2, [], 1), (1.2, ["--tolerance", "latency=50%"], 0),
+    (1.2, ["--tolerance", "latency=50%", "latency_p99=1%"], 1), (1.0, ["--tolerance", "energy=5%"], 3),
+    (1.0, ["--tolerance", "speed=5%"], 2)])
+def test_check_exit_codes(tmp_path, factor, words, code):
+    steady = (1.0, 1.002, 0.998, 1.001, 0.999)
+    results.save(str(tmp_path / "old.json"), make_result(steady))
+    results.save(str(tmp_path / "new.json"), make_result([factor * value for value in steady]))
+    done = edgesynth("check", "old.json", "--baseline", "b.json", "--update", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = edgesynth("check", "new.json", "--baseline", "b.json", *words, "--json", "check.json", cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    if code != 2:
+        verdict = json.loads((tmp_path / "check.json").read_text())["verdict"]
+        assert verdict == {0: "pass", 1: "regression", 3: "could not measure"}[code]
+
+
+def test_help_imports_neither_torch_nor_onnxruntime(tmp_path):
+    program = ("import sys, edgesynth; from click.testing import CliRunner\n"
+               "for words in (['bench', '--help'], ['check', '--help']):\n"
+               "    assert CliRunner().invoke(edgesynth.cli, words).exit_code == 0\n"
+               "print([name for name in ('torch', 'onnxruntime', 'onnx', 'numpy', 'rich') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -1,0 +1,97 @@
+"""From records to results: the numbers of known trials, marks, and that a replay gives the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from bench_samples import make_record
+
+from devices.support.errors import UserError
+from edge_bench.agent import evaluate, result, store, trial
+
+
+def test_latencies_survive_packing_to_the_tick():
+    packed = trial.pack([0.001, 0.001, 0.00100004, 0.5])
+    assert packed == [[10000, 3], [5000000, 1]]
+    assert list(trial.unpack(packed)) == pytest.approx([1.0, 1.0, 1.0, 500.0])
+
+
+def test_readings_of_known_trials():
+    found = evaluate.evaluate(make_record((2.0, 2.0, 2.0, 2.0, 2.0)))
+    readings = found["readings"]
+    assert readings["latency_p50_ms"]["value"] == pytest.approx(2.0)
+    assert readings["latency_max_ms"]["value"] == pytest.approx(2.0 * 1.005)
+    assert readings["throughput_img_s"]["value"] == pytest.approx(500, rel=1e-3)
+    assert all(value["provenance"] == "measured" for value in readings.values())
+    assert found["marks"] == []
+
+
+def test_interval_comes_from_between_the_trials():
+    tight = evaluate.evaluate(make_record((1.0, 1.001, 0.999, 1.0, 1.0)))["readings"]["latency_p50_ms"]
+    wide = evaluate.evaluate(make_record((1.0, 1.1, 0.9, 1.05, 0.95)))["readings"]["latency_p50_ms"]
+    assert tight["high"] - tight["low"] < 0.01 < 0.1 < wide["high"] - wide["low"]
+
+
+@pytest.mark.parametrize("options, mark", [
+    ({"window": 1.0}, "quick"), ({"steady": False}, "not_steady"), ({"locked": False}, "unlocked"),
+    ({"locked": None}, "unlocked"), ({"pipelined": True}, "pipelined"), ({"origin_unknown": True}, "origin_unknown"),
+])
+def test_marks(options, mark):
+    assert mark in evaluate.evaluate(make_record(**options))["marks"]
+
+
+def test_drift_is_marked_and_explained():
+    found = evaluate.evaluate(make_record((1.0, 1.02, 1.04, 1.06, 1.08)))
+    assert "drift" in found["marks"]
+    assert any("drifted" in text for text in found["warnings"])
+
+
+def test_outlier_is_flagged_and_kept():
+    found = evaluate.evaluate(make_record((1.0, 1.001, 2.0, 0.999, 1.0)))
+    assert found["outliers"] == [2] and "outliers" in found["marks"] and len(found["trials"]) == 5
+
+
+def test_batch_counts_images():
+    found = evaluate.evaluate(make_record((2.0,) * 5, batch=8))
+    assert found["readings"]["throughput_img_s"]["value"] == pytest.approx(4000, rel=1e-3)
+
+
+def test_result_and_record_survive_the_disk(tmp_path):
+    record = make_record()
+    found = evaluate.evaluate(record)
+    path = store.save(found, record, str(tmp_path / "results"))
+    assert path.endswith("0001-net-tx2.json")
+    assert store.save(found, record, str(tmp_path / "results")).endswith("0002-net-tx2.json")
+    kept = result.load(path)
+    again = evaluate.evaluate(store.load_record(path[:-5] + ".record.gz"))
+    assert json.loads(json.dumps(again)) == {k: v for k, v in kept.items() if k not in ("schema", "record")}
+
+
+def test_same_record_packs_to_the_same_bytes():
+    assert store.pack(make_record()) == store.pack(make_record())
+
+
+@pytest.mark.parametrize("data", [b"", b"junk", b"\x1f\x8b\x08\x00broken", b"{}"])
+def test_damaged_record_is_one_sentence(tmp_path, data):
+    path = tmp_path / "x.record.gz"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="record"):
+        store.load_record(str(path))
+
+
+def test_damaged_result_is_named(tmp_path):
+    found = evaluate.evaluate(make_record())
+    del found["trials"]
+    with pytest.raises(UserError, match="trials"):
+        result.check(found)
+    predicted = evaluate.evaluate(make_record())
+    predicted["readings"]["latency_p50_ms"]["provenance"] = "predicted"
+    with pytest.raises(UserError, match="predicted"):
+        result.check(predicted)
+
+
+def test_text_says_where_and_under_what_conditions():
+    text = result.to_text(evaluate.evaluate(make_record(locked=False)))
+    assert "serial …1234" in text and "mode MAXN" in text and "clocks not locked" in text
+    assert "5 trials × 10 s" in text and "marked     unlocked" in text
