@@ -1,0 +1,288 @@
+"""The same function over many jobs, in worker processes, with the same results for any number of them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from devices.support.errors import EdgesynthError, UserError
+from devices.support.files import explain
+
+Shared = Mapping[str, torch.Tensor]
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class WorkerDied(EdgesynthError):
+    """A worker process ended without an answer: killed, out of memory, or crashed."""
+
+
+class WorkerTraceback(Exception):
+    """Where in the worker an error was raised, as text."""
+
+    def __str__(self) -> str:
+        return "\n" + self.args[0]
+
+
+class Pool:
+    """`with Pool(2, {"images": images}) as pool: for result in pool.map(function, jobs): ...`
+
+    workers: processes; 1: no process at all, the jobs run here. Every job runs with one torch thread, so that results
+    do not depend on their number. shared: big arrays that every job gets, handed over once as files that all workers
+    map; a job must not change them. The processes are forked from one server that has torch imported and so share its
+    memory; they import nothing of the caller's script or working folder. Ctrl-C and any error end them at once.
+    """
+
+    def __init__(self, workers: int, shared: Shared | None = None):
+        if workers < 1:
+            raise UserError(f"{workers} workers: use 1 or more")
+        self._shared = dict(shared or {})
+        self._workers: list[_Worker] = []
+        self._closed = False
+        if workers > 1:
+            self._start(workers)
+
+    def map(self, function: Callable[[Shared, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """function(shared, job) of every job, in the order of the jobs, each as soon as all before it are there too.
+
+        function: at the top level of an importable module. What it raises is raised here; WorkerDied when a process
+        ended without an answer. After an error, or when the caller stops early, the pool is closed.
+        """
+        if self._closed:
+            raise ValueError("the pool is closed")
+        if not self._workers:
+            for job in jobs:
+                with single_thread():
+                    result = function(self._shared, job)
+                yield result
+            return
+        if function.__module__ == "__main__":
+            raise ValueError("workers import nothing of a script: put the function into a module")
+        finished = False
+        try:
+            yield from self._map(function, jobs)
+            finished = True
+        finally:
+            if not finished:  # nothing half-done may answer to the next map
+                self.close()
+
+    def _map(self, function: Callable[[Shared, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        todo = iter(enumerate(jobs))
+        done: dict[int, Result] = {}
+        turn = 0
+        busy = [worker for worker in self._workers if worker.give(function, next(todo, None))]
+        while busy:
+            for worker in _answering(busy):
+                number, result = worker.answer()
+                done[number] = result
+                if not worker.give(function, next(todo, None)):
+                    busy.remove(worker)
+            while turn in done:
+                yield done.pop(turn)
+                turn += 1
+
+    def _start(self, workers: int) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="edgesynth-workers-"))
+        try:
+            for name, tensor in self._shared.items():
+                np.save(folder / f"{name}.npy", tensor.detach().cpu().contiguous().numpy(), allow_pickle=False)
+            start_server()
+            for _ in range(workers):
+                self._workers.append(_Worker(folder))
+            for worker in self._workers:
+                worker.answer()  # it has mapped the files
+        except OSError as error:
+            self.close()
+            raise explain(error, folder) from error
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # what is mapped stays until the last worker ends
+
+    def close(self) -> None:
+        """End the workers at once; a closed pool cannot be used again."""
+        self._closed = True
+        while self._workers:
+            self._workers.pop().end()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """One torch thread inside: sums are then added in one order, whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def start_server() -> None:
+    """Start the process that workers are forked from, which then imports torch; returns at once.
+
+    Called early, that import runs beside the caller's own work; without, the first Pool waits for it.
+    """
+    context = _context()
+    if context.get_start_method() != "forkserver":
+        return
+    from multiprocessing import forkserver
+
+    context.set_forkserver_preload(["torch"])
+    here = os.getcwd()
+    with _interrupts_ignored(), _no_script():
+        # The server has its working folder at the front of its path: give it one that holds no user's modules.
+        os.chdir(os.sep)
+        try:
+            forkserver.ensure_running()
+        finally:
+            os.chdir(here)
+
+
+class _Worker:
+    """One process and the pipe to it. It answers once when it is ready, and once to every job."""
+
+    def __init__(self, folder: Path):
+        self.pipe, theirs = _context().Pipe()
+        self.process = _context().Process(target=_serve, args=(theirs, str(folder)), daemon=True)
+        try:
+            with _no_script():
+                self.process.start()
+        finally:
+            theirs.close()
+
+    def give(self, function: Callable[..., Any], job: tuple[int, Any] | None) -> bool:
+        """Send (number, job); False when there is none."""
+        if job is None:
+            return False
+        try:
+            # plain pickle: multiprocessing's own would move every tensor through a shared file descriptor
+            self.pipe.send_bytes(pickle.dumps((function, *job), protocol=pickle.HIGHEST_PROTOCOL))
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise self.death() from error
+        return True
+
+    def answer(self) -> tuple[int, Any]:
+        """(number, result) of the job; raises what the job raised, WorkerDied when nothing will come."""
+        try:
+            good, number, value, trace = pickle.loads(self.pipe.recv_bytes())
+        except (EOFError, ConnectionResetError) as error:
+            raise self.death() from error
+        if good:
+            return number, value
+        raise value from WorkerTraceback(trace)
+
+    def death(self) -> WorkerDied:
+        self.process.join(5)
+        code = self.process.exitcode
+        if code == -signal.SIGKILL:
+            return WorkerDied("a worker process was killed, most likely for memory: use fewer workers")
+        how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
+        return WorkerDied(f"a worker process ended {how} without an answer: run again, with fewer workers")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+        self.pipe.close()
+
+
+def _answering(busy: Sequence[_Worker]) -> list[_Worker]:
+    """The workers that have answered or died; waits for one."""
+    ready = wait([worker.pipe for worker in busy])
+    return [worker for worker in busy if worker.pipe in ready]
+
+
+def _context() -> Any:
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    return multiprocessing.get_context(method)
+
+
+@contextlib.contextmanager
+def _no_script() -> Iterator[None]:
+    """A process that is started inside does not run the caller's script again, guarded by __name__ or not."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """A process that is started inside ignores Ctrl-C from its first instruction: ending it is the parent's part."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _serve(pipe: Connection, folder: str) -> None:
+    """A worker's life: map the shared arrays, then answer jobs until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    shared = {path.stem: _mapped(path) for path in sorted(Path(folder).glob("*.npy"))}
+    pipe.send_bytes(pickle.dumps((True, -1, None, "")))
+    while True:
+        try:
+            request = pipe.recv_bytes()
+        except EOFError:
+            return
+        pipe.send_bytes(_respond(shared, request))
+
+
+def _respond(shared: Shared, request: bytes) -> bytes:
+    number = -1
+    try:
+        function, number, job = pickle.loads(request)
+        return pickle.dumps((True, number, function(shared, job), ""), protocol=pickle.HIGHEST_PROTOCOL)
+    except BaseException as error:
+        trace = traceback.format_exc()
+        try:
+            answer = pickle.dumps((False, number, error, trace))
+            pickle.loads(answer)  # some errors can be written but not read back
+        except Exception:
+            answer = pickle.dumps((False, number, RuntimeError(f"{type(error).__name__}: {error}"), trace))
+        return answer
+
+
+def _mapped(path: Path) -> torch.Tensor:
+    """The array of a file, its pages shared by all who map it; writing would make a private copy of a page."""
+    array = np.load(path, mmap_mode="c", allow_pickle=False) if path.stat().st_size > 128 else np.load(path)
+    return torch.from_numpy(array)
+
+
+def _end_with_parent() -> None:
+    """Even `kill -9` of the parent leaves no worker behind, in the middle of a job or not."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
