@@ -21,10 +21,10 @@ HOSTS: dict[str, tuple[tuple[tuple[int, ...], ...], int]] = {"nvidia-gpu": (((11
 
 @dataclass(frozen=True)
 class Dialect:
-    """What one target reads, whichever of its JetPacks runs there.
+    """What one board reads, in any power mode, whichever of its JetPacks runs there.
 
-    target: its name; jetpacks: those it stands for; tensorrt: their versions, oldest first, () where ONNX Runtime
-    reads the file; opset: the highest that all of their parsers know; ir: the IR version that belongs to the opset.
+    target: the board's name; jetpacks: those it stands for; tensorrt: their versions, oldest first, () where ONNX
+    Runtime reads the file; opset: the highest that all of their parsers know; ir: the IR version that belongs to it.
     """
 
     target: str
@@ -76,7 +76,7 @@ def dialect_of(target: str | Target, jetpack: str | None = None) -> Dialect:
     else:
         tensorrt, opset = HOSTS.get(board.name, HOSTS["cpu"])
     ir = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
-    return Dialect(str(target), tuple(row["jetpack"] for row in rows), tensorrt, opset, ir, board)
+    return Dialect(board.name, tuple(row["jetpack"] for row in rows), tensorrt, opset, ir, board)
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from devices.support.errors import CheckFailed, UserError
-from devices.support.files import explain, write_bytes
+from devices.support.files import explain
 from export.batch import Batch
-from export.dialect import Dialect
 
 if TYPE_CHECKING:
     import onnx
 
 SCHEMA = "edgesynth.onnx/1"
 PREFIX = "edgesynth."
+BATCH_AXIS = "batch"
 NOTHING = "nothing was kept"
 LARGEST_BYTES = 2**31 - 1  # of one protobuf message
 
@@ -76,23 +76,23 @@ def serialise(model: onnx.ModelProto) -> bytes:
 
 
 def read_back(
-    data: bytes, dialect: Dialect, batch: Batch, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str]
+    data: bytes, *, opset: int, ir: int, batch: Batch, inputs: Mapping[str, Sequence[int]], outputs: Sequence[str]
 ) -> onnx.ModelProto:
     """Parse what is about to be written and compare it with what was asked: CheckFailed names the difference.
 
-    inputs: name -> shape of one image; outputs: names. The exporter is known to write another opset than asked,
+    inputs: name -> shape of one image; outputs: names. torch's exporter is known to write another opset than asked,
     without an error, and weights into a second file.
     """
     import onnx
 
     model = onnx.load_from_string(data)
-    size: int | str = "batch" if batch.is_dynamic else batch.max
+    size: int | str = BATCH_AXIS if batch.is_dynamic else batch.max
     found_inputs = {value.name: shape_of(value) for value in inputs_of(model)}
     found_sizes = [(shape_of(value) or [None])[0] for value in model.graph.output]
     asked = {
-        "opset": (dialect.opset, opset_of(model)),
+        "opset": (opset, opset_of(model)),
         "operator sets": ([""], sorted({o.domain for o in model.opset_import})),
-        "IR version": (dialect.ir, model.ir_version),
+        "IR version": (ir, model.ir_version),
         "inputs": ({name: [size, *shape] for name, shape in inputs.items()}, found_inputs),
         "outputs": (list(outputs), [value.name for value in model.graph.output]),
         "batch of the outputs": ([size] * len(outputs), found_sizes),
@@ -106,8 +106,56 @@ def read_back(
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise CheckFailed(f"the exported file is not valid ONNX: {str(error).splitlines()[0]}; {NOTHING}") from error
+        raise CheckFailed(f"the exported file is not valid ONNX: {first_line(error)}; {NOTHING}") from error
     return model
+
+
+def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """Read an ONNX file with its weights, wherever they lie. UserError for one that is missing, damaged, of an IR
+    that the installed onnx does not know, or without its side files."""
+    import onnx
+
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read()
+    except OSError as error:
+        raise explain(error, path) from error
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception as error:  # protobuf's DecodeError is another class in each of its builds
+        raise UserError(f"{path}: damaged, or no ONNX file; export it anew") from error
+    if not model.graph.node or not model.opset_import:
+        raise UserError(f"{path}: damaged, or no ONNX file: it holds no graph; export it anew")
+    if model.ir_version > onnx.IR_VERSION or opset_of(model) > onnx.defs.onnx_opset_version():
+        raise UserError(
+            f"{path}: IR {model.ir_version} and opset {opset_of(model)} are later than onnx {onnx.__version__} knows: "
+            "install a newer onnx, or export with an earlier opset"
+        )
+    _load_side_files(model, path)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise UserError(f"{path}: not valid ONNX: {first_line(error)}") from error
+    return model
+
+
+def _load_side_files(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    import onnx
+
+    folder = os.path.dirname(os.path.abspath(path))
+    for name in external_files(model):
+        if not os.path.isfile(os.path.join(folder, name)):
+            raise UserError(f"{path}: its weights file {name} is missing: put it beside the model")
+    try:
+        onnx.external_data_helper.load_external_data_for_model(model, folder)
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise UserError(f"{path}: its weights file is damaged: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, without its full stop, to build a sentence of."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def external_files(model: onnx.ModelProto) -> list[str]:
@@ -130,6 +178,67 @@ def require_writable(path: str | os.PathLike[str]) -> None:
         raise explain(PermissionError(13, "Permission denied"), folder)
 
 
-def save(data: bytes, path: str | os.PathLike[str]) -> None:
-    """Write the finished file; a reader sees the old one or the new one, never a part."""
-    write_bytes(path, data)
+def single_input(model: onnx.ModelProto, source: object) -> onnx.ValueInfoProto:
+    """The one FP32 input of a network that takes images; UserError for a model of another kind."""
+    import onnx
+
+    values = inputs_of(model)
+    if len(values) != 1 or values[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        kinds = ", ".join(f"{v.name} ({onnx.TensorProto.DataType.Name(v.type.tensor_type.elem_type)})" for v in values)
+        raise UserError(
+            f"{source}: edgesynth exports networks of one FP32 input, and this one takes {kinds or 'none'}; "
+            "look at it with --check"
+        )
+    return values[0]
+
+
+def own_batch(value: onnx.ValueInfoProto) -> Batch:
+    """The batch that a file was made for; 1 where it leaves that open."""
+    size = (shape_of(value) or [None])[0]
+    return Batch.parse(size if isinstance(size, int) and size > 0 else 1)
+
+
+def with_input(model: onnx.ModelProto, batch: Batch, input_shape: Sequence[int] | None) -> onnx.ModelProto:
+    """A copy whose input has this batch and image shape, all other sizes inferred anew.
+
+    UserError where the file fixes another size: what is fixed in a file cannot be set free again.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    value = next(v for v in copy.graph.input if v.name == inputs_of(copy)[0].name)
+    have = shape_of(value)
+    wanted = [BATCH_AXIS if batch.is_dynamic else batch.max, *(input_shape or have[1:])]
+    if len(wanted) != len(have):
+        raise UserError(
+            f"the file's input has {len(have) - 1} sizes besides the batch, --input gives {len(wanted) - 1}"
+        )
+    for size, want, dim in zip(have, wanted, value.type.tensor_type.shape.dim, strict=True):
+        if isinstance(size, int) and size != want:
+            raise UserError(
+                f"the file fixes its input to {size} where {want} is asked: export the network anew for that"
+            )
+        if isinstance(want, int):
+            dim.dim_value = want
+        elif want is not None:
+            dim.dim_param = want
+    for output in copy.graph.output:
+        dims = output.type.tensor_type.shape.dim
+        if dims and not dims[0].HasField("dim_value"):
+            dims[0].Clear()
+        if dims and not isinstance(have[0], int):
+            if batch.is_dynamic:
+                dims[0].dim_param = BATCH_AXIS
+            else:
+                dims[0].dim_value = batch.max
+    del copy.graph.value_info[:]
+    return copy
+
+
+def image_shape(model: onnx.ModelProto, source: object) -> tuple[int, ...]:
+    """Shape of one image; UserError when the file leaves sizes open."""
+    sizes = shape_of(inputs_of(model)[0])[1:]
+    if not sizes or not all(isinstance(size, int) for size in sizes):
+        raise UserError(f"{source}: its input sizes vary: fix them with --input, such as --input 3x224x224")
+    return tuple(int(size) for size in sizes if size is not None)

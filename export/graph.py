@@ -17,6 +17,7 @@ class Graph:
     def __init__(self, model: onnx.ModelProto):
         self.model = model
         self.proto = model.graph
+        self._shapes: dict[str, list[int | str | None]] | None = None
         self.refresh()
 
     def refresh(self) -> None:
@@ -45,6 +46,18 @@ class Graph:
                 value = onnx.helper.get_attribute_value(item)
                 return onnx.numpy_helper.to_array(value) if item.name == "value" else np.asarray(value)
         return None
+
+    def shape(self, name: str) -> list[int | str | None] | None:
+        """The sizes of a tensor as shape inference finds them; None where it finds none."""
+        import onnx
+
+        from export.document import shape_of
+
+        if self._shapes is None:
+            inferred = onnx.shape_inference.infer_shapes(self.model).graph
+            values = [*inferred.input, *inferred.output, *inferred.value_info]
+            self._shapes = {v.name: shape_of(v) for v in values if v.type.tensor_type.HasField("shape")}
+        return self._shapes.get(name)
 
     def add_constant(self, name: str, value: np.ndarray) -> str:
         """Store a value as initializer; returns the name that it got, which is `name` where that is free."""

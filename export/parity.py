@@ -10,6 +10,7 @@ import numpy as np
 
 from devices.support.errors import CheckFailed, UserError
 from export.batch import Batch
+from export.document import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,7 @@ class OnnxRunner:
             self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             raise CheckFailed(
-                f"ONNX Runtime refuses the exported file: {_sentence(error)}; nothing was kept"
+                f"ONNX Runtime refuses the exported file: {first_line(error)}; nothing was kept"
             ) from error
         self.input = self.session.get_inputs()[0].name
 
@@ -76,7 +77,7 @@ class OnnxRunner:
             return list(self.session.run(None, {self.input: images}))
         except Exception as error:
             what = f"the exported file does not run on a batch of {len(images)}"
-            raise CheckFailed(f"{what}: {_sentence(error)}; nothing was kept") from error
+            raise CheckFailed(f"{what}: {first_line(error)}; nothing was kept") from error
 
 
 def torch_predict(module: torch.nn.Module) -> Predict:
@@ -156,7 +157,3 @@ def require(parity: Parity, precision: str) -> None:
         missed = True
     if missed:
         raise CheckFailed(f"the exported file does not compute what the network does: {parity}; nothing was kept")
-
-
-def _sentence(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")

@@ -14,14 +14,15 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from devices.support.errors import UserError
+from devices.support.errors import CheckFailed, UserError
 from export.batch import Batch
+from export.document import BATCH_AXIS, external_files, first_line, opset_of
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-BATCH_AXIS = "batch"
+REMEDY = "install a torch that this version of edgesynth was checked for, 2.9 to 2.13"
 
 
 def trace(
@@ -70,7 +71,13 @@ def trace(
         _refuse_frozen_decisions(module, example, caught)
     if buffer.tell() >= 2**31:
         raise UserError("the network is larger than 2 GB, which one ONNX file cannot hold: export a smaller one")
-    return onnx.load_from_string(buffer.getvalue())
+    model = onnx.load_from_string(buffer.getvalue())
+    if opset_of(model) != opset or external_files(model):
+        wrote = f"opset {opset_of(model)} with side files {external_files(model)}"
+        raise CheckFailed(
+            f"torch {torch.__version__} was asked for opset {opset} in one file and wrote {wrote}: {REMEDY}"
+        )
+    return model
 
 
 @contextlib.contextmanager
@@ -136,11 +143,11 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> tuple[bool, 
         raise
     except Exception as error:
         shape = "x".join(map(str, example.shape[1:]))
-        raise UserError(f"the network does not run on input {shape}: {_first_line(error)}") from error
+        raise UserError(f"the network does not run on input {shape}: {first_line(error)}") from error
 
 
 def _why_not(error: Exception, opset: int) -> str:
-    text = _first_line(error)
+    text = first_line(error)
     operator = re.search(r"aten::\w+", str(error))
     what = f"operator {operator.group()}" if operator else f"a part of it ({text})"
     return (
@@ -173,7 +180,3 @@ def _refuse_frozen_decisions(
             f"{place}: forward decides on the values of a tensor, which a file cannot follow: "
             "compute both cases and choose with torch.where"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
