@@ -7,7 +7,7 @@ every network of the space. Δθ_G moves the generator towards networks that a l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,25 +87,28 @@ class Inquisitor:
             believed, _ = self.surrogate.predict(self.surrogate.inputs)
             self.link.fit(self.observations, believed)
 
-    def inputs(self, decisions: IntArray) -> Inputs:
-        """What the surrogate sees of networks [n, sites]."""
-        linear = (self._raw(decisions) - self.centre) / self.spread
+    def inputs(self, decisions: IntArray, costs: Mapping[str, FloatArray] | None = None) -> Inputs:
+        """What the surrogate sees of networks [n, sites], whose costs need not be computed when they are known."""
+        linear = (self._raw(decisions, costs) - self.centre) / self.spread
         return Inputs(decisions, np.column_stack([np.ones(len(decisions)), linear]), self.space.summary(decisions))
 
     def _seen(self) -> IntArray:
         return rows((o.decisions for o in self.observations), len(self.space.sites))
 
-    def _raw(self, decisions: IntArray) -> FloatArray:
-        costs = self.space.costs(decisions)
+    def _raw(self, decisions: IntArray, costs: Mapping[str, FloatArray] | None = None) -> FloatArray:
+        costs = self.space.costs(decisions) if costs is None else costs
         logs = [np.log(np.maximum(costs[name], 1.0)) for name in ("params", "macs")]
         return np.column_stack([*logs, self.table.features(decisions, self.filled)])
 
     def believe(self, decisions: IntArray, margin: float = 0.0) -> Belief:
         """The belief of networks [n, sites]; `margin` is the slack demanded on exact requirements."""
-        mean, sd = self.surrogate.predict(self.inputs(decisions))
+        return self._belief(self.surrogate, decisions, margin)
+
+    def _belief(self, surrogate: Surrogate, decisions: IntArray, margin: float = 0.0) -> Belief:
+        costs = self.space.costs(decisions)
+        mean, sd = surrogate.predict(self.inputs(decisions, costs))
         error, error_sd = self.link.final_log_error(mean, sd)
-        missed = violation(self.requirements, self.space, decisions, margin)
-        return Belief(mean, sd, error, error_sd, self.space.costs(decisions), missed)
+        return Belief(mean, sd, error, error_sd, costs, violation(self.requirements, costs, margin))
 
     # --- what is wanted --------------------------------------------------------------------------------------------
 
@@ -242,7 +245,4 @@ class Inquisitor:
         )
         noise = np.concatenate([old.noise, np.full(len(mean), float(np.median(old.noise)) if len(old.noise) else 0.1)])
         imagined.fit(joined, np.concatenate([old.target, mean]), noise, tune=False)
-        loss, sd = imagined.predict(self.inputs(decisions))
-        error, error_sd = self.link.final_log_error(loss, sd)
-        costs = self.space.costs(decisions)
-        return Belief(loss, sd, error, error_sd, costs, violation(self.requirements, self.space, decisions))
+        return self._belief(imagined, decisions)

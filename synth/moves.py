@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -63,11 +63,11 @@ def site_weights(space: Space) -> FloatArray:
     return 0.5 / len(counts) + 0.5 * share
 
 
-def violation(requirements: Indicator, space: Space, decisions: IntArray, margin: float = 0.0) -> FloatArray:
+def violation(requirements: Indicator, costs: Mapping[str, FloatArray], margin: float = 0.0) -> FloatArray:
     """[n] sum of the relative amounts by which exact requirements, tightened by `margin`, are missed; 0 where all
     hold."""
-    slack = requirements.exact(space.costs(decisions)) - margin
-    return np.maximum(-slack, 0.0).sum(axis=1) if slack.size else np.zeros(len(decisions))
+    slack = requirements.exact(costs) - margin
+    return np.maximum(-slack, 0.0).sum(axis=1) if slack.size else np.zeros(len(costs["params"]))
 
 
 def repair(
@@ -80,11 +80,11 @@ def repair(
     """
     space = moves.space
     fixed = space.canonical(decisions)
-    missed = violation(requirements, space, fixed)
+    missed = violation(requirements, space.costs(fixed))
     changed = missed > 0
     for row in np.flatnonzero(changed):
-        fixed[row] = _repair_one(moves, lambda d: violation(requirements, space, d), fixed[row])
-    return fixed, changed, violation(requirements, space, fixed) <= 0
+        fixed[row] = _repair_one(moves, lambda d: violation(requirements, space.costs(d)), fixed[row])
+    return fixed, changed, violation(requirements, space.costs(fixed)) <= 0
 
 
 def _repair_one(moves: Moves, missed: Callable[[IntArray], FloatArray], start: IntArray) -> IntArray:

@@ -89,7 +89,7 @@ class Synthesis:
         cost = log_cost(space, probe)
         best, _, _ = self.inquisitor.incumbent()
         centre = float(log_cost(space, best[:1])[0]) if len(best) else float(np.median(cost))
-        holds = violation(self.problem.requirements, space, probe) <= 0
+        holds = violation(self.problem.requirements, space.costs(probe)) <= 0
         if self.problem.requirements.exact(space.costs(probe[:1])).size and holds.any():
             centre = min(centre, float(np.quantile(cost[holds], 0.75)))
         width = 0.1 * float(cost.std() + 1e-6)
@@ -110,7 +110,7 @@ class Synthesis:
         insight = self._move_generator(cycle + 1)
         fresh = self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + 64)))
         self.inquisitor.keep_clear(fresh)
-        share = float((violation(self.problem.requirements, self.problem.space, fresh) <= 0).mean())
+        share = float((violation(self.problem.requirements, self.problem.space.costs(fresh)) <= 0).mean())
         report = CycleReport(
             cycle, candidates, reasons, observations, self.inquisitor.incumbent()[2], share, self.inquisitor.radius,
             insight.step.divergence, insight.predicted_gain, realised, self.generator, self.inquisitor,
