@@ -65,7 +65,7 @@ class Augmentation:
 
 
 def generator_for(seed: int, epoch: int, stream: str) -> torch.Generator:
-    """A generator of its own for each (seed, epoch, stream): "views" or "order". Streams of one seed are independent."""
+    """A generator of its own for each (seed, epoch, stream), stream being "views" or "order"."""
     mixed = (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + STREAMS[stream] * 0x94D049BB133111EB) % (1 << 64)
     mixed ^= mixed >> 31
     return torch.Generator().manual_seed(mixed % (1 << 63))

@@ -114,7 +114,8 @@ def _answer(module: nn.Module, images: torch.Tensor, name: str) -> Any:
         with torch.no_grad():
             return module(images)
     except Exception as error:
-        raise UserError(f"{name}: does not accept images {list(images.shape)}: {_expectation(reached, error)}") from error
+        why = _expectation(reached, error)
+        raise UserError(f"{name}: does not accept images {list(images.shape)}: {why}") from error
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,0 +1,235 @@
+"""Training: the same seed gives the same bits, distillation sees the same views, and nothing outside is disturbed."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from devices.support.errors import UserError
+from synth.data.augmentation import Augmentation
+from synth.data.dataset import Split, load_dataset
+from synth.distillation import teacher_logits
+from synth.evaluation import evaluate
+from synth.prototypes.resnet import ResNet
+from synth.recipe import Recipe
+from synth.training import TrainingDiverged, batches, one_cycle, recalibrate_batch_norm, train
+from synth.workers import single_thread
+
+VIEWS = Augmentation(shift_px=0.7, rotate_deg=8, zoom=0.1)
+RECIPE = Recipe(2, batch=16, average_epochs=1, smoothing=0.1, distil=0.5, augmentation=VIEWS)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with single_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_dataset("digits").train.subset(slice(0, 150))
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return ResNet(1, 10, widths=(4, 8), blocks=1)
+
+
+def weights(module: nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten().double() for value in module.state_dict().values()])
+
+
+def trained(split: Split, **more) -> nn.Module:
+    module = network()
+    train(module, split, more.pop("recipe", RECIPE), **{"seed": 1, **more})
+    return module
+
+
+def test_one_seed_one_result_whatever_the_global_state(split):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one = network()
+    dropping = nn.Sequential(*list(one.children())[:-1], nn.Dropout(0.3), one.head)
+    torch.set_rng_state(before)
+    train(dropping, split, RECIPE, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+    two = network()
+    again = nn.Sequential(*list(two.children())[:-1], nn.Dropout(0.3), two.head)
+    torch.manual_seed(99)
+    train(again, split, RECIPE, seed=1)
+    assert torch.equal(weights(dropping), weights(again))
+    assert not torch.equal(weights(trained(split, seed=1)), weights(trained(split, seed=2)))
+    assert not torch.equal(weights(trained(split)), weights(trained(split, view_seed=7)))
+
+
+def test_it_learns(split):
+    module = network()
+    before = evaluate(module, split)
+    history = train(module, split, Recipe(30, batch=16, rate=0.02), seed=0)
+    after = evaluate(module, split)
+    assert after.accuracy > 0.95 > before.accuracy and history.losses[-1] < 0.3 < history.losses[0]
+    assert history.images == 30 * len(split) and len(history.to_json()["losses"]) == 30
+
+
+def test_what_is_left_behind(split):
+    module = network()
+    seen = []
+    train(module, split, RECIPE, seed=1, progress=lambda done, of: seen.append((done, of)))
+    assert seen == [(1, 2), (2, 2)] and not module.training
+    storages = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    assert len(storages) == len(list(module.parameters()))
+    assert all(parameter.is_contiguous() and parameter.grad is None for parameter in module.parameters())
+    assert "torch._dynamo" not in sys.modules  # a second and 80 MB in every worker
+
+
+def test_tied_and_frozen_weights_stay_so(split):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(1, 6, 3)
+            self.one = nn.Conv2d(6, 6, 1)
+            self.two = nn.Conv2d(6, 6, 1)
+            self.two.weight = self.one.weight
+            self.head = nn.Linear(6, 10)
+            self.stem.requires_grad_(False)
+
+        def forward(self, x):
+            return self.head(self.two(self.one(self.stem(x)).relu()).relu().mean((2, 3)))
+
+    module = Tied()
+    stem, tied = module.stem.weight.clone(), module.one.weight.clone()
+    train(module, split, RECIPE, seed=0)
+    assert module.one.weight is module.two.weight and not torch.equal(module.one.weight, tied)
+    assert torch.equal(module.stem.weight, stem)
+
+
+def test_a_teachers_cached_answers_are_its_live_answers(split):
+    teacher = network(3).eval()
+    cached = teacher_logits(teacher, split, RECIPE, view_seed=4)
+    assert cached.shape == (2, len(split), 10)
+    live = weights(trained(split, view_seed=4, teacher=teacher))
+    stored = weights(trained(split, view_seed=4, teacher=cached))
+    assert torch.allclose(live, stored, atol=1e-4)
+    assert not torch.allclose(stored, weights(trained(split, view_seed=4)), atol=1e-2)
+
+
+def test_cached_answers_are_of_the_views_that_are_shown(split):
+    class Copy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            return x.flatten(1) * self.one
+
+    answers = teacher_logits(Copy(), split, RECIPE, view_seed=4)
+    for epoch in range(2):
+        for rows, images, labels in batches(split, RECIPE, 1, 4, epoch, torch.device("cpu")):
+            assert torch.equal(answers[epoch][rows], images.flatten(1)) and torch.equal(labels, split.labels[rows])
+    assert not torch.equal(answers[0], answers[1])
+
+
+def test_distillation_pulls_to_the_teacher(split):
+    teacher = network()
+    train(teacher, split, Recipe(6, batch=16), seed=0)
+
+    def distance(distil: float) -> float:
+        student = network(8)
+        train(student, split, Recipe(6, batch=16, distil=distil), seed=1, teacher=teacher)
+        with torch.no_grad():
+            return float((student(split.images).log_softmax(1) - teacher(split.images).log_softmax(1)).abs().mean())
+
+    assert distance(1.0) < distance(0.0)
+
+
+def test_teacher_logits_of_another_shape_are_refused(split):
+    with pytest.raises(ValueError, match=r"\[2, 150, classes\] expected"):
+        trained(split, teacher=torch.zeros(1, 150, 10))
+
+
+def test_every_image_is_seen_once_an_epoch_and_no_batch_is_tiny(split):
+    for size in (7, 64, 149, 400):
+        rows = [r for r, _, _ in batches(split, Recipe(1, batch=size), 0, 0, 0, torch.device("cpu"))]
+        assert sorted(torch.cat(rows).tolist()) == list(range(150))
+        counts = [len(part) for part in rows]
+        assert max(counts) <= size and max(counts) - min(counts) <= 1
+
+
+def test_a_loss_that_is_not_finite_is_said(split):
+    with pytest.raises(TrainingDiverged, match="diverged in epoch 1 of 2"):
+        module = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, 10))
+        train(module, split, Recipe(2, optimiser="sgd", rate=1e3, batch=16), seed=0)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(3, batch=16, rate=0.02, decay=0.1), Recipe(3, 16, "sgd", 0.05, decay=0.0)])
+def test_the_flat_optimiser_is_torchs(split, recipe):
+    """The reference is torch.optim itself, stepping the same network over the same batches."""
+    ours, theirs = network().double(), network().double()
+    double = Split(split.images.double(), split.labels)
+    train(ours, double, recipe, seed=0)
+    groups = [
+        {"params": [p for p in theirs.parameters() if p.ndim >= 2], "weight_decay": recipe.decay},
+        {"params": [p for p in theirs.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    if recipe.optimiser == "adamw":
+        optimiser = torch.optim.AdamW(groups, lr=1.0)
+    else:
+        optimiser = torch.optim.SGD(groups, lr=1.0, momentum=0.9, nesterov=True)
+    theirs.train()
+    step = 0
+    for epoch in range(recipe.epochs):
+        for _, images, labels in batches(double, recipe, 0, 0, epoch, torch.device("cpu")):
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate * one_cycle(step, recipe.epochs * 10, recipe.warmup)
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(theirs(images), labels).backward()
+            optimiser.step()
+            step += 1
+    assert step == recipe.epochs * 10
+    if recipe.optimiser == "adamw":
+        assert torch.allclose(weights(ours), weights(theirs), atol=1e-9)
+    else:  # torch's momentum holds gradients, as ours does
+        assert torch.allclose(weights(ours), weights(theirs), atol=1e-9)
+
+
+def test_the_running_average_is_a_mean_of_the_way(split):
+    """After a long average, weights lie between start and end."""
+    start, last = network(), trained(split, recipe=Recipe(4, batch=16))
+    mean = trained(split, recipe=Recipe(4, batch=16, average_epochs=50))
+    gone = (start.head.weight - last.head.weight).norm()
+    assert (start.head.weight - mean.head.weight).norm() < gone and (last.head.weight - mean.head.weight).norm() < gone
+
+
+def test_batch_norms_are_recalibrated(split):
+    module = network()
+    modes = [part.training for part in module.modules()]
+    recalibrate_batch_norm(module, split.images, batch=150)
+    assert [part.training for part in module.modules()] == modes
+    with torch.no_grad():
+        stem = module.stem[0](split.images)
+    assert torch.allclose(module.stem[1].running_mean, stem.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(module.stem[1].running_var, stem.var((0, 2, 3)), rtol=1e-4)
+    recalibrate_batch_norm(nn.Sequential(nn.Conv2d(1, 1, 1)), split.images)
+
+
+def test_one_cycle_rises_falls_and_stays_in_range():
+    rates = [one_cycle(step, 100, 0.25) for step in range(100)]
+    assert rates.index(max(rates)) in (24, 25) and rates[0] < 0.05 and rates[-1] < 0.001
+    assert all(0 < rate <= 1 for rate in rates)
+    assert one_cycle(0, 1, 0.0) > 0 and one_cycle(0, 1, 1.0) > 0
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"rate": -1.0}, {"batch": 0}, {"distil": 1.5}, {"optimiser": "adam"}])
+def test_a_recipe_that_makes_no_sense(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        Recipe(**{"epochs": 1, **wrong})
+
+
+def test_recipes_go_through_json():
+    assert Recipe.from_json(RECIPE.to_json()) == RECIPE
+    with pytest.raises(UserError, match=r"no recipe: .*'speed'"):
+        Recipe.from_json({**RECIPE.to_json(), "speed": 2})
