@@ -169,6 +169,28 @@ def _avg_pool(attrs: Mapping[str, Any], inputs: list[Shape]) -> nn.Module:
                         attrs["count_padding"])
 
 
+class ChannelScale(nn.Module):
+    """x * weight + bias, one number a channel or one for all."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, attrs: Mapping[str, Any], shape: Shape) -> None:
+        super().__init__()
+        self.count, self.rank = 1 if attrs["shared"] else shape[0], len(shape)
+        for name, start in (("weight", torch.ones(self.count)), ("bias", torch.zeros(self.count))):
+            if attrs[name] and attrs["learnt"]:
+                self.register_parameter(name, nn.Parameter(start))
+            else:
+                self.register_buffer(name, start if attrs[name] else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        along_channels = (1, self.count, *[1] * (self.rank - 1))
+        if self.weight is not None:
+            x = x * self.weight.view(along_channels)
+        return x if self.bias is None else x + self.bias.view(along_channels)
+
+
 def _channel_shuffle(attrs: Mapping[str, Any], inputs: list[Shape]) -> Callable[[Tensor], Tensor]:
     groups, (channels, height, width) = attrs["groups"], inputs[0]
 
@@ -207,6 +229,7 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], list[Shape]], Callable[..., Te
     "batch_norm": _batch_norm,
     "group_norm": lambda a, s: nn.GroupNorm(a["groups"], s[0][0], a["eps"], a["affine"]),
     "prelu": lambda a, s: nn.PReLU(1 if a["shared"] else s[0][0]),
+    "scale": lambda a, s: ChannelScale(a, s[0]),
     "activation": _activation,
     "softmax": _softmax,
     "dropout": lambda a, s: (nn.Dropout2d if a["channelwise"] else nn.Dropout)(a["p"]),

@@ -8,6 +8,7 @@ does not look at values.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,12 +27,17 @@ from synth.networks.arrangement import recognise
 from synth.networks.operators import Shape, operator
 from synth.networks.verification import Sample, sample_of
 
+log = logging.getLogger("edgesynth")
 REMEDY = "write it with convolutions, linear layers, norms, pooling, activations, additions, concatenations or slices"
+_LOOKS = "{} looks at values, so that the network would depend on the image; decide on shapes only"
 _DROPOUTS = {
     functional.dropout: False, torch.dropout: False, torch.dropout_: False,
     functional.dropout1d: True, functional.dropout2d: True, functional.dropout3d: True,
     torch.feature_dropout: True, torch.feature_dropout_: True,
 }
+_ALPHA_DROPOUTS = {functional.alpha_dropout, functional.feature_alpha_dropout, torch.alpha_dropout}
+_READS_VALUES = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2"}
+_SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty"}
 _READERS = {Tensor.numpy, Tensor.tolist, Tensor.__array__}  # they pass the dispatcher by
 
 
@@ -44,7 +50,6 @@ class Node:
     inputs: tuple[int, ...]
     shape: Shape
     path: str  # of the innermost module that ran
-    module: nn.Module | None
     tensors: dict[str, Tensor]
     sources: frozenset[str]  # the module's parameters and buffers that `tensors` come from
     sample: Sample | None = None  # of what the real module answered here
@@ -72,7 +77,7 @@ class Constant:
 
 @dataclasses.dataclass(frozen=True)
 class Lost:
-    """A tensor whose value cannot be followed any more."""
+    """A tensor whose value cannot be followed; whatever reads it is refused. why: the whole message."""
 
     why: str
 
@@ -86,8 +91,9 @@ class Recorder(TorchDispatchMode):
         self._translate = translate
         self.batch = images.shape[0]
         self.nodes: list[Node] = []
-        self.function = ""  # the torch function that the user's code called
+        self.called: Any = None  # the torch function that the user's code called
         self.error: EdgesynthError | None = None
+        self._parameters = {name for name, _ in module.named_parameters()}
         self._names = {m: name for name, m in module.named_modules()}
         self._stack: list[nn.Module] = []
         self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -95,6 +101,10 @@ class Recorder(TorchDispatchMode):
             self._known[tensor] = Constant(frozenset([name]))
         self.add_node("input", {"shape": list(images.shape[1:])}, ())
         self._known[images] = Value(0)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler for every mode, which takes seconds
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -118,12 +128,24 @@ class Recorder(TorchDispatchMode):
             pass
 
     @property
+    def function(self) -> str:
+        """The name of the torch function that the user's code called."""
+        return resolve_name(self.called) or getattr(self.called, "__name__", "")
+
+    @property
     def path(self) -> str:
         return next((self._names[m] for m in reversed(self._stack) if m in self._names), "")
 
+    def described(self, what: str) -> str:
+        """`what` is wrong, after the path of the module in which the recording stands."""
+        return f"{self.path or 'the module'}: {what}"
+
     def refusal(self, what: str) -> UserError:
-        """UserError that names the module in which the recording stands; it is raised again when the module ends."""
-        error = UserError(f"{self.path or 'the module'}: {what}")
+        """UserError that names the module."""
+        return UserError(self.described(what))
+
+    def final(self, error: UserError) -> UserError:
+        """The error, which is raised again when the module ends, should the module's own code swallow it."""
         self.error = self.error or error
         return error
 
@@ -137,8 +159,7 @@ class Recorder(TorchDispatchMode):
             raise self.refusal(f"{self.function or op} {error}") from None
         copies = {name: t.detach().to("cpu", torch.float32, copy=True).contiguous() for name, t in
                   (tensors or {}).items()}
-        module = self._stack[-1] if self._stack else None
-        self.nodes.append(Node(op, attrs, tuple(inputs), shape, self.path, module, copies, sources))
+        self.nodes.append(Node(op, attrs, tuple(inputs), shape, self.path, copies, sources))
         return len(self.nodes) - 1
 
     # -- tensors -------------------------------------------------------------------------------------------------
@@ -166,7 +187,8 @@ class Recorder(TorchDispatchMode):
             if _geometry(other) == _geometry(tensor):
                 self._known[other] = value
             elif len(cells) + other.numel() > len(torch.unique(torch.cat([cells, _cells(other)]))):
-                self._known[other] = Lost(f"{self.function} changes a part of a tensor in place; make a new tensor")
+                self._known[other] = Lost(self.described(
+                    f"{self.function} changes a part of a tensor in place; make a new tensor instead"))
         self.bind(tensor, value)
 
     def rearranged(self, value: Value, index: Tensor, from_root: Tensor) -> Value:
@@ -199,6 +221,9 @@ class Recorder(TorchDispatchMode):
         alike = torch.equal(index, index[:1] + step.reshape(-1, *[1] * (index.dim() - 1)))
         return index[0] if alike else None
 
+    def is_parameter(self, source: str) -> bool:
+        return source in self._parameters
+
     def place_in_image(self, value: Value) -> Tensor | None:
         return self._of_one_image(self.places(value)[0], value.node)
 
@@ -207,13 +232,16 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         values = [self.known(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        if func.overloadpacket.__name__ in _READS_VALUES and not all(isinstance(v, Constant) for v in values):
+            raise self.final(self.refusal(_LOOKS.format(self.function)))
         lost = next((v for v in values if isinstance(v, Lost)), None)
         if lost is not None:
-            raise self.refusal(lost.why)
+            raise self.final(UserError(lost.why))
         if torch.Tag.nondeterministic_seeded in func.tags:
-            raise self.refusal(f"{self.function} is random in evaluation; a network must answer the same every time")
+            raise self.final(self.refusal(f"{self.function} is random in evaluation; a network must answer the same "
+                                          "every time"))
         out = func(*args, **kwargs)
-        if not any(isinstance(v, Value) for v in values):
+        if func.overloadpacket.__name__ in _SHAPE_ONLY or not any(isinstance(v, Value) for v in values):
             sources = frozenset().union(*(v.sources for v in values if isinstance(v, Constant)))
             for tensor in tree_leaves(out):
                 if isinstance(tensor, Tensor):
@@ -232,14 +260,16 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, kwargs = self.recorder, kwargs or {}
-        outer, recorder.function = recorder.function, resolve_name(func) or getattr(func, "__name__", str(func))
+        outer, recorder.called = recorder.called, func
         try:
             if func in _READERS and not isinstance(recorder.known(args[0]), Constant):
-                raise recorder.refusal(f"{recorder.function} reads values; the network would depend on the image")
+                raise recorder.final(recorder.refusal(_LOOKS.format(recorder.function)))
             out = func(*args, **kwargs)
+            if func in _ALPHA_DROPOUTS:
+                log.warning(recorder.described("alpha dropout does nothing in evaluation and is left out"))
             return self._dropout(func, args, kwargs, out) if func in _DROPOUTS else out
         finally:
-            recorder.function = outer
+            recorder.called = outer
 
     def _dropout(self, func: Any, args: Any, kwargs: Any, out: Tensor) -> Tensor:
         """In evaluation dropout passes its input through; here it becomes a node and a tensor of its own."""

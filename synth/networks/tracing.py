@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from devices.support.errors import UserError
-from synth.networks.aten import translate
 from synth.networks.module import Weights, build, check
 from synth.networks.network import Network, Vertex
 from synth.networks.recording import Lost, Node, Recorder, Value
-from synth.networks.verification import compare_outputs, compare_vertices, tensors_in
+from synth.networks.translators import translate
+from synth.networks.verification import answers, compare_outputs, compare_vertices, tensors_in
 
 log = logging.getLogger("edgesynth")
 BATCH = 3  # images that are recorded
@@ -26,11 +26,11 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int], name: str = "pro
     """The network that a module of ordinary CNN operations is in evaluation, and its weights.
 
     module: on any device, float32; left as it was. input_shape: (channels, height, width) of one image.
-    The network answers as the module does: every vertex is compared on random images, and the outputs again at two other
-    batch sizes (relative error at most 1e-4). What the outputs do not need is left out; parameters left out with it are
-    named in a warning of the logger "edgesynth".
-    UserError, naming operation and module path, for what is not supported: values that steer Python, randomness, weights
-    that are shared between layers or used outside of layers, operations without a vertex of their own.
+    The network answers as the module does: every vertex is compared on random images, and the outputs again at two
+    other batch sizes (relative error at most 1e-4). What the outputs do not need is left out; parameters left out with
+    it are named in a warning of the logger "edgesynth".
+    UserError, naming operation and module path, for what is not supported: values that steer Python, randomness,
+    weights that are shared between layers, operations without a vertex of their own.
     """
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     with torch.no_grad(), _evaluating(module):
@@ -43,9 +43,9 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int], name: str = "pro
         live = _live(nodes, outputs_at)
         names = _names(nodes, live)
         _check_use(module, nodes, live, names)
-        network = Network(
-            tuple(Vertex(names[i], nodes[i].op, nodes[i].attrs, tuple(names[j] for j in nodes[i].inputs)) for i in live),
-            tuple(names[i] for i in outputs_at), name)
+        vertices = [Vertex(names[i], nodes[i].op, nodes[i].attrs, tuple(names[j] for j in nodes[i].inputs))
+                    for i in live]
+        network = Network(tuple(vertices), tuple(names[i] for i in outputs_at), name)
         weights = {f"{names[i]}.{key}": tensor for i in live for key, tensor in nodes[i].tensors.items()}
         built = build(network, weights).eval()
         check(built)
@@ -76,15 +76,11 @@ def _images(module: nn.Module, shape: tuple[int, int, int], batch: int) -> Tenso
 
 def _first_run(module: nn.Module, images: Tensor) -> list[Tensor]:
     """Once without recording: lazy layers are made, and a module that does not fit its input says so itself."""
-    try:
-        outputs = tensors_in(module(images))
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        raise UserError(f"the module does not run on images of shape {tuple(images.shape[1:])}: "
-                        f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}") from error
     odd = [n for n, p in (*module.named_parameters(), *module.named_buffers())
            if p.is_floating_point() and p.dtype != torch.float32]
     if odd:
         raise UserError(f"{odd[0]} is not float32; call .float() on the module first")
+    outputs = answers(module, images)
     if not outputs:
         raise UserError("the module returns no tensor")
     if not all(bool(o.isfinite().all()) for o in outputs):
@@ -101,8 +97,8 @@ def _output_nodes(recorder: Recorder, outputs: list[Tensor]) -> list[int]:
         if not isinstance(value, Value):
             raise UserError("an output of the module does not depend on the images")
         if value.index is not None or tensor.shape[0] != recorder.batch:
-            raise UserError(f"the module ends with a rearrangement to {tuple(tensor.shape[1:])} values an image that is "
-                            "not supported; return maps (batch, channels, height, width) or vectors (batch, features)")
+            raise UserError(f"the module ends with a rearrangement to {tuple(tensor.shape)} that is not supported; "
+                            "return maps (batch, channels, height, width) or vectors (batch, features)")
         if value.node == 0:
             raise UserError("the module returns its input; there is nothing to learn")
         places.append(value.node)
@@ -118,16 +114,18 @@ def _live(nodes: list[Node], outputs: list[int]) -> list[int]:
 
 
 def _names(nodes: list[Node], live: list[int]) -> dict[int, str]:
-    """The module path where a module without children is one vertex, or several of one kind; else path and operation."""
+    """A module's path where all that it does is one kind of operation; else path and operation, numbered if need be."""
     kinds = {i: nodes[i].attrs["kind"] if nodes[i].op == "activation" else nodes[i].op for i in live}
-    kinds_of_path: dict[str, set[str]] = defaultdict(set)
+    inside: dict[str, set[str]] = defaultdict(set)  # what happens in a module and in its children
     for i in live:
-        kinds_of_path[nodes[i].path].add(kinds[i])
+        parts = nodes[i].path.split(".")
+        for depth in range(1, len(parts) + 1):
+            inside[".".join(parts[:depth])].add(nodes[i].path + kinds[i])
     names, taken = {0: "input"}, Counter(["input"])
     for i in live[1:]:
         node = nodes[i]
-        leaf = node.path and node.module is not None and not any(node.module.children())
-        base = node.path if leaf and len(kinds_of_path[node.path]) == 1 else f"{node.path}.{kinds[i]}".lstrip(".")
+        single = node.path and len(inside[node.path]) == 1
+        base = node.path if single else f"{node.path}.{kinds[i]}".lstrip(".")
         candidate = base = base.replace("/", "_")
         while taken[candidate]:
             taken[base] += 1
@@ -143,8 +141,8 @@ def _check_use(module: nn.Module, nodes: list[Node], live: list[int], names: dic
     for i in live:
         for source in nodes[i].sources:
             if source in user:
-                raise UserError(f"{source} is used by both {names[user[source]]} and {names[i]}: shared weights are not "
-                                "supported, since the two would be pruned apart; give each call a layer of its own")
+                raise UserError(f"{source} is used by both {names[user[source]]} and {names[i]}: shared weights are "
+                                "not supported, since the two would be pruned apart; give each call its own layer")
             user[source] = i
     unused = [name for name, _ in module.named_parameters() if name not in user]
     if unused:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from devices.support.errors import UserError
+from devices.support.errors import EdgesynthError, UserError
 from synth.networks.module import NetworkModule, responses
 
 TOLERANCE = 1e-4  # of the largest value of a tensor
@@ -47,19 +47,31 @@ def compare_vertices(module: NetworkModule, images: Tensor, samples: Mapping[str
             continue
         error = expected.error(sample_of(found[vertex.name]))
         if not error <= TOLERANCE:
-            raise UserError(f"{vertex.name} ({vertex.op}) does not answer as the module does: relative error {error:.1e} "
-                            f"on random images; the module cannot be taken over")
+            raise UserError(f"{vertex.name} ({vertex.op}) does not answer as the module does: relative error "
+                            f"{error:.1e} on random images; the module cannot be taken over")
 
 
 def compare_outputs(module: NetworkModule, original: nn.Module, images: Tensor) -> None:
     """UserError where the outputs for `images` differ."""
     with torch.no_grad():
-        expected, found = tensors_in(original(images)), tensors_in(module(images.cpu()))
+        expected, found = answers(original, images), tensors_in(module(images.cpu()))
     for a, b in zip(expected, found, strict=True):
         error = sample_of(a).error(sample_of(b)) if a.shape == b.shape else float("inf")
         if not error <= TOLERANCE:
             raise UserError(f"the traced network does not answer a batch of {len(images)} as the module does: relative "
                             f"error {error:.1e}; the module may depend on the batch size")
+
+
+def answers(module: nn.Module, images: Tensor) -> list[Tensor]:
+    """The tensors that a user's module gives; UserError where it cannot run."""
+    try:
+        return tensors_in(module(images))
+    except EdgesynthError:
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"the module does not run on a batch of {len(images)} images of shape "
+                        f"{tuple(images.shape[1:])}: {reason}") from error
 
 
 def tensors_in(outputs: Any) -> list[Tensor]:

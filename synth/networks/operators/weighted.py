@@ -173,3 +173,23 @@ class PRelu(Operator):
 
     def axes(self, attrs: Attrs) -> dict[str, tuple[str, ...]]:
         return {"weight": () if attrs["shared"] else ("out",)}
+
+
+@register
+class Scale(Operator):
+    """attrs: weight, bias (which of both it has), shared, learnt: x * weight + bias outside of a normalisation.
+
+    One number a channel or one for all (shared). learnt: parameters (layer scale); else constants (a mean image).
+    """
+
+    name = "scale"
+    pointwise = True
+
+    def weights(self, attrs: Attrs, inputs: Sequence[Shape]) -> dict[str, Shape]:
+        return dict.fromkeys(self.axes(attrs), (1 if attrs["shared"] else inputs[0][0],))
+
+    def axes(self, attrs: Attrs) -> dict[str, tuple[str, ...]]:
+        return dict.fromkeys([n for n in ("weight", "bias") if attrs[n]], () if attrs["shared"] else ("out",))
+
+    def learnt(self, attrs: Attrs) -> tuple[str, ...]:
+        return super().learnt(attrs) if attrs["learnt"] else ()
