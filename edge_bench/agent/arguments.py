@@ -31,6 +31,8 @@ BENCH = (
     Argument("lock", "--lock", "flag", None, "Pin the clocks with jetson_clocks while measuring."),
     Argument("layers", "--layers", "flag", None, "Times of single layers, in a separate pass."),
     Argument("pipelined", "--pipelined", "flag", None, "Let inferences overlap; marked in the result."),
+    Argument("board_python", "--board-python", "text", "PATH", "Python of the trials. Default: the first that "
+                                                               "imports what the runner needs."),
     Argument("seed", "--seed", "integer", "N", "Of the random input. Default: 0."),
 )
 DEFAULTS = {"warmup_cap": 60.0, "seed": 0, "shape": []}

@@ -1,32 +1,57 @@
-"""The agent's entry: `python3 edge_bench.pyz VERB`, or the same verbs inside an installed edgesynth."""
+"""The agent's entry: `python3 edge_bench.pyz VERB`, for a person, or with --stdin for a program.
+
+With --stdin a verb reads one JSON request from standard input and writes JSON Lines: progress, then one result or one
+error; the words of the command line are then constants, which is how the host calls it over ssh.
+"""
 import argparse
 import importlib
-import json
+import signal
 import sys
 
-from devices.support.errors import EdgesynthError, UserError
-from edge_bench.agent import arguments
-
-PROTOCOL = 1
+from devices.support.errors import EdgesynthError
+from edge_bench.agent import arguments, protocol
 
 # verb: (module:function, one line of help); what begins with _ is for the agent itself
 VERBS = {
     "bench": ("edge_bench.agent.verbs:bench", "latency and energy of a model on this machine"),
+    "build": ("edge_bench.agent.verbs:build", "build the TensorRT engine of an ONNX file"),
     "probe": ("edge_bench.agent.verbs:probe", "what this machine is and what it can measure"),
+    "samples": ("edge_bench.agent.verbs:samples", "power alone, for a while"),
+    "jobs": ("edge_bench.agent.verbs:jobs_verb", "list the jobs on this machine, or follow one"),
+    "cancel": ("edge_bench.agent.verbs:cancel", "stop a job and put the settings back"),
+    "put": ("edge_bench.agent.verbs:put", "receive a file on standard input"),
     "version": ("edge_bench.agent.verbs:version", "which agent this is"),
-    "_trial": ("edge_bench.agent.verbs:trial", None),
-    "_sample": ("edge_bench.agent.verbs:sample", None),
+    "_trial": ("edge_bench.agent.trial:main", None),
+    "_job": ("edge_bench.agent.job:main", None),
+    "_build": ("edge_bench.agent.engine_builder:main", None),
+    "_sample": ("edge_bench.agent.sampler:main", None),
 }
 
 
 def main(argv=None):
     """Run one verb; returns an exit code. A user's mistake ends in one sentence."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and argv[0].startswith("_") and argv[0] in VERBS:
+        return _quietly(lambda: _function(argv[0])(argv[1:]))
+    options = parser().parse_args(argv)
+    verb = _function(options.verb)
+    if not options.stdin:
+        return _quietly(lambda: verb(options, None))
+    lines = protocol.claim_stdout()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
-        if argv and argv[0].startswith("_") and argv[0] in VERBS:
-            return _function(argv[0])(argv[1:]) or 0
-        options = parser().parse_args(argv)
-        return _function(options.verb)(options) or 0
+        return verb(options, lines) or 0
+    except EdgesynthError as error:
+        lines.error(error)
+        return error.exit_code
+    except BrokenPipeError:
+        return 0  # the host has gone; a job goes on without us
+
+
+def _quietly(work):
+    """Run `work`; errors end in one sentence on standard error."""
+    try:
+        return work() or 0
     except EdgesynthError as error:
         sys.stderr.write("edgesynth: {}\n".format(error))
         return error.exit_code
@@ -50,35 +75,21 @@ def parser():
             continue
         sub = verbs.add_parser(verb, help=text, description=text)
         sub.add_argument("--json", metavar="PATH", help="write the result as JSON to a file, or - for standard output")
+        sub.add_argument("--stdin", action="store_true", help="read a JSON request on standard input, write JSON Lines")
         sub.add_argument("--root", default="/", help=argparse.SUPPRESS)
-        if verb == "bench":
+        if verb in ("bench", "build"):
             sub.add_argument("model", nargs="?", metavar="MODEL", help="an ONNX file or a TensorRT engine")
-            sub.add_argument("--replay", metavar="RECORD", help="recompute a result from its record instead")
-            sub.add_argument("--save", metavar="FOLDER", default=None, help="keep the result there (default: results)")
             arguments.add_to_parser(sub)
+        if verb == "bench":
+            sub.add_argument("--replay", metavar="RECORD", help="recompute a result from its record instead")
+            sub.add_argument("--save", metavar="FOLDER", help="keep the result there (default: results)")
+        if verb in ("jobs", "cancel"):
+            sub.add_argument("id", nargs="?", metavar="JOB", help="the job's id")
+        if verb == "samples":
+            sub.add_argument("--seconds", type=float, default=10.0, metavar="S", help="for how long (default: 10)")
+            sub.add_argument("--power-source", dest="power_source", metavar="NAME",
+                             help="default: the first that is there")
     return top
-
-
-def request_of(options):
-    """The request of bench's options. UserError without a model."""
-    if not options.model:
-        raise UserError("name a model: edgesynth bench MODEL")
-    names = ["model", "root"] + [argument.name for argument in arguments.BENCH]
-    return {name: getattr(options, name) for name in names}
-
-
-def write_json_output(path, text):
-    """Write text to a path, or to standard output for "-"."""
-    if path == "-":
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    else:
-        from devices.support.files import write_text
-        write_text(path, text)
-
-
-def dump(value):
-    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""A whole measurement: preflight, idle, trials, layers; a record that everything can be recomputed from."""
+"""A whole measurement: settings, preflight, idle, trials, layers; a record that everything can be recomputed from."""
+import contextlib
 import os
 
 from devices.support.errors import UserError
 from devices.support.files import sha256_file
-from edge_bench.agent import evaluate, trials
+from edge_bench.agent import evaluate, interpreter, runners, settings, trials
 from edge_bench.agent.arguments import complete
+from edge_bench.agent.identity import is_jetson
+from edge_bench.agent.lock import board_lock
 from edge_bench.agent.preflight import preflight
 
 IDLE_S = 5.0
@@ -13,9 +16,9 @@ IDLE_S = 5.0
 def measure(given, progress=lambda text: None):
     """Measure as the arguments say and return (result, record).
 
-    given: {"model": path, and any of `arguments.BENCH`}; also "root" (of the file system) and "python" (interpreter
-    of the trials). progress: called with a line of text when a stage begins. The record holds the raw trials and
-    power samples; `evaluate.evaluate(record)` makes the same result of it again.
+    given: {"model": path, and any of `arguments.BENCH`}; also "root" (of the file system) and "locked_board" (take the
+    board lock even where this is no Jetson). progress: called with a line of text when a stage begins. The record
+    holds the raw trials and power samples; `evaluate.evaluate(record)` makes the same result of it again.
     """
     request = complete(given)
     model = request["model"]
@@ -23,12 +26,30 @@ def measure(given, progress=lambda text: None):
         raise UserError("{}: {}".format(model, "it is a folder; name a model file" if os.path.isdir(model)
                                         else "there is no such file"))
     request["model"] = os.path.abspath(model)
-    request["python"] = request.get("python")
     root = request.setdefault("root", "/")
+    request["runner"] = request["runner"] or runners.runner_for(request["model"], root)
+    runners.runner_class(request["runner"])
+    request["python"] = interpreter.choose(request["runner"], request["board_python"])
+    with contextlib.ExitStack() as held:
+        if request.get("locked_board") or is_jetson(root):
+            held.enter_context(board_lock(root, "the measurement of {}".format(os.path.basename(model))))
+            held.enter_context(settings.applied(request["mode"], request["lock"], root, progress))
+        elif request["mode"] or request["lock"]:
+            raise UserError("--mode and --lock are for Jetson boards; this machine is none")
+        return _measure(request, progress)
+
+
+def _measure(request, progress):
+    """The measurement under settings that stay."""
+    model = request["model"]
+    record: dict = {"created": evaluate.now_utc(), "request": request, "trials": [], "power": None, "layers": None,
+                    "model": evaluate.describe_model(model, sha256_file(model))}
+    if request["runner"] in runners.NEED_ENGINE and model.endswith(".onnx"):
+        from edge_bench.agent import engines
+        request["engine"] = engines.build(request, progress)["engine"]
     with _power(request) as power:
         progress("preflight")
-        record = {"created": evaluate.now_utc(), "request": request, "preflight": preflight(root),
-                  "model": evaluate.describe_model(model, sha256_file(model)), "trials": [], "power": None}
+        record["preflight"] = preflight(request["root"])
         if power:
             progress("idle power, {:g} s".format(IDLE_S))
             idle = trials.idle(IDLE_S)
@@ -38,7 +59,8 @@ def measure(given, progress=lambda text: None):
                 power.quantum_mw if power else 0.0))
         if power:
             record["power"] = power.finish(idle)
-    record["layers"] = trials.profile_layers(request, progress) if request["layers"] else None
+    if request["layers"]:
+        record["layers"] = trials.profile_layers(request, progress)
     return evaluate.evaluate(record), record
 
 

@@ -74,13 +74,17 @@ def load_record(path):
     try:
         with open(path, "rb") as stream:
             data = stream.read()
-        record = json.loads(gzip.decompress(data).decode("utf-8"))
-    except (EOFError, ValueError, zlib.error):
-        raise UserError("{}: not a record of a measurement, or a damaged one".format(path))
     except OSError as error:
-        if error.errno is None:  # gzip's own complaint, not the file system's
-            raise UserError("{}: not a record of a measurement, or a damaged one".format(path))
         raise explain(error, path)
+    return unpack(data, path)
+
+
+def unpack(data, path="the record"):
+    """The record that `pack` packed. UserError when it is damaged or something else."""
+    try:
+        record = json.loads(gzip.decompress(data).decode("utf-8"))
+    except (OSError, EOFError, ValueError, zlib.error):  # OSError: gzip's own complaint before Python 3.8
+        raise UserError("{}: not a record of a measurement, or a damaged one".format(path))
     if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
         raise UserError("{}: expected {}, found {}".format(
             path, RECORD_SCHEMA, record.get("schema") if isinstance(record, dict) else "something else"))

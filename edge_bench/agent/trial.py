@@ -16,11 +16,10 @@ from edge_bench.agent import protocol, statistics
 from edge_bench.agent.preflight import temperatures
 from edge_bench.agent.runners import open_runner
 
-BLOCK_S = 0.5
 TICK_MS = 1e-4  # latencies are kept in steps of 0.1 us, so that a replay gives the very same numbers
 
 
-def main():
+def main(words=()):
     """The verb `_trial`. Returns an exit code."""
     lines = protocol.claim_stdout()
     try:
@@ -49,7 +48,7 @@ def run(request, lines):
         gc.collect()
         gc.disable()  # a collection in the window would be Python's time, not the model's
         while True:
-            start, end, latencies, _ = _run_for(runner, BLOCK_S)
+            start, end, latencies, _ = _run_for(runner, runner.block_s)
             lines.event("block", start_s=start, end_s=end, latency_ms=1e3 * statistics.median(latencies),
                         temperature_c=hottest(request.get("root", "/")))
             if select.select([sys.stdin], [], [], 0)[0]:
@@ -68,6 +67,8 @@ def run(request, lines):
 
 def _run_for(runner, seconds):
     """(start, end, seconds of each inference, device ms of each or []) of inferences for at least `seconds`."""
+    if runner.run_for is not None:
+        return runner.run_for(seconds)
     clock, infer, synchronise = time.monotonic, runner.infer, runner.synchronise
     latencies, compute = array.array("d"), array.array("d")
     keep, keep_compute = latencies.append, compute.append

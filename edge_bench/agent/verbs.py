@@ -1,60 +1,187 @@
-"""What the agent's verbs do; each takes the parsed options and imports what it needs when it is called."""
+"""What the agent's verbs do. Each takes the parsed options, and `lines` to write events to when a program called
+(--stdin) or None when a person did; what a verb needs is imported when it is called."""
+import base64
+import json
+import os
 import sys
 
-from edge_bench.agent import spawn
-from edge_bench.agent.main import PROTOCOL, dump, request_of, write_json_output
+from devices.support.errors import UserError
+from edge_bench.agent import arguments, jobs, protocol, spawn
+
+PROTOCOL = 1
 
 
-def note(text):
-    """A line of progress for a person."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+class Console(object):
+    """Shows a person what a program would get as events."""
+
+    def __init__(self):
+        self.end = None
+
+    def event(self, event, **fields):
+        if event == "progress":
+            sys.stderr.write(fields["text"] + "\n")
+            sys.stderr.flush()
+        elif event in jobs.ENDS:
+            self.end = dict(fields, event=event)
 
 
-def bench(options):
+def _request(options, lines):
+    """The request of a verb that works on a model: from standard input, or of the options."""
+    if lines is not None:
+        return protocol.read_request(sys.stdin)
+    if not options.model:
+        raise UserError("name a model: edgesynth {} MODEL".format(options.verb))
+    names = ["root"] + [argument.name for argument in arguments.BENCH]
+    return dict({name: getattr(options, name) for name in names}, model=os.path.abspath(options.model))
+
+
+def _run_job(kind, request, lines):
+    """Start a job for the request, or take up the one that there is, and follow it; returns its end.
+
+    Ctrl-C by a person cancels it; a program's lost connection leaves it running.
+    """
+    found = jobs.find(request)
+    identity = found or jobs.start(kind, request)
+    out = lines or Console()
+    out.event("job", id=identity, resumed=bool(found))
+    try:
+        end = jobs.follow(identity, out)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopping; the settings are put back\n")
+        jobs.cancel(identity)
+        raise
+    if lines is None:
+        jobs.acknowledge(identity)
+        if end["event"] == "error":
+            protocol.raise_error(end)
+        if end["event"] == "cancelled":
+            raise KeyboardInterrupt
+    return end
+
+
+def bench(options, lines):
     """Measure, or recompute from a record, keep the result, and show it."""
-    from edge_bench.agent import evaluate, measure, result, store
-    if options.replay:
+    from edge_bench.agent import evaluate, result, store
+    if lines is None and options.replay:
         found = evaluate.evaluate(store.load_record(options.replay))
     else:
-        found, record = measure.measure(request_of(options), note)
-        note("saved {}".format(store.save(found, record, options.save or store.FOLDER)))
-    if options.json:
-        write_json_output(options.json, result.to_json_text(found))
-    if options.json != "-":
-        sys.stdout.write(result.to_text(found) + "\n")
+        request = _request(options, lines)
+        arguments.complete(request)
+        end = _run_job("bench", request, lines)
+        if lines is not None:
+            return end.get("exit_code", 0)
+        found = end["result"]
+        path = store.save(found, store.unpack(base64.b64decode(end["record"])), options.save or store.FOLDER)
+        sys.stderr.write("saved {}\n".format(path))
+    _show(options, result.to_json_text(found), result.to_text(found) + "\n")
+    return 0
 
 
-def probe(options):
-    """Board, software, mode, clocks, temperatures, load."""
-    from edge_bench.agent.preflight import preflight
-    state = preflight(options.root)
-    if options.json:
-        write_json_output(options.json, dump(state))
-    if options.json != "-":
-        sys.stdout.write(dump(state))
+def build(options, lines):
+    """Build the engine of an ONNX file, or find it in the cache."""
+    request = _request(options, lines)
+    arguments.complete(request)
+    end = _run_job("build", request, lines)
+    if lines is None:
+        _show(options, dump(end["result"]), "{engine}{0}\n".format(
+            " (from the cache)" if end["result"]["cached"] else "", **end["result"]))
+    return end.get("exit_code", 0)
 
 
-def version(options):
+def probe(options, lines):
+    """Board, software, modes, clocks, temperatures, load, power sources, and who holds the board."""
+    from edge_bench.agent import probe as probing
+    root = protocol.read_request(sys.stdin).get("root", options.root) if lines is not None else options.root
+    found = probing.probe(root)
+    if lines is not None:
+        lines.result(found)
+    else:
+        _show(options, dump(found), probing.to_text(found) + "\n")
+
+
+def samples(options, lines):
+    """Power of every rail for a while, as JSON Lines."""
+    from edge_bench.agent import joules
+    request = protocol.read_request(sys.stdin) if lines is not None else vars(options)
+    found = joules.record_power(request.get("power_source"), request.get("root") or "/",
+                                float(request.get("seconds") or 10.0))
+    if lines is not None:
+        lines.result(found)
+    else:
+        _show(options, dump(found), joules.summary(found) + "\n")
+
+
+def jobs_verb(options, lines):
+    """List the jobs; follow one; note that its result has arrived."""
+    request = protocol.read_request(sys.stdin) if lines is not None else {}
+    if request.get("acknowledge"):
+        jobs.acknowledge(request["acknowledge"])
+        lines.result({})
+        return 0
+    identity = request.get("follow") or getattr(options, "id", None)
+    if identity:
+        end = jobs.follow(identity, lines or Console(), int(request.get("after") or 0))
+        if lines is None and end["event"] == "error":
+            protocol.raise_error(end)
+        return end.get("exit_code", 0)
+    found = jobs.list_jobs()
+    if lines is not None:
+        lines.result(found)
+    else:
+        _show(options, dump(found), "".join("{id}  {kind:6} {state:10} {model}\n".format(**job) for job in found)
+              or "no jobs\n")
+    return 0
+
+
+def cancel(options, lines):
+    """Stop a job; without an id the one that runs."""
+    request = protocol.read_request(sys.stdin) if lines is not None else {"id": options.id}
+    running = [job["id"] for job in jobs.list_jobs() if job["state"] == "running"]
+    if not request.get("id") and not running:
+        raise UserError("no job is running here")
+    found = jobs.cancel(request.get("id") or running[-1])
+    if lines is not None:
+        lines.result(found)
+    else:
+        _show(options, dump(found), "{id} {state}\n".format(**found))
+
+
+def put(options, lines):
+    """Receive a file; see `uploads.receive`."""
+    from edge_bench.agent import uploads
+    found = uploads.receive(sys.stdin.buffer)
+    if lines is not None:
+        lines.result(found)
+    else:
+        _show(options, dump(found), found["path"] + "\n")
+
+
+def version(options, lines):
     """The protocol, the Python, and the hash of the zipapp this runs from."""
     import platform
 
     from devices.support.files import sha256_file
     archive = spawn.archive()
-    found = {"protocol": PROTOCOL, "python": platform.python_version(), "sha256": sha256_file(archive) if archive
-             else None}
-    if options.json:
-        write_json_output(options.json, dump(found))
-    if options.json != "-":
-        sys.stdout.write("edgesynth agent, protocol {protocol}, Python {python}, {0}\n".format(
+    found = {"protocol": PROTOCOL, "python": platform.python_version(), "executable": sys.executable,
+             "sha256": sha256_file(archive) if archive else None}
+    if lines is not None:
+        lines.result(found)
+    else:
+        _show(options, dump(found), "edgesynth agent, protocol {protocol}, Python {python}, {0}\n".format(
             str(found["sha256"])[:12] if archive else "installed", **found))
 
 
-def trial(words):
-    from edge_bench.agent import trial as one_trial
-    return one_trial.main()
+def dump(value):
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def sample(words):
-    from edge_bench.agent import sampler
-    return sampler.main(words)
+def _show(options, text, table):
+    """JSON where it was asked for, and the table unless JSON took standard output."""
+    if options.json == "-":
+        sys.stdout.write(text)
+    elif options.json:
+        from devices.support.files import write_text
+        write_text(options.json, text)
+    if options.json != "-":
+        sys.stdout.write(table)
+    sys.stdout.flush()

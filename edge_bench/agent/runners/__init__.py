@@ -3,11 +3,15 @@ import importlib
 import os
 
 from devices.support.errors import UserError, unknown
+from edge_bench.agent.identity import is_jetson
 
 # name: (module, class)
 RUNNERS = {
     "onnxruntime": ("edge_bench.agent.runners.onnxruntime", "OnnxRuntimeRunner"),
+    "tensorrt": ("edge_bench.agent.runners.tensorrt", "TensorRtRunner"),
+    "trtexec": ("edge_bench.agent.runners.trtexec", "TrtexecRunner"),
 }
+NEED_ENGINE = ("tensorrt", "trtexec")  # an ONNX file is built into an engine for these
 ENGINES = (".engine", ".plan", ".trt")
 
 
@@ -19,19 +23,20 @@ def runner_class(name):
     return getattr(importlib.import_module(module), attribute)
 
 
-def runner_for(model):
-    """The name of the runner for a model file, by what the file is called."""
+def runner_for(model, root="/"):
+    """The name of the runner for a model file, by what the file is called; a Jetson runs ONNX files on TensorRT."""
     ending = os.path.splitext(model)[1].lower()
+    if ending in ENGINES or (ending == ".onnx" and is_jetson(root)):
+        from edge_bench.agent.runners import trtexec
+        return trtexec.preferred(root)
     if ending == ".onnx":
         return "onnxruntime"
-    if ending in ENGINES:
-        return "tensorrt"
     raise UserError("{}: neither an ONNX file (.onnx) nor a TensorRT engine ({})".format(model, ", ".join(ENGINES)))
 
 
 def open_runner(request):
-    """An open runner for the request (see `arguments.complete`; `model` is the path)."""
-    model = request["model"]
+    """An open runner for the request (see `arguments.complete`; `model` is the path, `engine` what was built of it)."""
+    model = request.get("engine") or request["model"]
     if not os.path.exists(model):
         raise UserError("{}: there is no such file".format(model))
     if os.path.isdir(model):

@@ -1,5 +1,7 @@
 """The interface of a runner: open, infer, synchronise, describe, close."""
 
+from typing import Any
+
 from devices.support.errors import UserError
 
 
@@ -12,6 +14,8 @@ class Runner(object):
 
     name = ""
     pipelined = False         # whether inferences overlap
+    block_s = 0.5             # length of a block of warm-up
+    run_for: Any = None       # a runner that times its own inferences has this method, see trtexec
     has_device_clock = False  # whether compute_ms() means something
     version = None
     request: dict = {}

@@ -1,0 +1,175 @@
+"""Jobs: measurements that go on by themselves on the board; a connection only starts, follows, fetches or cancels them.
+
+A job is a folder: request.json, events.jsonl (what it says, ending in one of ENDS), log.txt, pid, and `alive`, which
+the job's process keeps locked as long as it lives, so that a dead job is never taken for a running one.
+"""
+import fcntl
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+from devices.support.errors import CannotMeasure, UserError, unknown
+from devices.support.files import canonical_json, read_json, read_lines, sha256_bytes, write_json, write_text
+from edge_bench.agent import state
+from edge_bench.agent.spawn import agent_command
+
+SCHEMA = "edgesynth.job/1"
+ENDS = ("result", "error", "cancelled")
+KEEP = 20        # finished jobs whose folders stay
+POLL_S = 0.3     # of a follower; reading a file's size this often costs the board nothing that shows
+CANCEL_S = 30.0  # how long a cancelled job may take to put the settings back
+
+
+def folder(identity):
+    """The folder of a job. UserError for an id that is none."""
+    name = str(identity)
+    if not name or name != os.path.basename(name) or name.startswith("."):
+        raise UserError("'{}' is no job id".format(name))
+    path = state.home("jobs", name)
+    if not os.path.isdir(path):
+        raise unknown("job", name, identities())
+    return path
+
+
+def identities():
+    """The ids of all jobs, oldest first."""
+    path = state.home("jobs")
+    return sorted(name for name in (os.listdir(path) if os.path.isdir(path) else []) if not name.startswith("."))
+
+
+def key_of(request):
+    """What two requests for the same measurement have in common."""
+    return sha256_bytes(canonical_json({name: value for name, value in request.items() if name != "key"})
+                        .encode("utf-8"))
+
+
+def start(kind, request):
+    """Start a detached job ("bench" or "build") and return its id."""
+    identity = "{}-{:04x}".format(time.strftime("%Y%m%d-%H%M%S"), random.SystemRandom().randrange(1 << 16))
+    path = state.make_folder(state.home("jobs", identity))
+    write_json(os.path.join(path, "request.json"),
+               {"kind": kind, "key": key_of(request), "created": time.time(), "request": request}, SCHEMA)
+    alive = os.open(os.path.join(path, "alive"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(alive, fcntl.LOCK_EX)  # the lock goes to the job with the descriptor
+        with open(os.path.join(path, "log.txt"), "ab") as log:
+            process = subprocess.Popen(agent_command("_job", identity), stdin=subprocess.DEVNULL, stdout=log,
+                                       stderr=log, start_new_session=True, pass_fds=(alive,))
+    finally:
+        os.close(alive)
+    write_text(os.path.join(path, "pid"), str(process.pid))
+    _forget_old()
+    return identity
+
+
+def is_alive(identity):
+    """Whether the job's process lives."""
+    try:
+        handle = os.open(os.path.join(folder(identity), "alive"), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+
+
+def describe(identity):
+    """{"id", "kind", "state", "created", "model", "fetched"}; state: running, one of ENDS, or died."""
+    path = folder(identity)
+    document = read_json(os.path.join(path, "request.json"), SCHEMA)
+    alive = is_alive(identity)  # before the events: a job may end in between
+    end = _end(path)
+    return {"id": identity, "kind": document["kind"], "key": document["key"], "created": document["created"],
+            "state": end["event"] if end else "running" if alive else "died",
+            "model": document["request"].get("model"), "fetched": os.path.exists(os.path.join(path, "fetched"))}
+
+
+def list_jobs():
+    """Descriptions of all jobs, oldest first; a folder without a sound request is passed over."""
+    found = []
+    for identity in identities():
+        try:
+            found.append(describe(identity))
+        except UserError:
+            continue
+    return found
+
+
+def _end(path):
+    events = [event for event in read_lines(os.path.join(path, "events.jsonl")) if isinstance(event, dict)]
+    return next((event for event in reversed(events) if event.get("event") in ENDS), None)
+
+
+def find(request):
+    """The id of a job for the same request that runs, or that ended well and was never fetched; else None."""
+    wanted = key_of(request)
+    for job in reversed(list_jobs()):
+        if job["key"] == wanted and (job["state"] == "running" or (job["state"] == "result" and not job["fetched"])):
+            return job["id"]
+    return None
+
+
+def follow(identity, lines, after=0):
+    """Write the job's events to `lines` as they come, from number `after` on, until its end; returns the last event.
+
+    CannotMeasure when the job died without saying an end.
+    """
+    path = os.path.join(folder(identity), "events.jsonl")
+    sent = after
+    while True:
+        alive = is_alive(identity)
+        events = read_lines(path)
+        for event in events[sent:]:
+            lines.event(number=sent, job=identity, **event)
+            sent += 1
+            if event["event"] in ENDS:
+                return event
+        if not alive:
+            raise CannotMeasure("job {} died before its end{}; the next measurement repairs the settings".format(
+                identity, _last_words(identity)))
+        time.sleep(POLL_S)
+
+
+def _last_words(identity):
+    try:
+        with open(os.path.join(folder(identity), "log.txt"), "rb") as stream:
+            words = stream.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""
+    return ": " + words[-1] if words else ""
+
+
+def cancel(identity):
+    """Ask a job to stop and wait until it has put the settings back; returns its description."""
+    path = folder(identity)
+    if is_alive(identity):
+        try:
+            with open(os.path.join(path, "pid")) as stream:
+                os.kill(int(stream.read()), signal.SIGTERM)
+        except (OSError, ValueError):
+            pass  # it has ended meanwhile
+    deadline = time.monotonic() + CANCEL_S
+    while is_alive(identity):
+        if time.monotonic() > deadline:
+            raise CannotMeasure("job {} does not stop: end its process by hand, the next measurement repairs "
+                                "the settings".format(identity))
+        time.sleep(0.1)
+    return describe(identity)
+
+
+def acknowledge(identity):
+    """Note that the result has arrived where it was wanted."""
+    write_text(os.path.join(folder(identity), "fetched"), "")
+
+
+def _forget_old():
+    for identity in identities()[:-KEEP]:
+        if not is_alive(identity):
+            shutil.rmtree(folder(identity), ignore_errors=True)

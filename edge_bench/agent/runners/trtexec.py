@@ -1,0 +1,150 @@
+"""trtexec, for boards where only that is there. It enqueues ahead, so its runs are marked pipelined, always."""
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from typing import Any
+
+from devices.support.errors import CannotMeasure, UserError
+from edge_bench.agent import engines, interpreter
+from edge_bench.agent.identity import software
+from edge_bench.agent.runners.base import Runner
+
+_PLACES = "/usr/src/tensorrt/bin"
+_SPAN = re.compile(r"Timing trace has (\d+) queries over ([0-9.]+) s")
+_SHAPES = re.compile(r"Input binding for (\S+) with dimensions (\d+(?:x\d+)*)")
+
+
+def program():
+    """The path of trtexec, or None."""
+    return shutil.which("trtexec") or shutil.which("trtexec", path=_PLACES)
+
+
+def preferred(root="/"):
+    """"tensorrt" where a Python imports it, else "trtexec" where that is there."""
+    if any(interpreter.imports(path, "tensorrt") for path in interpreter.candidates()):
+        return "tensorrt"
+    return "trtexec" if program() else "tensorrt"
+
+
+class TrtexecRunner(Runner):
+    """Each stretch of inferences is one run of trtexec, which times them itself."""
+
+    name = "trtexec"
+    pipelined = True
+    block_s = 5.0  # each block loads the engine anew
+    path = ""
+    sidecar: Any = None
+
+    @classmethod
+    def open(cls, request):
+        runner = cls()
+        runner.request, runner.path = request, request.get("engine") or request["model"]
+        if program() is None:
+            raise CannotMeasure("trtexec is not on this machine (looked on the PATH and in {})".format(_PLACES))
+        runner.version = software(request.get("root", "/"))["tensorrt"]
+        runner.sidecar = engines.read_sidecar(runner.path)
+        runner.batch = request.get("batch") or (runner.sidecar or {}).get("batch") or 1
+        runner.inputs = [{"name": name, "dtype": None, "shape": shape} for name, shape in
+                         ((runner.sidecar or {}).get("inputs") or {}).items()]
+        return runner
+
+    def run_for(self, seconds):
+        """(start, end, seconds of each inference, device ms of each) of one trtexec run of that length.
+
+        The window begins when trtexec says that it starts inference and is as long as the trace that it reports.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            times = os.path.join(folder, "times.json")
+            words = ["--loadEngine=" + self.path, "--warmUp=0", "--duration={:g}".format(seconds), "--iterations=10",
+                     "--exportTimes=" + times]
+            start, output = _run(words + _shape_words(self.request))
+            try:
+                with open(times) as stream:
+                    rows = json.load(stream)
+                latencies = [row["latencyMs"] / 1000.0 for row in rows]
+                compute = [row["computeMs"] for row in rows]
+            except (OSError, ValueError, KeyError, TypeError):
+                raise CannotMeasure("trtexec wrote no times that can be read; its version may be unknown here")
+        span = _SPAN.search(output)
+        if not latencies or not span or start is None:
+            raise CannotMeasure("trtexec measured nothing: {}".format(_last_line(output)))
+        return start, start + float(span.group(2)), latencies, compute
+
+    def describe(self):
+        sidecar = self.sidecar or {}
+        return {"name": self.name, "version": self.version, "precision": sidecar.get("precision"), "pipelined": True,
+                "batch": self.batch, "inputs": self.inputs, "outputs": [],
+                "engine_bytes": os.path.getsize(self.path), "origin_unknown": self.sidecar is None}
+
+    def layer_times_ms(self):
+        """Mean time of each layer, from trtexec's own profile."""
+        with tempfile.TemporaryDirectory() as folder:
+            profile = os.path.join(folder, "profile.json")
+            _run(["--loadEngine=" + self.path, "--duration=1", "--dumpProfile", "--separateProfileRun",
+                  "--exportProfile=" + profile] + _shape_words(self.request))
+            try:
+                with open(profile) as stream:
+                    rows = json.load(stream)
+                return [{"name": row["name"], "ms": row["averageMs"]} for row in rows if "averageMs" in row]
+            except (OSError, ValueError, KeyError, TypeError):
+                return None
+
+
+def _shape_words(request):
+    return ["--shapes=" + ",".join(word.replace("=", ":") for word in request["shape"])] if request["shape"] else []
+
+
+def _run(words):
+    """(monotonic time at which inference began or None, all output) of a trtexec run that went well."""
+    start, output = None, []
+    process = subprocess.Popen([program()] + words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT)
+    try:
+        assert process.stdout  # a pipe
+        for line in iter(process.stdout.readline, b""):
+            text = line.decode("utf-8", "replace")
+            output.append(text)
+            if "Starting inference" in text and start is None:
+                start = time.monotonic()
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.stdout:
+            process.stdout.close()
+    if code != 0:
+        errors = [text for text in output if "[E]" in text] or output
+        raise CannotMeasure("trtexec failed with exit code {}: {}".format(code, _last_line("".join(errors))))
+    return start, "".join(output)
+
+
+def _last_line(text):
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def build_engine(request):
+    """Build with trtexec into request["engine"]; see `engine_builder.build_engine`."""
+    precision = request["precision"] or "fp16"
+    if program() is None:
+        raise CannotMeasure("neither the module tensorrt nor trtexec is on this machine")
+    if precision == "int8":
+        raise UserError("trtexec is not used to build int8: it would calibrate with random numbers")
+    words = ["--onnx=" + request["model"], "--saveEngine=" + request["engine"], "--duration=0", "--iterations=1",
+             "--warmUp=0"] + (["--fp16"] if precision == "fp16" else []) + _shape_words(request)
+    _, output = _run(words)
+    if not glob.glob(glob.escape(request["engine"])):
+        raise CannotMeasure("trtexec wrote no engine: {}".format(_last_line(output)))
+    shapes = {name: [int(size) for size in dims.split("x")] for name, dims in _SHAPES.findall(output)}
+    batch = next((shape[0] for shape in shapes.values() if shape), request["batch"] or 1)
+    if request["batch"] and shapes and request["batch"] != batch:
+        raise UserError("{}: built for batch {}, not {}: export it with that batch, or give --shape".format(
+            request["model"], batch, request["batch"]))
+    return {"tensorrt": software(request.get("root", "/"))["tensorrt"], "device": None, "precision": precision,
+            "batch": batch, "inputs": shapes}

@@ -1,0 +1,159 @@
+"""Power mode and clocks of the board for the time of a measurement: journalled before they change, then put back.
+
+The journal outlives a kill and a power loss; the next start of the agent that gets the board lock repairs from it.
+"""
+import contextlib
+import os
+import shutil
+import subprocess
+
+from devices.support.errors import CannotMeasure, UserError, unknown
+from devices.support.files import read_json, write_json
+from edge_bench.agent import power_mode, state
+from edge_bench.agent.identity import board_of_model, read
+
+SCHEMA = "edgesynth.journal/1"
+_PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin")  # an ssh command's PATH often lacks sbin
+
+
+def tool(name):
+    """The path of nvpmodel or jetson_clocks on this board. CannotMeasure where it is not installed."""
+    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(_PLACES))
+    if not found:
+        raise CannotMeasure("{} is not on this machine: modes and locked clocks are for Jetson boards".format(name))
+    return found
+
+
+def sudoers(user):
+    """The sudoers drop-in that lets `user` run nvpmodel and jetson_clocks, and nothing else, without a password."""
+    names = []
+    for name in ("nvpmodel", "jetson_clocks"):
+        found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(_PLACES))
+        names.append(found or {"nvpmodel": "/usr/sbin/nvpmodel"}.get(name, "/usr/bin/jetson_clocks"))
+    return "{} ALL=(root) NOPASSWD: {}\n".format(user, ", ".join(names))
+
+
+def run_tool(name, *words):
+    """Run nvpmodel or jetson_clocks as root, without ever asking for a password; returns what it printed.
+
+    Standard input is empty: nvpmodel's question whether to reboot is answered with no.
+    """
+    command = ([] if os.geteuid() == 0 else ["sudo", "-n"]) + [tool(name)] + [str(word) for word in words]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=60)
+    except subprocess.TimeoutExpired:
+        raise CannotMeasure("{} did not end within a minute".format(name))
+    except OSError as error:
+        raise CannotMeasure("{} cannot be run ({})".format(command[0], error))
+    text = done.stdout.decode("utf-8", "replace")
+    if "reboot" in text.lower():
+        raise CannotMeasure("{} {} asks for a reboot, which is never done from here: set the mode by hand, reboot, and "
+                            "measure without --mode".format(name, " ".join(map(str, words))))
+    if done.returncode != 0:
+        refused = "password" in text or "not allowed" in text or "sudoers" in text
+        raise CannotMeasure("no permission to run {}: let `edgesynth devices prepare` show what to install".format(name)
+                            if refused else "{} failed: {}".format(name, _last_line(text)))
+    return text
+
+
+def _last_line(text):
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def resolve_mode(word, root="/"):
+    """The (id, name) of a mode by the names of the board's own nvpmodel.conf, its ids, or the board file's aliases."""
+    modes = power_mode.known(root)
+    if not modes:
+        raise UserError("--mode {}: this machine has no power modes".format(word))
+    wanted = {str(word).lower()}
+    board = board_of_model(read(root, "/proc/device-tree/model"))
+    if board:
+        from devices.board import load_board
+        for mode in load_board(board).modes:
+            if str(word).lower() in mode.words:
+                wanted.add(mode.name.lower())
+    for number, name in modes:
+        if name.lower() in wanted or str(number) == str(word):
+            return number, name
+    raise unknown("power mode of this board", word, [name for _, name in modes])
+
+
+def journal_path():
+    return state.home("journal.json")
+
+
+@contextlib.contextmanager
+def applied(mode, lock, root="/", note=lambda text: None):
+    """The board in `mode` (None: the present one) with clocks pinned when `lock`, for the block; then as before.
+
+    Needs the board lock. CannotMeasure where a change is not permitted, needs a reboot, or did not happen.
+    """
+    repair(root, note)
+    present = power_mode.present(root)
+    number, name = resolve_mode(mode, root) if mode is not None else (None, None)
+    change_mode = number is not None and (present or {}).get("id") != number
+    if not change_mode and not lock:
+        yield
+        return
+    _store(present, root)
+    try:
+        if change_mode:
+            note("power mode {}".format(name))
+            run_tool("nvpmodel", "-m", number)
+            now = power_mode.present(root) or {}
+            if now.get("id") != number:
+                raise CannotMeasure("the board stayed in power mode {}, not {}".format(now.get("name"), name))
+        if lock:
+            note("pinning the clocks")
+            run_tool("jetson_clocks")
+        yield
+    finally:
+        _restore(root, note)
+
+
+def _store(present, root):
+    """Write down the settings as they are, before anything changes."""
+    stored = state.home("clocks.txt")
+    with contextlib.suppress(OSError):
+        os.unlink(stored)
+    run_tool("jetson_clocks", "--store", stored)
+    write_json(journal_path(), {"mode": (present or {}).get("id"), "clocks": stored, "boot_id": boot_id(root)}, SCHEMA)
+
+
+def boot_id(root="/"):
+    """What differs between two boots of the machine."""
+    return read(root, "/proc/sys/kernel/random/boot_id")
+
+
+def _restore(root, note):
+    """Put the journalled settings back and forget them. What fails keeps the journal, for the next start."""
+    journal = read_json(journal_path(), SCHEMA)
+    try:
+        present = power_mode.present(root) or {}
+        if journal["mode"] is not None and present.get("id") != journal["mode"]:
+            run_tool("nvpmodel", "-m", journal["mode"])
+        # pinned clocks do not outlive a boot, and the stored ones belong to the boot they were stored in
+        if journal["boot_id"] == boot_id(root) and os.path.exists(journal["clocks"]):
+            run_tool("jetson_clocks", "--restore", journal["clocks"])
+    except CannotMeasure as error:
+        note("the former settings could not be put back ({}); the next start tries again".format(error))
+        return
+    os.unlink(journal_path())
+
+
+def repair(root="/", note=lambda text: None):
+    """Put back what a killed measurement left changed; needs the board lock. Returns whether there was anything."""
+    path = journal_path()
+    if not os.path.exists(path):
+        return False
+    try:
+        read_json(path, SCHEMA)
+    except UserError:
+        os.unlink(path)  # nothing can be restored from it, and keeping it would stop every later measurement
+        note("the journal of settings was damaged and is dropped: check power mode and clocks by hand")
+        return True
+    note("putting back the settings that an interrupted measurement left")
+    _restore(root, note)
+    return True

@@ -1,0 +1,80 @@
+"""Files that the host sends: kept by content, so that the same model travels once."""
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+
+from devices.support.errors import CannotMeasure, UserError
+from devices.support.files import explain
+from edge_bench.agent import state
+
+KEEP = 30
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")
+_HASH = re.compile(r"^[0-9a-f]{64}$")
+
+
+def path_of(sha256, name):
+    """Where a file of that content and name lies or would lie. UserError for words that are neither."""
+    if not _HASH.match(str(sha256)):
+        raise UserError("'{}' is no SHA-256".format(sha256))
+    if not _NAME.match(str(name)):
+        raise UserError("'{}' is no plain file name".format(name))
+    return state.home("files", sha256, name)
+
+
+def receive(stream):
+    """Read a header line {"name", "sha256", "bytes"} and then the bytes; returns {"path", "present"}.
+
+    With "query" true in the header nothing follows, and present says whether the file is there already.
+    The file gets its name only when its content is whole.
+    """
+    try:
+        header = json.loads(stream.readline(4096).decode("utf-8"))
+        sha256, name, size = header["sha256"], header["name"], int(header["bytes"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError("put needs a header line with name, sha256 and bytes")
+    path = path_of(sha256, name)
+    if header.get("query"):
+        return {"path": path, "present": os.path.isfile(path) and os.path.getsize(path) == size}
+    folder = state.make_folder(os.path.dirname(path))
+    free = shutil.disk_usage(folder).free
+    if free < size + (1 << 20):
+        raise CannotMeasure("the board's disk is full ({:.0f} MB free, {:.0f} MB needed): free some space".format(
+            free / 1e6, size / 1e6))
+    _write(stream, path, sha256, size)
+    _forget_old(os.path.dirname(folder), sha256)
+    return {"path": path, "present": True}
+
+
+def _write(stream, path, sha256, size):
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=os.path.dirname(path))
+    try:
+        digest, left = hashlib.sha256(), size
+        with os.fdopen(handle, "wb") as target:
+            while left:
+                block = stream.read(min(1 << 20, left))
+                if not block:
+                    raise CannotMeasure("the connection ended {} bytes too early: send the file again".format(left))
+                digest.update(block)
+                target.write(block)
+                left -= len(block)
+            target.flush()
+            os.fsync(target.fileno())
+        if digest.hexdigest() != sha256:
+            raise CannotMeasure("the file arrived damaged (its SHA-256 differs): send it again")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CannotMeasure(str(explain(error, path)))  # the board cannot take it: no mistake of the user
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _forget_old(folder, keep):
+    """Remove the files that were sent longest ago, beyond KEEP."""
+    entries = sorted((name for name in os.listdir(folder) if name != keep),
+                     key=lambda name: os.path.getmtime(os.path.join(folder, name)))
+    for name in entries[:-KEEP]:
+        shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
