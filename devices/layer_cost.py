@@ -7,7 +7,7 @@ An `Operation` is one step of a network as it was written; both an ONNX file and
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from devices.support.errors import UserError, unknown
@@ -120,7 +120,7 @@ def _layer_kind(operation: Operation, channels_in: int) -> str:
     return "depthwise" if operation.groups == channels_in else "grouped"
 
 
-def fuse(operations: Iterable[Operation]) -> list[LayerCost]:
+def fuse(operations: Iterable[Operation], siblings: bool = True) -> list[LayerCost]:
     """The layers that TensorRT launches for `operations` (in an order in which every input comes before its reader).
 
     Rules, after TensorRT's developer guide ("Layer Fusion"): a convolution or linear layer takes in the batch norm,
@@ -180,7 +180,8 @@ def fuse(operations: Iterable[Operation]) -> list[LayerCost]:
             layer.tail = op
             layer.members.append(op.name)
         layer_of_tail[op.name] = layer
-    return _costs(layers, by_name, output_tensors)
+    costs = _costs(layers, by_name, output_tensors)
+    return _merge_siblings(costs) if siblings else costs
 
 
 def _checked(operations: Sequence[Operation]) -> dict[str, Operation]:
@@ -228,3 +229,24 @@ def _costs(layers: Sequence[_Layer], by_name: dict[str, Operation], output_tenso
             stride=head.stride, host_elements=from_host + (written if tail.name in output_tensors else 0),
             operations=tuple(layer.members), reads=tuple(sorted(layer.reads))))
     return costs
+
+
+def _merge_siblings(layers: Sequence[LayerCost]) -> list[LayerCost]:
+    """1x1 convolutions with the same input and the same kind of output, as one wider convolution."""
+    families: dict[tuple, list[int]] = {}
+    for index, layer in enumerate(layers):
+        alone = layer.kind == "dense" and layer.kernel == (1, 1) and len(layer.output_shape) == 3
+        key = (layer.reads, layer.output_shape[1:], layer.stride, len(layer.operations)) if alone else (index,)
+        families.setdefault(key, []).append(index)
+    merged = []
+    for members in families.values():
+        first, *rest = (layers[index] for index in members)
+        merged.append(first if not rest else replace(
+            first,
+            name=" || ".join(layer.name for layer in (first, *rest)),
+            **{what: sum(getattr(layer, what) for layer in (first, *rest))
+               for what in ("macs", "weights", "output_elements")},
+            output_shape=(sum(layer.output_shape[0] for layer in (first, *rest)), *first.output_shape[1:]),
+            host_elements=max(layer.host_elements for layer in (first, *rest)),
+            operations=tuple(name for layer in (first, *rest) for name in layer.operations)))
+    return merged
