@@ -65,9 +65,9 @@ _CIFAR = Augmentation(crop_px=4, flip=True)
 # One entry a data set; chosen by measurement on the validation split (tests/benchmarks/bench_training.py).
 RECIPES: dict[str, dict[str, Recipe]] = {
     "digits": {
-        "prototype": Recipe(40, batch=64, rate=0.01, smoothing=0.05, average_epochs=2, augmentation=_DIGITS),
+        "prototype": Recipe(20, batch=128, rate=0.02, average_epochs=2, augmentation=_DIGITS),
         "short": Recipe(3, batch=64, rate=0.005, distil=0.5, augmentation=_DIGITS),
-        "final": Recipe(40, batch=64, rate=0.01, average_epochs=2, distil=0.7, augmentation=_DIGITS),
+        "final": Recipe(25, batch=64, rate=0.01, average_epochs=2, distil=0.7, augmentation=_DIGITS),
     },
     "cifar10": {
         "prototype": Recipe(100, batch=128, rate=0.01, smoothing=0.1, average_epochs=2, augmentation=_CIFAR),
@@ -75,17 +75,20 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "final": Recipe(100, batch=128, rate=0.01, average_epochs=2, distil=0.7, augmentation=_CIFAR),
     },
 }
-STEPS = {"prototype": 3000, "short": 100, "final": 3000}  # what a user's own data is given, in batches of 64
+# What a user's own data is given: about so many steps in batches of 64, but at least so many epochs.
+STEPS = {"prototype": 3000, "short": 100, "final": 3000}
+LEAST_EPOCHS = {"prototype": 20, "short": 1, "final": 20}
+MOST_EPOCHS = 200
 
 
 def recipe_for(dataset: str, purpose: str, *, images: int, size: tuple[int, int]) -> Recipe:
     """The recipe of a registered data set, or one for a user's own by its number of training images and their size
-    (height, width): as many epochs as make about the steps in STEPS, shifted by a sixteenth of the width."""
+    (height, width): epochs that make about the steps in STEPS, and views shifted by up to a sixteenth of the size."""
     if purpose not in PURPOSES:
         raise unknown("recipe", purpose, PURPOSES)
     if dataset in RECIPES:
         return RECIPES[dataset][purpose]
     batch = 64 if images < 20_000 else 128
-    epochs = round(STEPS[purpose] * 64 / max(images, batch))
+    epochs = min(max(round(STEPS[purpose] * 64 / max(images, batch)), LEAST_EPOCHS[purpose]), MOST_EPOCHS)
     shifted = Augmentation(shift_px=min(size) / 16)
-    return replace(RECIPES["digits"][purpose], batch=batch, epochs=min(max(epochs, 2), 200), augmentation=shifted)
+    return replace(RECIPES["digits"][purpose], batch=batch, epochs=epochs, augmentation=shifted)
