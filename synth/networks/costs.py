@@ -9,19 +9,20 @@ import numpy as np
 
 from devices.layer_cost import Operation
 from synth.networks.network import Network, Vertex
-from synth.networks.operators import operator
+from synth.networks.operators import Shape, operator
 from synth.networks.operators.base import pair
 
 BYTES = 4  # of an fp32 element
 WEIGHTED = ("conv", "conv_transpose", "linear")
-RENAMING = ("slice",)  # a view, where memory is concerned; data that moves, where time is
+GATED = ("silu", "hardswish", "mish", "gelu")  # in ONNX x times a function of x, which no convolution takes in
 
 KINDS = {
     "input": "input", "conv": "conv", "conv_transpose": "conv", "linear": "linear", "batch_norm": "batch_norm",
-    "activation": "activation", "prelu": "activation", "affine": "activation", "add": "add", "sub": "add", "mul": "mul",
-    "cat": "concat", "max_pool": "pool", "avg_pool": "pool", "adaptive_avg_pool": "pool", "adaptive_max_pool": "pool",
+    "group_norm": "norm", "activation": "activation", "prelu": "activation", "affine": "activation",
+    "scale": "activation", "add": "add", "sub": "add", "mul": "mul", "cat": "concat", "softmax": "softmax",
+    "max_pool": "pool", "avg_pool": "pool", "adaptive_avg_pool": "pool", "adaptive_max_pool": "pool",
     "resize": "resize", "channel_shuffle": "shuffle", "pixel_shuffle": "shuffle", "pixel_unshuffle": "shuffle",
-    "subsample": "shuffle", "pad": "shuffle", "slice": "shuffle", "group_norm": "norm", "softmax": "softmax",
+    "subsample": "shuffle", "pad": "shuffle", "slice": "shuffle",
     "dropout": "identity", "identity": "identity", "flatten": "identity", "to_map": "identity",
 }
 
@@ -32,9 +33,10 @@ class Costs:
 
     params: with batch norm folded into the convolution or linear layer that it alone follows, which then has a bias.
     params_raw: all learnt numbers as stored. macs: multiply-accumulates of convolutions and linear layers; 1 MAC = 2
-    FLOPs. weight_bytes: of params. activation_bytes: of every tensor that is written. peak_memory_bytes: the most that
-    live activations take at one time in the graph's order, where pointwise operators work in place when nobody else
-    reads their input. params_of, macs_of: by vertex (a folded norm counts with what it follows).
+    FLOPs. weight_bytes: of params. activation_bytes: of the input and every tensor that is written; views (flatten,
+    slices, dropout) are not. peak_memory_bytes: the most that live activations take at one time in the graph's order,
+    where a pointwise operator works in place unless the memory that it reads is needed later. params_of, macs_of: by
+    vertex (a folded norm counts with what it follows).
     """
 
     params: int
@@ -78,19 +80,35 @@ def folded_norm(network: Network, name: str) -> str | None:
 
 
 def operations_of(network: Network) -> list[Operation]:
-    """The network as the cost model reads it; the same list as its ONNX file gives, but for names."""
+    """The network as the cost model reads it, one operation a vertex.
+
+    `devices.layer_cost.fuse` makes the same layers of it as of the network's ONNX file, but for names and the shapes in
+    which shuffles and group norms are written there.
+    """
     operations = []
     for vertex in network.vertices:
         shapes, output = network.input_shapes(vertex), network.shapes[vertex.name]
         op, weighted = operator(vertex.op), vertex.op in WEIGHTED
-        kernel = pair(vertex.attrs["kernel"]) if "kernel" in vertex.attrs else (1, 1)
+        kernel, stride = _window(vertex, shapes, output)
         operations.append(Operation(
-            name=vertex.name, kind=KINDS[vertex.op], inputs=vertex.inputs, output_shape=output,
+            name=vertex.name, kind="mul" if vertex.attrs.get("kind") in GATED else KINDS[vertex.op],
+            inputs=vertex.inputs, output_shape=output,
             macs=op.macs(vertex.attrs, shapes, output),
             weights=int(np.prod(op.weights(vertex.attrs, shapes)["weight"])) if weighted else 0,
-            groups=vertex.attrs.get("groups", 1) if weighted else 1, kernel=kernel,
-            stride=pair(vertex.attrs["stride"])[0] if "stride" in vertex.attrs else 1))
+            groups=vertex.attrs.get("groups", 1) if weighted else 1, kernel=kernel, stride=stride))
     return operations
+
+
+def _window(vertex: Vertex, inputs: list[Shape], output: Shape) -> tuple[tuple[int, int], int]:
+    """Kernel and stride of a convolution or pool; (1, 1) and 1 of all else, and of global pooling."""
+    attrs = vertex.attrs
+    if "kernel" in attrs:
+        return pair(attrs["kernel"]), pair(attrs["stride"])[0]
+    if KINDS[vertex.op] == "pool" and output[1:] != (1, 1):
+        (height, width), (rows, columns) = inputs[0][1:], output[1:]
+        if height % rows == width % columns == 0:
+            return (height // rows, width // columns), height // rows
+    return (1, 1), 1
 
 
 def _elements(network: Network, vertex: Vertex) -> int:
@@ -98,22 +116,23 @@ def _elements(network: Network, vertex: Vertex) -> int:
 
 
 def _is_view(vertex: Vertex) -> bool:
-    return vertex.op != "input" and (operator(vertex.op).free or vertex.op in RENAMING)
+    return vertex.op != "input" and operator(vertex.op).free
 
 
 def _peak(network: Network) -> int:
     """Elements alive at the worst moment: the inputs and the output of the vertex that runs, and what is read later."""
+    end = len(network.vertices)
+    place = {v.name: i for i, v in enumerate(network.vertices)}
+    read = {name: end if name in network.outputs else max((place[r] for r in readers), default=place[name])
+            for name, readers in network.readers.items()}
     owner: dict[str, str] = {}  # vertex: the vertex whose memory holds its output
-    last: dict[str, int] = {}
+    last: dict[str, int] = {}  # memory: when it is needed for the last time, by what is known so far
     for i, vertex in enumerate(network.vertices):
-        inherits = _is_view(vertex) or (
-            operator(vertex.op).pointwise and len(network.readers[vertex.inputs[0]]) == 1
-            and network.shapes[vertex.inputs[0]] == network.shapes[vertex.name])
-        owner[vertex.name] = owner[vertex.inputs[0]] if inherits else vertex.name
-        for source in (*vertex.inputs, vertex.name):
-            last[owner[source]] = i
-    for name in network.outputs:
-        last[owner[name]] = len(network.vertices)
+        reusable = list(vertex.inputs[:1]) if _is_view(vertex) else [
+            s for s in vertex.inputs if operator(vertex.op).pointwise and last[owner[s]] == i
+            and network.shapes[s] == network.shapes[vertex.name]]
+        memory = owner[vertex.name] = owner[reusable[0]] if reusable else vertex.name
+        last[memory] = max(last.get(memory, i), read[vertex.name])
     alive: dict[str, int] = {}
     peak = 0
     for i, vertex in enumerate(network.vertices):
