@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx
 import pytest
 import torch
+from module_zoo import INPUT_SHAPE, ZOO, make
 from torch.utils.flop_counter import FlopCounterMode
-from zoo import INPUT_SHAPE, ZOO, make
 
 from devices.layer_cost import OPERATION_KINDS, fuse
 from devices.onnx_layers import operations_of_onnx
