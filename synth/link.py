@@ -57,6 +57,11 @@ class Link:
             squares = SCATTER_WEIGHT * SCATTER**2 + (left**2).sum() * (freedom / len(done))
             self.scatter = float(np.sqrt(squares / (SCATTER_WEIGHT + freedom)))
 
+    def short_accuracy(self, log_loss: FloatArray) -> FloatArray:
+        """The accuracy that goes with these log losses after the short training."""
+        level, slope = self.short[0]
+        return np.asarray(1.0 - np.exp(np.minimum(level + slope * (log_loss - self.centre), 0.0)))
+
     def final_log_error(self, mean: FloatArray, sd: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of log(1 - accuracy after full training), given those of the log loss."""
         at = mean - self.centre

@@ -18,6 +18,7 @@ from synth.inquisitor import Inquisitor, Insight
 from synth.moves import log_cost, repair, violation
 from synth.performance import performance
 
+FRESH_COUNT = 64  # seeds of the unbiased count
 FRESH_FROM = 1_000_000  # seeds of the unbiased count, never used for learning
 BATCH_SEEDS = 16  # seeds a Δθ_G is fitted to
 
@@ -38,7 +39,7 @@ class CycleReport:
     candidates and observations: what was evaluated, in order, with why ("improve", "uncertain", "fresh").
     incumbent: the U to improve on after the cycle. feasible_share: of fresh seeds, exact requirements only, before
     repair. radius, divergence, predicted_gain, realised_gain: of the step of the generator (the realised one belongs
-    to the step before).
+    to the step before). foreseen: what the inquisitor believed of the candidates before they were evaluated.
     """
 
     cycle: int
@@ -53,6 +54,7 @@ class CycleReport:
     realised_gain: float
     generator: Generator = field(repr=False)
     inquisitor: Inquisitor = field(repr=False)
+    foreseen: Belief = field(repr=False)
 
 
 class Synthesis:
@@ -104,16 +106,18 @@ class Synthesis:
     def cycle(self, cycle: int) -> CycleReport:
         """One cycle, in the paper's order."""
         candidates, reasons = self.candidates(cycle)
+        foreseen = self.inquisitor.believe(rows(candidates, len(self.problem.space.sites)))
         observations = self.problem.evaluate(cycle, candidates)
         self.inquisitor.observe(observations, self.problem.probe_table())
         realised = self._judge_last_step()
         insight = self._move_generator(cycle + 1)
-        fresh = self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + 64)))
+        fresh = self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + FRESH_COUNT)))
         self.inquisitor.keep_clear(fresh)
         share = float((violation(self.problem.requirements, self.problem.space.costs(fresh)) <= 0).mean())
         report = CycleReport(
             cycle, candidates, reasons, observations, self.inquisitor.incumbent()[2], share, self.inquisitor.radius,
             insight.step.divergence, insight.predicted_gain, realised, self.generator, self.inquisitor,
+            foreseen,
         )  # fmt: skip
         self.reports.append(report)
         self.problem.end_cycle(cycle, report)

@@ -56,6 +56,8 @@ def _load_file(path):
         raise UserError("{}: there is no such file".format(path))
     name = "edgesynth_user_" + os.path.splitext(os.path.basename(path))[0]
     spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError("{}: is no Python file".format(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

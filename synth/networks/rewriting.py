@@ -138,11 +138,9 @@ def without_blocks(network: Network, blocks: Sequence[Block]) -> Network:
 
 
 def _without(network: Network, block: Block) -> Network:
-    """The network in which whoever read the block's exit reads its entry."""
-    gone = block.branch | set(block.bypassed)
-    entry = block.entry
+    """The network in which whoever read the block's exit reads its entry; the branch dies of it."""
     vertices = tuple(
-        replace(v, inputs=tuple(entry if s == block.exit else s for s in v.inputs))
-        for v in network.vertices if v.name not in gone)
-    outputs = tuple(entry if name == block.exit else name for name in network.outputs)
-    return replace(network, vertices=vertices, outputs=outputs)
+        replace(v, inputs=tuple(block.entry if s == block.exit else s for s in v.inputs))
+        for v in network.vertices if v.name not in block.bypassed)
+    outputs = tuple(block.entry if name == block.exit else name for name in network.outputs)
+    return replace(network, vertices=vertices, outputs=outputs).without_dead_vertices()

@@ -1,0 +1,220 @@
+"""The commands `synth`, `generate`, `evaluate` and `report`. Importing this imports neither torch nor onnxruntime."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from devices.support.errors import CheckFailed, UserError
+from devices.support.files import write_text
+
+RUNS = "runs"
+
+
+def _default_workers() -> int:
+    return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+def _give(value: Any, place: str) -> None:
+    """JSON to a file, or to standard output for "-"."""
+    text = json.dumps(value, indent=1, allow_nan=False)
+    if place == "-":
+        click.echo(text)
+    else:
+        write_text(place, text + "\n")
+
+
+json_option = click.option("--json", "json_path", metavar="PATH|-", help="Also write the result as JSON; - prints it.")
+workers_option = click.option("--workers", type=click.IntRange(1), default=None, show_default="up to 4",
+                              help="Processes; the result does not depend on them.")
+data_root_option = click.option("--data-root", type=click.Path(), help="Folder with your copy of the data set.")
+
+
+@click.command(epilog="\b\nExamples:\n"
+                      "  edgesynth synth --target tx2\n"
+                      "  edgesynth synth --target tx2:maxq --require 'accuracy >= 95%' --require 'params <= 10k'\n"
+                      "  edgesynth synth --target tx2 --prototype net.py:make --data data.py:load --out runs/mine")
+@click.option("--target", default="tx2", show_default=True, help="Board, or board:mode, that networks are made for.")
+@click.option("--prototype", help="A known network, or a factory: package.module:name or file.py:name.")
+@click.option("--data", default="digits", show_default=True, help="A known data set, or a factory.")
+@data_root_option
+@click.option("--require", "requirements", multiple=True, metavar="TEXT",
+              help="One requirement, e.g. 'accuracy >= 89%' or 'img_per_joule >= 60 @ batch=8'; may be repeated.")
+@click.option("--precision", default="fp16", show_default=True, help="Of predictions for the target.")
+@click.option("--seed", default=0, show_default=True, help="Of everything: the same seed gives the same FermiNets.")
+@click.option("--cycles", default=16, show_default=True, help="Of generator and inquisitor.")
+@click.option("--batch", default=4, show_default=True, help="Candidates evaluated in each cycle.")
+@click.option("--ferminets", default=4, show_default=True, help="How many to finish.")
+@click.option("--out", type=click.Path(), help="Run folder.  [default: a new one in runs/]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@workers_option
+@json_option
+def synth(out: str | None, resume: bool, workers: int | None, json_path: str | None, **asked: Any) -> None:
+    """Learn a generator of efficient networks and make FermiNets.
+
+    Starts from a prototype and a data set, under requirements that include latency and energy on the target; leaves a
+    run folder with the generator, the FermiNets (weights and ONNX) and a report.
+    """
+    from synth.order import Order
+
+    asked["requirements"] = tuple(asked["requirements"])
+    order = Order(**asked)
+    if resume and out is None:
+        raise UserError("--resume goes on with a run: name its folder with --out")
+    folder = Path(out) if out is not None else _new_folder(order.data, order.target)
+    from rich.console import Console
+
+    from synth.progress import Progress
+    from synth.report.table import console_table
+    from synth.run import synthesise
+
+    command = shlex.join(["edgesynth", *sys.argv[1:]])
+    try:
+        summary = synthesise(order, folder, command=command, workers=workers or _default_workers(), resume=resume,
+                             progress=Progress())
+    except KeyboardInterrupt:
+        if (folder / "run.json").exists():
+            words = ["edgesynth", *sys.argv[1:]]
+            words += [] if out is not None else ["--out", str(folder)]
+            words += [] if resume else ["--resume"]
+            click.echo(f"\nedgesynth: stopped; nothing is lost, go on with: {shlex.join(words)}", err=True)
+            sys.exit(130)
+        raise
+    if json_path == "-":
+        _give(summary.to_json(), json_path)
+    else:
+        Console().print(console_table(summary))
+        if json_path:
+            _give(summary.to_json(), json_path)
+    if any(row.holds != "yes" for row in summary.ferminets) or not summary.ferminets:
+        raise CheckFailed("not every FermiNet satisfies 1r on the validation split; see the table above")
+
+
+def _new_folder(data: str, target: str) -> Path:
+    name = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{Path(data.rpartition(':')[0] or data).stem}-{target.replace(':', '-')}"
+    return Path(RUNS) / name
+
+
+class SeedRange(click.ParamType):
+    """ "7" or "100:120" (the last one not included)."""
+
+    name = "SEEDS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        first, colon, last = value.partition(":")
+        try:
+            seeds = list(range(int(first), int(last) if colon else int(first) + 1))
+        except ValueError:
+            self.fail(f"'{value}' is no range of seeds: write 7 or 100:120", param, ctx)
+        if not seeds or seeds[0] < 0:
+            self.fail(f"'{value}' holds no seed: write the smaller number first, from 0 on", param, ctx)
+        return seeds
+
+
+PREFERENCES = {"accurate": (0.95, 0.05), "small": (0.05, 0.95), "balanced": (0.5, 0.5)}
+
+
+@click.command(epilog="\b\nExamples:\n  edgesynth generate runs/mine --seeds 100:120\n"
+                      "  edgesynth generate runs/mine --seeds 7 --prefer small")
+@click.argument("run", type=click.Path())
+@click.option("--seeds", type=SeedRange(), default="1000:1010", show_default=True, help="One seed, or FROM:TO.")
+@click.option("--prefer", type=click.Choice(sorted(PREFERENCES)),
+              help="One end of the front, in place of the seeds' own preferences.")
+@workers_option
+@json_option
+def generate(run: str, seeds: list[int], prefer: str | None, workers: int | None, json_path: str | None) -> None:
+    """Make more FermiNets from a finished run's generator; nothing is learned any more."""
+    from synth.progress import Progress
+    from synth.run import generate as generate_networks
+
+    done = generate_networks(run, seeds, workers=workers or _default_workers(), progress=Progress(),
+                             prefer=None if prefer is None else PREFERENCES[prefer])
+    from synth.networks.costs import costs
+
+    rows = []
+    for one in done:
+        found = costs(one.network)
+        rows.append({"name": one.name, "seed": one.seed, "folder": f"{run}/generated/{one.name}",
+                     "validation_accuracy": one.metrics.accuracy, "params": found.params, "macs": found.macs,
+                     "repaired": one.repaired, "holds": one.holds,
+                     "requirements": {text: verdict.holds for text, verdict in one.verdicts.items()},
+                     "network": one.network.digest})
+    if json_path != "-":
+        _print_generated(rows)
+    if json_path:
+        _give({"schema": "edgesynth.generated/1", "networks": rows}, json_path)
+
+
+def _print_generated(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from devices.units import format_quantity
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("seed", "validation accuracy", "params", "MACs", "repaired", "1r"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(str(row["seed"]), f"{100 * row['validation_accuracy']:.1f} %",
+                      format_quantity(row["params"], "count"), format_quantity(row["macs"], "count"),
+                      "yes" if row["repaired"] else "", "yes" if row["holds"] else "no")
+    console = Console()
+    console.print(table)
+    holding, different = sum(r["holds"] for r in rows), len({r["network"] for r in rows})
+    console.print(f"{holding} of {len(rows)} satisfy 1r on the validation split; {different} different networks",
+                  highlight=False)
+
+
+@click.command(epilog="\b\nExample:\n  edgesynth evaluate runs/mine/ferminet-a --data digits --split validation")
+@click.argument("network", type=click.Path())
+@click.option("--data", default="digits", show_default=True, help="A known data set, or a factory.")
+@data_root_option
+@click.option("--split", default="validation", show_default=True, help="train, validation or test.")
+@json_option
+def evaluate(network: str, data: str, data_root: str | None, split: str, json_path: str | None) -> None:
+    """A network's metric on a split. NETWORK is a folder with network.json and weights.safetensors."""
+    from synth.data.dataset import load_dataset
+    from synth.evaluation import evaluate as evaluate_module
+    from synth.networks.module import build
+    from synth.preparation import load_network
+
+    dataset = load_dataset(data, data_root)
+    graph, weights = load_network(Path(network))
+    if graph.input_shape != dataset.shape or graph.output_shape != (len(dataset.classes),):
+        raise UserError(f"{network}: reads {graph.input_shape} and gives {graph.output_shape}, but {dataset.name} has "
+                        f"images of {dataset.shape} in {len(dataset.classes)} classes; name the data it was made for")
+    metrics = evaluate_module(build(graph, weights), dataset.split(split))
+    if json_path != "-":
+        click.echo(f"{100 * metrics.accuracy:.2f} % ± {196 * metrics.accuracy_se:.2f} of {metrics.count} {split} images"
+                   f" · cross-entropy {metrics.cross_entropy:.4f}")
+    if json_path:
+        _give({"schema": "edgesynth.evaluation/1", "network": network, "data": dataset.name, "split": split,
+               **metrics.to_json()}, json_path)
+
+
+@click.command(epilog="\b\nExample:\n  edgesynth report runs/mine")
+@click.argument("run", type=click.Path())
+@click.option("--out", type=click.Path(), help="HTML file.  [default: RUN/report.html]")
+@json_option
+def report(run: str, out: str | None, json_path: str | None) -> None:
+    """A run as one self-contained HTML file."""
+    from synth.report.report import write_report
+    from synth.report.summary import FILE_NAME, RunSummary
+
+    if not (Path(run) / FILE_NAME).is_file():
+        raise UserError(f"{run}: holds no finished run (no {FILE_NAME}); name a run folder, or finish it with --resume")
+    summary = RunSummary.load(Path(run) / FILE_NAME)
+    place = write_report(summary, Path(out) if out else Path(run) / "report.html")
+    if json_path:
+        _give(summary.to_json(), json_path)
+    if json_path != "-":
+        click.echo(f"report: {place}")

@@ -1,0 +1,202 @@
+"""From the learned generator to FermiNets: which seeds are worth full training, trained, and judged on validation."""
+
+from __future__ import annotations
+
+import functools
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from devices.support.files import read_json
+from devices.support.reading import MEASURED, Reading
+from synth.candidates import Outcome
+from synth.decisions import Decisions, IntArray, Observation, rows
+from synth.evaluation import Metrics
+from synth.inquisitor import Inquisitor
+from synth.link import log_error
+from synth.moves import Moves, log_cost, repair
+from synth.networks.costs import costs
+from synth.networks.module import Weights
+from synth.networks.network import Network
+from synth.preparation import Laboratory, load_network, save_network
+from synth.problem import NetworkProblem
+from synth.progress import Progress
+from synth.requirements import YES, Verdict
+from synth.run_folder import RunFolder
+
+SEEDS = 256  # that finalists are chosen from
+ROUNDS = 3  # of training finalists, when some do not hold
+LIKELY = 0.7  # the least probability that 1r holds for the smallest finalist
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A generated network after full training. seed: of the generator. verdicts: by requirement, on validation."""
+
+    name: str
+    seed: int
+    decisions: Decisions
+    repaired: bool
+    network: Network
+    weights: Weights
+    metrics: Metrics
+    verdicts: dict[str, Verdict]
+
+    @property
+    def holds(self) -> bool:
+        return all(verdict.holds == YES for verdict in self.verdicts.values())
+
+
+@dataclass(frozen=True)
+class Made:
+    """What G makes of seeds, after repair: one row a seed. names: of what is made of them on disk."""
+
+    seeds: list[int]
+    names: list[str]
+    decisions: IntArray
+    repaired: np.ndarray
+    feasible: np.ndarray
+
+    def row(self, i: int) -> Decisions:
+        return tuple(int(choice) for choice in self.decisions[i])
+
+
+def make(lab: Laboratory, generator, seeds: Sequence[int], prefer: Sequence[float] | None = None) -> Made:
+    """G(s) of every seed, repaired where exact requirements are missed."""
+    raw = generator.generate(seeds, prefer)
+    fixed, changed, feasible = repair(Moves(lab.space), lab.requirements, raw)
+    suffix = "" if prefer is None else "-" + "-".join(f"{share:g}" for share in prefer)
+    return Made(list(seeds), [f"seed-{seed}{suffix}" for seed in seeds], fixed, changed, feasible)
+
+
+def judge(lab: Laboratory, network: Network, metrics: Metrics) -> dict[str, Verdict]:
+    """Every requirement on one trained network: accuracy on validation, costs exact or predicted."""
+    verdicts = {}
+    for item in lab.requirements.items:
+        reading = (accuracy_reading(metrics, "validation") if item.metric == "accuracy"
+                   else lab.space.prices.reading(item, network))
+        verdicts[str(item)] = item.judge(reading)
+    return verdicts
+
+
+def accuracy_reading(metrics: Metrics, split: str) -> Reading:
+    """Accuracy as a fraction, with the 95 % interval of its binomial spread."""
+    spread = 1.959964 * metrics.accuracy_se
+    low, high = max(metrics.accuracy - spread, 0.0), min(metrics.accuracy + spread, 1.0)
+    return Reading(metrics.accuracy, "", MEASURED, f"{split} split, {metrics.count} images", low, high)
+
+
+def finish(lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, generator, folder: RunFolder,
+           progress: Progress) -> list[Finished]:
+    """FermiNets A (most accurate) to the smallest: chosen by belief from generated seeds, trained with distillation,
+    kept where 1r holds on validation; what fails is replaced by the next best of what was learnt from it."""
+    made = make(lab, generator, range(SEEDS))
+    done: list[Finished] = []
+    tried: set[Decisions] = set()
+    wanted = lab.order.ferminets
+    with progress.stage("finishing", wanted) as stage:
+        for _ in range(ROUNDS):
+            holding = [f for f in done if f.holds]
+            chosen = choose(lab, inquisitor, made, wanted, tried, holding)
+            if not chosen:
+                break
+            tried |= {made.row(i) for i in chosen}
+            results = []
+            for finished in train_in_full(lab, problem, made, chosen, folder):
+                results.append(finished)
+                holds = sum(f.holds for f in (*done, *results))
+                stage.at(min(holds, wanted), f"{len(done) + len(results)} trained")
+            done += results
+            if sum(f.holds for f in done) >= wanted:
+                break
+            inquisitor.observe([_observed(inquisitor, f) for f in results], problem.probe_table())
+    return named(done, wanted)
+
+
+def choose(lab: Laboratory, inquisitor: Inquisitor, made: Made, wanted: int, tried: set[Decisions],
+           holding: Sequence[Finished]) -> list[int]:
+    """Rows of `made` to train next: the smallest that likely holds, the most accurate, and between them by cost."""
+    usable = [i for i in _first_of_each(made) if made.feasible[i]
+              and made.row(i) not in tried]
+    if not usable:
+        return []
+    decisions = made.decisions[usable]
+    belief = inquisitor.believe(decisions)
+    bound = lab.requirements.accuracy_bound
+    chance = np.ones(len(usable)) if bound is None else belief.holds(float(log_error(bound)))
+    cost, utility = log_cost(lab.space, decisions), belief.performance()
+    likely = np.flatnonzero(chance >= LIKELY)
+    if not len(likely):
+        likely = np.argsort(-chance, kind="stable")[:wanted]
+    missing = wanted - len(holding)
+    smallest = int(likely[np.argmax(utility[likely])])
+    accurate = int(likely[np.argmin(belief.log_error[likely])])
+    picked = [smallest] if missing == 1 or holding else [smallest, accurate]
+    for share in np.linspace(0, 1, max(missing, 2))[1:-1] if not holding else np.linspace(0.25, 1, missing):
+        aim = (1 - share) * cost[smallest] + share * cost[accurate]
+        free = [int(i) for i in likely if int(i) not in picked]
+        if free:
+            picked.append(min(free, key=lambda i: (abs(cost[i] - aim), -chance[i])))
+    return [usable[i] for i in dict.fromkeys(picked)][:missing]
+
+
+def _first_of_each(made: Made) -> list[int]:
+    seen: dict[tuple[int, ...], int] = {}
+    for i in range(len(made.decisions)):
+        seen.setdefault(made.row(i), i)
+    return list(seen.values())
+
+
+def train_in_full(lab: Laboratory, problem: NetworkProblem, made: Made, chosen: Sequence[int],
+                  folder: RunFolder) -> Iterator[Finished]:
+    """Full training of some rows of `made`, each a step of the run in "finished/NAME", as soon as it is done."""
+    waiting = [i for i in chosen if not folder.done(f"finished/{made.names[i]}")]
+    outcomes = problem.finish([made.row(i) for i in waiting])
+    for i in chosen:
+        network, _ = lab.space.parent.draw(lab.space.design(made.row(i)))
+
+        def save(path: Path, outcome: Outcome, network: Network = network, i: int = i) -> None:
+            card = {**outcome.to_json(), "seed": made.seeds[i], "repaired": bool(made.repaired[i]),
+                    "decisions": list(made.row(i))}
+            save_network(path, network, outcome.weights or {}, card)
+
+        outcome = folder.step(f"finished/{made.names[i]}", functools.partial(next, outcomes), save, _load_outcome)
+        yield Finished(made.names[i], made.seeds[i], made.row(i), bool(made.repaired[i]), network,
+                       outcome.weights or {}, outcome.metrics, judge(lab, network, outcome.metrics))
+
+
+def _load_outcome(path: Path) -> Outcome:
+    card = read_json(path / "card.json", "edgesynth.card/1")
+    _, weights = load_network(path)
+    return Outcome.from_json(card, weights)
+
+
+def _observed(inquisitor: Inquisitor, finished: Finished) -> Observation:
+    """What full training taught, beside the short training's log loss as it is believed."""
+    belief = inquisitor.believe(rows([finished.decisions], len(finished.decisions)))
+    return Observation(finished.decisions, float(belief.log_loss[0]), max(float(belief.log_loss_sd[0]), 0.05),
+                       finished.metrics.accuracy, finished.metrics.accuracy)
+
+
+def named(done: Sequence[Finished], wanted: int) -> list[Finished]:
+    """The FermiNets by name: ferminet-a the most accurate on validation, the last the smallest, by cost between. Only
+    when too few satisfy 1r, others make up the number; their verdicts say so."""
+    holding = [f for f in done if f.holds]
+    others = sorted((f for f in done if not f.holds), key=lambda f: -f.metrics.accuracy)
+    kept = holding[:wanted] + others[: max(0, wanted - len(holding))]
+    by_size = sorted(kept, key=_size, reverse=True)
+    if len(by_size) > 1:
+        first = max(by_size[:-1], key=lambda f: f.metrics.accuracy)
+        by_size.remove(first)
+        by_size.insert(0, first)
+    return [replace(f, name=f"ferminet-{letter}") for f, letter in zip(by_size, string.ascii_lowercase, strict=False)]
+
+
+def _size(finished: Finished) -> float:
+    """Parameters times MACs, what NetScore pays for."""
+    found = costs(finished.network)
+    return float(found.params) * float(found.macs)
+

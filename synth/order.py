@@ -1,0 +1,66 @@
+"""What a run is asked: everything that decides its result, checked before anything long begins."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from devices.board import Target, resolve_target
+from devices.support.errors import UserError
+from synth.requirements import Requirements
+
+# What is required when nothing is said; for data that are not listed, see `relative_requirements`.
+DEFAULT_REQUIREMENTS = {
+    "digits": ("accuracy >= 96 %", "img_per_joule >= 600 @ batch=8"),
+}
+ACCURACY_ALLOWANCE, FRUGALITY = 0.02, 1.3
+
+
+@dataclass(frozen=True)
+class Order:
+    """target: "board[:mode]". prototype: a registered name or a factory; None: the data set's own default. data: a
+    registered name or a factory, data_root: a user's copy. requirements: in words; empty: the defaults. cycles, batch:
+    of the search. ferminets: how many to finish. seed: of everything."""
+
+    target: str
+    prototype: str | None = None
+    data: str = "digits"
+    data_root: str | None = None
+    requirements: tuple[str, ...] = ()
+    precision: str = "fp16"
+    seed: int = 0
+    cycles: int = 16
+    batch: int = 4
+    ferminets: int = 4
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("cycles", 1, 10_000), ("batch", 2, 1_000), ("ferminets", 1, 26)):
+            if not low <= getattr(self, name) <= high:
+                raise UserError(f"--{name} {getattr(self, name)}: it must be {low} to {high}")
+        if self.seed < 0:
+            raise UserError(f"--seed {self.seed}: it must not be negative")
+
+    def arguments(self) -> dict[str, Any]:
+        """What a resumed run must have in common with its start."""
+        return {**asdict(self), "requirements": list(self.requirements)}
+
+    @classmethod
+    def from_arguments(cls, value: dict[str, Any]) -> Order:
+        return cls(**{**value, "requirements": tuple(value["requirements"])})
+
+    def resolve_target(self) -> Target:
+        target = resolve_target(self.target)
+        target.board.require_precision(self.precision)
+        return target
+
+    def stated_requirements(self) -> Requirements | None:
+        """What was required in words or stands for the data set; None when it follows from the prototype."""
+        words = self.requirements or DEFAULT_REQUIREMENTS.get(self.data, ())
+        return Requirements.parse(words) if words else None
+
+
+def relative_requirements(accuracy: float, img_per_joule: float) -> Requirements:
+    """What is required when nothing is said: φ's validation accuracy less 2 points, and 1.3 times its images per joule
+    as predicted at batch 8."""
+    return Requirements.parse((f"accuracy >= {100 * max(accuracy - ACCURACY_ALLOWANCE, 0.01):.2f} %",
+                               f"img_per_joule >= {FRUGALITY * img_per_joule:.4g} @ batch=8"))

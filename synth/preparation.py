@@ -1,0 +1,237 @@
+"""Before the first cycle: φ traced and trained, the elastic parent, the space on the target, what probing says of φ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from devices.support.errors import UserError
+from devices.support.files import read_json, write_json
+from synth.candidates import Outcome, Task, run_task, shared_arrays, stimuli_of
+from synth.data.dataset import Dataset
+from synth.distillation import teacher_logits
+from synth.evaluation import Metrics, evaluate
+from synth.feasibility import refuse_impossible, refuse_unreachable_accuracy
+from synth.networks.module import Weights, build, weights_of
+from synth.networks.network import Network
+from synth.networks.tracing import trace
+from synth.order import Order, relative_requirements
+from synth.parent import ElasticParent, elastic_parent
+from synth.prices import Prices
+from synth.probing import Probes, importance, order_of_units, probe, single_swaps, vertex_of
+from synth.problem import FINAL_LOGITS, SHORT_LOGITS, Recipes
+from synth.progress import Progress
+from synth.prototypes.registry import default_prototype, load_prototype
+from synth.recipe import recipe_for
+from synth.requirements import Requirements
+from synth.run_folder import RunFolder
+from synth.space import NetworkSpace
+from synth.tensors import load_tensors, save_tensors
+from synth.training import train
+from synth.workers import Pool, single_thread
+
+WEIGHTS = "edgesynth.weights/1"
+PARENT, PROBED = "edgesynth.parent/1", "edgesynth.probed/1"
+TRAINED_ABOVE = 2.0  # times chance: a user's prototype that does so well comes trained
+MOST_SWAPS = 64
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """φ: its graph, trained weights and validation metrics. trained_here: or did it come trained."""
+
+    name: str
+    network: Network
+    weights: Weights
+    metrics: Metrics
+    trained_here: bool
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """All that cycles, finishing and generating work with."""
+
+    order: Order
+    dataset: Dataset
+    prototype: Prototype
+    space: NetworkSpace
+    requirements: Requirements
+    probes: Probes
+    parent_outcome: Outcome
+    recipes: Recipes
+    pool: Pool
+
+
+def save_network(folder: Path, network: Network, weights: Weights, card: Mapping[str, object]) -> None:
+    """network.json, weights.safetensors and card.json in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network.save(folder / "network.json")
+    save_tensors(folder / "weights.safetensors", weights, WEIGHTS)
+    write_json(folder / "card.json", dict(card), "edgesynth.card/1")
+
+
+def load_network(folder: Path) -> tuple[Network, Weights]:
+    """UserError when the folder holds no network, or one that was damaged."""
+    network = Network.load(folder / "network.json")
+    weights, _ = load_tensors(folder / "weights.safetensors", WEIGHTS)
+    return network, weights
+
+
+class Traced(NamedTuple):
+    """A prototype as a network, before any training here."""
+
+    name: str
+    network: Network
+    weights: Weights
+
+
+def traced_prototype(order: Order, dataset: Dataset) -> Traced:
+    """UserError for an unknown prototype, one that does not fit the data or cannot be traced, and, at once, for stated
+    requirements that no network of its space meets."""
+    name = order.prototype or default_prototype(order.data)
+    network, weights = trace(load_prototype(name, dataset, seed=order.seed), dataset.shape, name.rpartition(":")[2])
+    stated = order.stated_requirements()
+    if stated is not None:
+        prices = Prices(stated, order.resolve_target(), order.precision)
+        refuse_impossible(_space(ElasticParent(network, weights), None, prices))
+    return Traced(name, network, weights)
+
+
+@contextmanager
+def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder, workers: int,
+               progress: Progress) -> Iterator[Laboratory]:
+    """Every step is in the run folder; what is done already is read from there. UserError when a requirement turns out
+    to be out of reach."""
+    target, stated = order.resolve_target(), order.stated_requirements()
+    name, network, weights = traced
+    prototype = _train_prototype(order, name, network, weights, dataset, folder, progress)
+    if stated is None:
+        ratio = Prices(Requirements(), target, order.precision).prediction(network, 8)
+        assert ratio is not None
+        stated = relative_requirements(prototype.metrics.accuracy, ratio.img_per_joule["module"].value)
+    refuse_unreachable_accuracy(stated, prototype.metrics)
+    prices = Prices(stated, target, order.precision)
+    requirements = stated.with_margins(len(dataset.validation), prices.relative_sigma(network))
+
+    stimuli = stimuli_of(dataset.train, order.seed)
+    module = build(prototype.network, prototype.weights).eval()
+    with single_thread():
+        parent, unit_importance = folder.step(
+            "parent", lambda: _make_parent(prototype, stimuli), _save_parent, lambda path: _load_parent(path, network))
+        space = _space(parent, unit_importance, Prices(requirements, target, order.precision))
+        refuse_impossible(space)
+        recipes = _recipes(order, dataset)
+        shared = shared_arrays(dataset.train, dataset.validation, stimuli)
+        for key, recipe in ((SHORT_LOGITS, recipes.short), (FINAL_LOGITS, recipes.final)):
+            shared[key] = teacher_logits(module, dataset.train, recipe, view_seed=recipes.view_seed)
+        vertices = tuple(dict.fromkeys(vertex_of(parent, place) for place in space.places))
+        insights = probe(module, stimuli, vertices)
+    parent_outcome = Outcome(prototype.metrics, insights)
+    with Pool(workers, shared) as pool:
+        probes = _probed(space, unit_importance, parent_outcome, pool, order, folder, progress)
+        yield Laboratory(order, dataset, prototype, space, requirements, probes, parent_outcome, recipes, pool)
+
+
+def _space(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Prices) -> NetworkSpace:
+    if unit_importance is None:
+        unit_importance = np.zeros(len(parent.channels.keep_all()))
+    return NetworkSpace(parent, order_of_units(parent.channels, unit_importance), prices)
+
+
+def _recipes(order: Order, dataset: Dataset) -> Recipes:
+    def recipe(purpose: str):
+        return recipe_for(order.data, purpose, images=len(dataset.train), size=dataset.shape[1:])
+
+    return Recipes(recipe("short"), recipe("final"), view_seed=order.seed)
+
+
+# --- φ ---------------------------------------------------------------------------------------------------------------
+
+
+def _train_prototype(order: Order, name: str, network: Network, weights: Weights, dataset: Dataset, folder: RunFolder,
+                     progress: Progress) -> Prototype:
+    """Trained, unless a user's own comes trained already (better than twice chance on the validation split)."""
+
+    def compute() -> tuple[Weights, Metrics, bool]:
+        module = build(network, weights).eval()
+        before = evaluate(module, dataset.validation)
+        if ":" in name and before.accuracy > TRAINED_ABOVE / len(dataset.classes):
+            return weights, before, False
+        recipe = recipe_for(order.data, "prototype", images=len(dataset.train), size=dataset.shape[1:])
+        with single_thread(), progress.stage("prototype", recipe.epochs) as stage:
+            train(module, dataset.train, recipe, seed=order.seed, progress=lambda done, total: stage.at(done))
+            metrics = evaluate(module, dataset.validation)
+            stage.note(f"{100 * metrics.accuracy:.1f} % val")
+        return weights_of(module), metrics, True
+
+    def save(path: Path, value: tuple[Weights, Metrics, bool]) -> None:
+        save_network(path, network, value[0], {"metrics": value[1].to_json(), "trained_here": value[2], "name": name})
+
+    def load(path: Path) -> tuple[Weights, Metrics, bool]:
+        stored, found = load_network(path)
+        if stored.digest != network.digest:
+            raise UserError(f"{path}: the prototype {name} has changed since this run began; choose another --out")
+        card = read_json(path / "card.json", "edgesynth.card/1")
+        return found, Metrics(**card["metrics"]), card["trained_here"]
+
+    trained, metrics, trained_here = folder.step("prototype", compute, save, load)
+    return Prototype(name, network, trained, metrics, trained_here)
+
+
+# --- the elastic parent --------------------------------------------------------------------------------------------
+
+
+def _make_parent(prototype: Prototype, stimuli) -> tuple[ElasticParent, np.ndarray]:
+    parent = elastic_parent(prototype.network, prototype.weights, stimuli.images)
+    module = build(prototype.network, prototype.weights)
+    return parent, importance(module, parent.channels, stimuli)
+
+
+def _save_parent(path: Path, value: tuple[ElasticParent, np.ndarray]) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    parent, unit_importance = value
+    save_tensors(path / "bank.safetensors", parent.bank, "edgesynth.bank/1")
+    save_tensors(path / "importance.safetensors", {"importance": torch.from_numpy(unit_importance)}, PARENT)
+
+
+def _load_parent(path: Path, network: Network) -> tuple[ElasticParent, np.ndarray]:
+    bank, _ = load_tensors(path / "bank.safetensors", "edgesynth.bank/1")
+    tensors, _ = load_tensors(path / "importance.safetensors", PARENT)
+    return ElasticParent(network, bank), tensors["importance"].numpy()
+
+
+def _probed(space: NetworkSpace, unit_importance: np.ndarray, parent: Outcome, pool: Pool, order: Order,
+            folder: RunFolder, progress: Progress) -> Probes:
+    """The probe table with what single swaps in φ do, untrained but for their norms."""
+    probes = Probes(space, unit_importance, parent.insights)
+    swaps = single_swaps(space, MOST_SWAPS)
+
+    def compute() -> list[dict]:
+        tasks = []
+        for decisions in swaps:
+            network, origins = space.parent.draw(space.design(decisions))
+            tasks.append(Task(network, space.parent.inherit(origins), order.seed, probed=probes.vertices))
+        outcomes = []
+        with progress.stage("probing", len(tasks)) as stage:
+            for outcome in pool.map(run_task, tasks):
+                outcomes.append(outcome.to_json())
+                stage.at(len(outcomes))
+        return outcomes
+
+    def save(path: Path, rows: list[dict]) -> None:
+        write_json(path, {"swaps": [{"decisions": list(s), "outcome": r} for s, r in zip(swaps, rows, strict=True)]},
+                   PROBED)
+
+    rows = folder.step("probing.json", compute, save, lambda path: read_json(path, PROBED)["swaps"])
+    for row in rows:
+        outcome = Outcome.from_json(row["outcome"])
+        damage = outcome.metrics.log_loss - parent.metrics.log_loss
+        probes.record(tuple(row["decisions"]), outcome.insights, damage)
+    return probes
+

@@ -1,0 +1,172 @@
+"""The cycle's problem on real networks: candidates are drawn from the elastic parent, trained briefly and probed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from devices.support.files import read_json, write_json
+from synth.candidates import Outcome, Task, run_task, seed_of
+from synth.decisions import Decisions, Observation
+from synth.networks.module import Weights
+from synth.parent import Origin
+from synth.probe_table import ProbeTable
+from synth.probing import Probes
+from synth.recipe import Recipe
+from synth.requirements import Requirements
+from synth.run_folder import RunFolder
+from synth.space import NetworkSpace
+from synth.synthesis import CycleReport
+from synth.tensors import load_tensors, save_tensors
+from synth.workers import Pool
+
+BANK = "edgesynth.bank/1"
+EVALUATED = "edgesynth.evaluated/1"
+WRITE_BACK_STEP = 0.1
+SHORT_LOGITS, FINAL_LOGITS = "logits.short", "logits.final"  # keys of the shared arrays
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """How candidates are trained to be told apart, and how what is kept is trained. view_seed: of both."""
+
+    short: Recipe
+    final: Recipe
+    view_seed: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What one cycle left on disk: its outcomes, and the bank with what they learnt written back."""
+
+    outcomes: list[dict[str, Any]]
+    bank: Weights
+    rolled_back: bool
+
+
+class NetworkProblem:
+    """A `synth.decisions.Problem`. Every cycle is a step of the run folder, so that a resumed run replays it."""
+
+    def __init__(self, space: NetworkSpace, requirements: Requirements, probes: Probes, pool: Pool, folder: RunFolder,
+                 recipes: Recipes, seed: int, parent_outcome: Outcome,
+                 on_cycle: Callable[[CycleReport], None] = lambda report: None) -> None:
+        self.space, self.requirements, self.probes = space, requirements, probes
+        self._pool, self._folder, self._recipes, self._seed = pool, folder, recipes, seed
+        self._parent_outcome, self._on_cycle = parent_outcome, on_cycle
+        self.rolled_back = 0
+
+    # --- the problem -----------------------------------------------------------------------------------------------
+
+    def initial(self) -> list[Observation]:
+        """φ itself, and anchors between it and the smallest network, trained briefly and in full."""
+        metrics = self._parent_outcome.metrics
+        whole = tuple(len(site.choices) - 1 for site in self.space.sites)
+        known = [Observation(whole, metrics.log_loss, metrics.log_loss_se, metrics.accuracy, metrics.accuracy)]
+        anchors = self.anchors()
+
+        def compute() -> list[dict[str, Any]]:
+            short = self._outcomes(anchors, self._recipes.short, SHORT_LOGITS, "short")
+            final = self._outcomes(anchors, self._recipes.final, FINAL_LOGITS, "final")
+            return [{"short": a.to_json(), "final": b.to_json()} for (a, _), (b, _) in zip(short, final, strict=True)]
+
+        def save(path: Path, rows: list[dict[str, Any]]) -> None:
+            write_json(path, {"anchors": rows}, EVALUATED)
+
+        rows = self._folder.step("anchors.json", compute, save, lambda p: read_json(p, EVALUATED)["anchors"])
+        for decisions, row in zip(anchors, rows, strict=True):
+            short, final = Outcome.from_json(row["short"]), Outcome.from_json(row["final"])
+            self.probes.record(decisions, short.insights)
+            known.append(_observation(decisions, short, final.metrics.accuracy))
+        return known
+
+    def evaluate(self, cycle: int, batch: Sequence[Decisions]) -> list[Observation]:
+        evaluated = self._folder.step(_place(cycle), lambda: self._evaluate(batch), _save_cycle, _load_cycle)
+        self.space.parent.bank = evaluated.bank
+        self.rolled_back += evaluated.rolled_back
+        observations = []
+        for decisions, row in zip(batch, evaluated.outcomes, strict=True):
+            outcome = Outcome.from_json(row)
+            self.probes.record(decisions, outcome.insights)
+            observations.append(_observation(decisions, outcome))
+        return observations
+
+    def probe_table(self) -> ProbeTable:
+        return self.probes.table
+
+    def end_cycle(self, cycle: int, state: CycleReport) -> None:
+        self._on_cycle(state)
+
+    def recall_bank(self, cycles: int) -> None:
+        """The bank as the last of `cycles` cycles left it."""
+        self.space.parent.bank = _load_cycle(self._folder.path / _place(cycles - 1)).bank
+
+    # --- candidates ------------------------------------------------------------------------------------------------
+
+    def anchors(self) -> list[Decisions]:
+        """Two networks between φ and the smallest: middle widths with separable convolutions, and quarter widths."""
+        rows = []
+        for share, operator in ((0.5, "separable"), (0.25, "project")):
+            row = [site.choices.index(operator) if operator in site.choices
+                   else round(share * (len(site.choices) - 1)) if site.kind == "width" else len(site.choices) - 1
+                   for site in self.space.sites]
+            rows.append(row)
+        return [tuple(int(c) for c in row) for row in self.space.canonical(np.array(rows, dtype=np.int64))]
+
+    def task(self, decisions: Decisions, recipe: Recipe | None, teacher: str | None, purpose: str,
+             keep_weights: bool = False) -> tuple[Task, Mapping[str, Origin]]:
+        network, origins = self.space.parent.draw(self.space.design(decisions))
+        seed = seed_of(self._seed, network, purpose)
+        return Task(network, self.space.parent.inherit(origins), seed, recipe, teacher, self._recipes.view_seed,
+                    self.probes.vertices, keep_weights), origins
+
+    def finish(self, batch: Sequence[Decisions]) -> Iterator[Outcome]:
+        """Train candidates in full, with distillation; outcomes with weights, in order, as soon as they are there."""
+        tasks = [self.task(d, self._recipes.final, FINAL_LOGITS, "final", keep_weights=True)[0] for d in batch]
+        return self._pool.map(run_task, tasks) if tasks else iter(())
+
+    def _outcomes(self, batch: Sequence[Decisions], recipe: Recipe | None, teacher: str | None, purpose: str,
+                  keep_weights: bool = False) -> list[tuple[Outcome, Mapping[str, Origin]]]:
+        pairs = [self.task(decisions, recipe, teacher, purpose, keep_weights) for decisions in batch]
+        outcomes = self._pool.map(run_task, [task for task, _ in pairs])
+        return [(outcome, origins) for outcome, (_, origins) in zip(outcomes, pairs, strict=True)]
+
+    def _evaluate(self, batch: Sequence[Decisions]) -> Evaluated:
+        results = self._outcomes(batch, self._recipes.short, SHORT_LOGITS, "short", keep_weights=True)
+        parent = self.space.parent
+        before = {key: tensor.clone() for key, tensor in parent.bank.items()}
+        worth_before = self._anchor_loss()
+        parent.write_back(((origins, outcome.weights or {}) for outcome, origins in results), WRITE_BACK_STEP)
+        rolled_back = self._anchor_loss() > worth_before
+        bank = before if rolled_back else parent.bank
+        return Evaluated([outcome.to_json() for outcome, _ in results], bank, rolled_back)
+
+    def _anchor_loss(self) -> float:
+        """Mean log loss of the anchors with inherited weights, norms recalibrated, untrained."""
+        outcomes = self._outcomes(self.anchors(), None, None, "anchor")
+        return float(np.mean([outcome.metrics.log_loss for outcome, _ in outcomes]))
+
+
+def _observation(decisions: Decisions, outcome: Outcome, final_accuracy: float | None = None) -> Observation:
+    metrics = outcome.metrics
+    return Observation(decisions, metrics.log_loss, metrics.log_loss_se, metrics.accuracy, final_accuracy)
+
+
+def _place(cycle: int) -> str:
+    return f"cycles/{cycle:04d}"
+
+
+def _save_cycle(path: Path, evaluated: Evaluated) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / "outcomes.json", {"outcomes": evaluated.outcomes, "rolled_back": evaluated.rolled_back},
+               EVALUATED)
+    save_tensors(path / "bank.safetensors", evaluated.bank, BANK)
+
+
+def _load_cycle(path: Path) -> Evaluated:
+    value = read_json(path / "outcomes.json", EVALUATED)
+    bank, _ = load_tensors(path / "bank.safetensors", BANK)
+    return Evaluated(value["outcomes"], bank, value["rolled_back"])

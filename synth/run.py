@@ -1,0 +1,181 @@
+"""One run of generative synthesis from a prototype to FermiNets on disk: `synthesise`; and more of them: `generate`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devices.support.errors import UserError
+from devices.support.files import read_json, write_json
+from export.exporter import export_network
+from synth.data.dataset import Dataset, load_dataset
+from synth.evaluation import Metrics, evaluate
+from synth.finishing import Finished, finish, make, train_in_full
+from synth.generator import Generator
+from synth.networks.module import build
+from synth.networks.network import Network
+from synth.order import Order
+from synth.preparation import Laboratory, laboratory, save_network, traced_prototype
+from synth.problem import NetworkProblem
+from synth.progress import Progress
+from synth.report.summary import FILE_NAME, RunSummary
+from synth.run_folder import Manifest, RunFolder
+from synth.summary import Exported, summarise
+from synth.synthesis import CycleReport, Settings, Synthesis
+
+TESTED, EXPORT = "edgesynth.tested/1", "edgesynth.export/1"
+SAMPLES = 32  # validation images that an export is compared on
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the cycles came to."""
+
+    synthesis: Synthesis
+    problem: NetworkProblem
+
+
+def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, workers: int = 1, resume: bool = False,
+               progress: Progress | None = None) -> RunSummary:
+    """Learn a generator under the order's requirements, make FermiNets, export and judge them; all is in folder `out`.
+
+    command: as typed, for the record. workers: processes; the result does not depend on them. UserError for bad input,
+    before anything is written where that can be told; a run that was cut goes on with resume=True to the same result.
+    """
+    progress = progress or Progress(quiet=True)
+    dataset = load_dataset(order.data, order.data_root)
+    traced = traced_prototype(order, dataset)
+    manifest = Manifest(command, order.arguments(), {order.data: dataset.checksum})
+    with RunFolder.start(out, manifest, resume) as folder:
+        if folder.finished:
+            return RunSummary.load(folder.path / FILE_NAME)
+        with laboratory(order, dataset, traced, folder, workers, progress) as lab:
+            progress.say(f"{dataset.name} · {lab.prototype.name} prototype · {order.target} · "
+                         f"1r: {', '.join(map(str, lab.requirements))}")
+            learned = learn(lab, folder, progress)
+            done = finish(lab, learned.problem, learned.synthesis.inquisitor, learned.synthesis.generator, folder,
+                          progress)
+            exported = export_all(lab, done, folder, progress)
+            tested = test_once(lab, done, folder)
+            summary = summarise(lab, learned.synthesis, done, exported, tested, folder, progress)
+        summary.save(folder.path / FILE_NAME)
+        _report(summary, folder.path)
+        folder.finish()
+    return summary
+
+
+def learn(lab: Laboratory, folder: RunFolder, progress: Progress) -> Learned:
+    """All cycles; the generator is saved in the folder "generator"."""
+    order = lab.order
+    with progress.stage("cycle", order.cycles) as stage:
+        def on_cycle(report: CycleReport) -> None:
+            stage.at(report.cycle + 1, f"best NetScore {report.incumbent:.1f} · feasible seeds "
+                                       f"{100 * report.feasible_share:.0f} %")
+
+        problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, folder, lab.recipes, order.seed,
+                                 lab.parent_outcome, on_cycle)
+        synthesis = Synthesis(problem, Settings(order.cycles, order.batch, order.seed))
+        synthesis.run()
+    folder.step("generator", lambda: synthesis.generator, _save_generator, Generator.load)
+    return Learned(synthesis, problem)
+
+
+def _save_generator(path: Path, generator: Generator) -> None:
+    path.mkdir(parents=True)
+    generator.save(path)
+
+
+def export_all(lab: Laboratory, done: Sequence[Finished], folder: RunFolder, progress: Progress) -> dict[str, Exported]:
+    """Every FermiNet in a folder of its own name."""
+    found = {}
+    with progress.stage("exporting", len(done)) as stage:
+        for number, finished in enumerate(done, 1):
+            found[finished.name] = export_one(lab, finished, finished.name, folder)
+            stage.at(number)
+    return found
+
+
+def export_one(lab: Laboratory, finished: Finished, place: str, folder: RunFolder) -> Exported:
+    """network.json, weights.safetensors, card.json and NAME.onnx in the folder `place` of the run."""
+    def save(path: Path, _: Mapping[str, Any]) -> None:
+        save_network(path, finished.network, finished.weights, _card(lab, finished))
+        report = export_onnx(lab.dataset, finished.network, finished.weights, path / f"{finished.name}.onnx",
+                             lab.order.target, finished.name)
+        write_json(path / "export.json", report, EXPORT)
+
+    return Exported(place, folder.step(place, dict, save, lambda path: read_json(path / "export.json", EXPORT)))
+
+
+def export_onnx(dataset: Dataset, network: Network, weights: dict[str, Any], path: Path, target: str,
+                name: str) -> dict[str, Any]:
+    """ONNX for a target, checked against torch on validation images; what the exporter reports, as JSON."""
+    module = build(network, weights).eval()
+    report = export_network(
+        module, dataset.shape, dataset.validation.images[:SAMPLES].numpy(), path, target, batch="1:8:64", name=name,
+        normalisation={"mean": list(dataset.mean), "std": list(dataset.std), "pixel_scale": dataset.pixel_scale},
+        labels=list(dataset.classes))
+    return report.to_json() | {"path": path.name}
+
+
+def _card(lab: Laboratory, finished: Finished) -> dict[str, Any]:
+    return {"name": finished.name, "seed": finished.seed, "decisions": list(finished.decisions),
+            "repaired": finished.repaired, "data": lab.dataset.name, "data_sha256": lab.dataset.checksum,
+            "prototype": lab.prototype.name, "target": lab.order.target,
+            "requirements": [str(item) for item in lab.requirements], "validation": finished.metrics.to_json(),
+            "recipe": lab.recipes.final.to_json()}
+
+
+def test_once(lab: Laboratory, done: Sequence[Finished], folder: RunFolder) -> dict[str, Metrics]:
+    """The test split, read once, for networks that are chosen already; it changes nothing."""
+    def compute() -> dict[str, Metrics]:
+        networks = [("prototype", lab.prototype.network, lab.prototype.weights),
+                    *((f.name, f.network, f.weights) for f in done)]
+        return {name: evaluate(build(network, weights), lab.dataset.test) for name, network, weights in networks}
+
+    def save(path: Path, found: dict[str, Metrics]) -> None:
+        write_json(path, {"metrics": {name: metrics.to_json() for name, metrics in found.items()}}, TESTED)
+
+    def load(path: Path) -> dict[str, Metrics]:
+        return {name: Metrics(**value) for name, value in read_json(path, TESTED)["metrics"].items()}
+
+    return folder.step("test.json", compute, save, load)
+
+
+def _report(summary: RunSummary, folder: Path) -> Path:
+    from synth.report.report import write_report
+
+    return write_report(summary, folder / "report.html")
+
+
+# --- more networks from a learned generator --------------------------------------------------------------------------
+
+
+def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, workers: int = 1,
+             prefer: Sequence[float] | None = None, progress: Progress | None = None) -> list[Finished]:
+    """FermiNets of further seeds from a finished run's generator, trained and exported; nothing is learned any more.
+
+    They lie in RUN/generated/seed-N. UserError when the run is not finished or its data have changed.
+    """
+    progress = progress or Progress(quiet=True)
+    manifest = Manifest.read(run)
+    if manifest.finished is None:
+        raise UserError(f"{run}: this run is not finished; go on with: {manifest.command} --resume")
+    order = Order.from_arguments(dict(manifest.arguments))
+    dataset = load_dataset(order.data, order.data_root)
+    traced = traced_prototype(order, dataset)
+    with RunFolder.start(run, Manifest(manifest.command, order.arguments(), {order.data: dataset.checksum}),
+                         resume=True) as folder, laboratory(order, dataset, traced, folder, workers, progress) as lab:
+        problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, folder, lab.recipes, order.seed,
+                                 lab.parent_outcome)
+        problem.recall_bank(order.cycles)
+        made = make(lab, Generator.load(folder.path / "generator"), seeds, prefer)
+        done = []
+        with progress.stage("generating", len(made.seeds)) as stage:
+            for finished in train_in_full(lab, problem, made, range(len(made.seeds)), folder):
+                export_one(lab, finished, f"generated/{finished.name}", folder)
+                done.append(finished)
+                stage.at(len(done))
+    return done

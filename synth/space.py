@@ -1,0 +1,165 @@
+"""The networks that can be drawn from an elastic parent, as sites and choices, with their costs for many at once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from synth.decisions import Decisions, FloatArray, IntArray, Site, parent_decisions
+from synth.networks.channels import ChannelGroup
+from synth.networks.costs import costs as network_costs
+from synth.networks.rewriting import OPERATORS
+from synth.parent import Design, ElasticParent
+from synth.prices import Prices
+from synth.space_costs import CostTables
+
+WIDTH_STEPS = 8  # widths to choose from, at most
+WIDTH, OPERATOR, BLOCK = "width", "operator", "block"
+DROP, KEEP = "drop", "keep"
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a site decides on: the name of a channel group, of a convolution or of a residual block's addition."""
+
+    kind: str
+    name: str
+
+
+class NetworkSpace:
+    """A `synth.decisions.Space` of real networks. order: {channel group: its units, most important first}."""
+
+    def __init__(self, parent: ElasticParent, order: dict[str, np.ndarray], prices: Prices) -> None:
+        self.parent, self.order, self.prices = parent, order, prices
+        self.widths = {g.name: width_choices(g.width) for g in parent.channels.groups if not g.frozen and g.width > 1}
+        self.places = (
+            [Place(WIDTH, name) for name in self.widths]
+            + [Place(OPERATOR, name) for name in parent.replaceable]
+            + [Place(BLOCK, block.addition) for block in parent.blocks]
+        )
+        self._column = {place: i for i, place in enumerate(self.places)}
+        self.sites: Sequence[Site] = self._sites()
+        self._parent_row = parent_decisions(self.sites)
+        self._tables = CostTables(parent, order, self.widths)
+
+    def _sites(self) -> tuple[Site, ...]:
+        """Descriptor: relative depth, log width, log map size, share of φ's parameters, share of its MACs."""
+        network = self.parent.network
+        whole = network_costs(network)
+        depth = {v.name: i / len(network.vertices) for i, v in enumerate(network.vertices)}
+        groups = {group.name: group for group in self.parent.channels.groups}
+        blocks = {block.addition: block for block in self.parent.blocks}
+        sites = []
+        for place in self.places:
+            if place.kind == WIDTH:
+                members: Sequence[str] = groups[place.name].vertices
+                choices = tuple(str(width) for width in self.widths[place.name])
+            elif place.kind == OPERATOR:
+                members, choices = (place.name,), OPERATORS
+            else:
+                members, choices = sorted(blocks[place.name].branch), (DROP, KEEP)
+            shape = network.shapes[place.name.rstrip("'")]
+            weights = sum(whole.params_of[name] for name in members)
+            macs = sum(whole.macs_of[name] for name in members)
+            descriptor = (depth[place.name.rstrip("'")], np.log2(shape[0]) / 10.0,
+                          np.log2(max(float(np.prod(shape[1:])), 1.0)) / 16.0,
+                          weights / max(whole.params, 1), macs / max(whole.macs, 1))
+            sites.append(Site(f"{place.name}/{place.kind}", place.kind, choices, place.kind != OPERATOR,
+                              tuple(float(d) for d in descriptor)))
+        return tuple(sites)
+
+    # --- decisions and networks ------------------------------------------------------------------------------------
+
+    def design(self, decisions: Decisions | IntArray) -> Design:
+        """What one row of decisions means."""
+        row = [int(choice) for choice in decisions]
+        kept: dict[str, np.ndarray] = {}
+        operators: dict[str, str] = {}
+        dropped: list[str] = []
+        for place, site, choice in zip(self.places, self.sites, row, strict=True):
+            if place.kind == WIDTH:
+                kept[place.name] = np.sort(self.order[place.name][: self.widths[place.name][choice]])
+            elif place.kind == OPERATOR:
+                operators[place.name] = site.choices[choice]
+            elif site.choices[choice] == DROP:
+                dropped.append(place.name)
+        return Design(kept, operators, tuple(dropped))
+
+    @functools.cached_property
+    def _inside(self) -> list[tuple[int, list[int]]]:
+        """For every block site, the sites that decide on nothing outside of its branch."""
+        groups: dict[str, ChannelGroup] = {g.name: g for g in self.parent.channels.groups}
+        found = []
+        for block in self.parent.blocks:
+            inner = []
+            for column, place in enumerate(self.places):
+                members = groups[place.name].vertices if place.kind == WIDTH else (place.name,)
+                if place.name != block.addition and all(name in block.branch for name in members):
+                    inner.append(column)
+            found.append((self._column[Place(BLOCK, block.addition)], inner))
+        return found
+
+    def canonical(self, decisions: IntArray) -> IntArray:
+        """Decisions inside dropped blocks set to the parent's."""
+        rows = np.array(decisions, dtype=np.int64)
+        for column, inner in self._inside:
+            dropped = rows[:, column] == 0
+            rows[np.ix_(dropped, inner)] = self._parent_row[inner]
+        return rows
+
+    # --- costs -----------------------------------------------------------------------------------------------------
+
+    def costs(self, decisions: IntArray) -> dict[str, FloatArray]:
+        """"params" (batch norm folded), "macs", and every key of the requirements, each [n]."""
+        table = self._tables.of(*self._columns(decisions))
+        found = {"params": table.params, "macs": table.macs}
+        return found | self.prices.of(table)
+
+    def _columns(self, decisions: IntArray) -> tuple[dict[str, IntArray], dict[str, IntArray], dict[str, np.ndarray]]:
+        """Widths by group, operators by convolution, and whether a block is kept by addition; each [n]."""
+        rows = np.asarray(decisions, dtype=np.int64).reshape(-1, len(self.places))
+        widths, operators, kept = {}, {}, {}
+        for column, place in enumerate(self.places):
+            if place.kind == WIDTH:
+                widths[place.name] = np.asarray(self.widths[place.name])[rows[:, column]]
+            elif place.kind == OPERATOR:
+                operators[place.name] = rows[:, column]
+            else:
+                kept[place.name] = rows[:, column] == 1
+        return widths, operators, kept
+
+    def summary(self, decisions: IntArray) -> FloatArray:
+        """[n, 10]: log parameters, log MACs, share of blocks kept, mean and least log width ratio, mean log width
+        ratio of the last third of the groups, and the share of each operator."""
+        widths, operators, kept = self._columns(decisions)
+        costs = self._tables.of(widths, operators, kept)
+        n = len(costs.params)
+        ratios = (np.stack([np.log(w / max(self.widths[name])) for name, w in widths.items()], axis=1)
+                  if widths else np.zeros((n, 1)))
+        chosen = np.stack(list(operators.values()), axis=1) if operators else np.full((n, 1), len(OPERATORS) - 1)
+        share = np.stack(list(kept.values()), axis=1).mean(axis=1) if kept else np.ones(n)
+        late = ratios[:, -max(1, ratios.shape[1] // 3):]
+        columns = [np.log(np.maximum(costs.params, 1)), np.log(np.maximum(costs.macs, 1)), share, ratios.mean(axis=1),
+                   ratios.min(axis=1), late.mean(axis=1), *((chosen == i).mean(axis=1) for i in range(len(OPERATORS)))]
+        return np.stack(columns, axis=1)
+
+    def smallest(self) -> IntArray:
+        """[2, sites]: the cheapest choice everywhere (blocks dropped), once with the cheapest operators by weights
+        and once by launches: no network of the space is smaller than both."""
+        row = np.zeros_like(self._parent_row)
+        dense = row.copy()
+        for column, place in enumerate(self.places):
+            if place.kind == OPERATOR:
+                dense[column] = len(OPERATORS) - 1
+        return self.canonical(np.stack([row, dense]))
+
+
+def width_choices(width: int) -> tuple[int, ...]:
+    """Widths to choose from, ascending up to `width` itself: eighths, in steps of 4 from 16 channels on, of 2 from 8
+    (the vector widths that devices like), never below 2."""
+    step = 4 if width >= 16 else 2 if width >= 8 else 1
+    choices = {max(2, min(width, -(-(width * i) // (WIDTH_STEPS * step)) * step)) for i in range(1, WIDTH_STEPS + 1)}
+    return tuple(sorted(choices | {width}))

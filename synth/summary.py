@@ -1,0 +1,166 @@
+"""From what a run came to, to what a person is shown."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from devices.support.reading import COMPUTED, MEASURED, Reading
+from synth.decisions import rows
+from synth.evaluation import Metrics
+from synth.finishing import Finished, accuracy_reading, judge
+from synth.moves import violation
+from synth.networks.costs import costs
+from synth.networks.network import Network
+from synth.performance import information_density, netscore
+from synth.preparation import Laboratory
+from synth.progress import Progress
+from synth.report.summary import (
+    FERMINET,
+    PROTOTYPE,
+    Candidate,
+    CycleRow,
+    DataSource,
+    Judgement,
+    Making,
+    NetworkRow,
+    RunSummary,
+)
+from synth.run_folder import RunFolder
+from synth.synthesis import FRESH_COUNT, Synthesis
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where a FermiNet's files are, relative to the run, and what the exporter reported."""
+
+    folder: str
+    report: Mapping[str, Any]
+
+
+def summarise(lab: Laboratory, synthesis: Synthesis, done: Sequence[Finished], exported: Mapping[str, Exported],
+              tested: Mapping[str, Metrics], folder: RunFolder, progress: Progress) -> RunSummary:
+    """The summary of a run that is through."""
+    order, dataset = lab.order, lab.dataset
+    judgements = judge(lab, lab.prototype.network, lab.prototype.metrics)
+    networks = [_row(lab, lab.prototype.name.rpartition(":")[2], PROTOTYPE, lab.prototype.network,
+                     lab.prototype.metrics, tested["prototype"], judgements, None, "prototype")]
+    networks += [_row(lab, f.name, FERMINET, f.network, f.metrics, tested[f.name], f.verdicts, f.seed,
+                      exported[f.name].folder) for f in done]
+    first = done[0].name if done else "ferminet-a"
+    manifest = folder.manifest
+    making = Making(
+        command=manifest.command, versions=dict(manifest.versions), seed=order.seed,
+        data=DataSource(dataset.name, dataset.source, dataset.licence,
+                        {name: len(dataset.split(name)) for name in ("train", "validation", "test")},
+                        {dataset.name: dataset.checksum}),
+        machine=f"{platform.machine()}, {platform.system()}", started=manifest.started,
+        times={name: round(seconds, 1) for name, seconds in progress.times.items()},
+        settings={"cycles": order.cycles, "batch": order.batch, "precision of predictions": order.precision,
+                  "prototype trained here": lab.prototype.trained_here})
+    return RunSummary(
+        prototype=lab.prototype.name, target=str(order.resolve_target()),
+        requirements=tuple(str(item) for item in lab.requirements), networks=tuple(networks), making=making,
+        cycles=tuple(_cycles(synthesis)), candidates=tuple(_candidates(lab, synthesis)),
+        warnings=tuple(_warnings(lab, done, folder)),
+        next_steps={
+            "measure it on the board": f"edgesynth bench {folder.path}/{first}/{first}.onnx --power",
+            "measure it here": f"edgesynth bench {folder.path}/{first}/{first}.onnx",
+            "more networks": f"edgesynth generate {folder.path} --seeds 1000:1010",
+            "report": f"{folder.path}/report.html"})
+
+
+def _row(lab: Laboratory, name: str, role: str, network: Network, validation: Metrics, test: Metrics, verdicts,
+         seed: int | None, folder: str) -> NetworkRow:
+    found = costs(network)
+    accuracy = accuracy_reading(test, "test")
+    graph = "the graph"
+
+    def of_accuracy(formula, *values: float, unit: str, source: str) -> Reading:
+        value, low, high = (float(formula(a, *values)) for a in (accuracy.value, accuracy.low, accuracy.high))
+        return Reading(value, unit, MEASURED, source, low, high)
+
+    readings = {
+        "accuracy": accuracy,
+        "validation_accuracy": accuracy_reading(validation, "validation"),
+        "params": Reading(found.params, "", COMPUTED, graph),
+        "params_raw": Reading(found.params_raw, "", COMPUTED, graph),
+        "macs": Reading(found.macs, "", COMPUTED, graph),
+        "information_density": of_accuracy(information_density, found.params, unit="%/M",
+                                           source="test accuracy over parameters"),
+        "netscore": of_accuracy(netscore, found.params, found.macs, unit="", source="test accuracy and exact costs"),
+        "size": Reading(found.weight_bytes, "B", COMPUTED, graph),
+        "peak_memory": Reading(found.peak_memory_bytes, "B", COMPUTED, graph),
+    }
+    batches = sorted({1, *(item.batch or 1 for item in lab.requirements.on_costs)})
+    for batch in batches:
+        prediction = lab.space.prices.prediction(network, batch)
+        if prediction is not None:
+            readings[f"latency@{batch}"] = prediction.latency_ms
+            readings[f"energy@{batch}:module"] = prediction.energy_mj["module"]
+            readings[f"img_per_joule@{batch}:module"] = prediction.img_per_joule["module"]
+    by_words = {str(item): item for item in lab.requirements.items}
+    judged = []
+    for words, verdict in verdicts.items():
+        item = by_words[words]
+        reading = (accuracy_reading(validation, "validation") if item.metric == "accuracy"
+                   else lab.space.prices.reading(item, network))
+        judged.append(Judgement(words, verdict, reading))
+    return NetworkRow(name, role, readings, tuple(judged), seed, network.to_json(), folder=folder)
+
+
+def _cycles(synthesis: Synthesis) -> list[CycleRow]:
+    evaluated = 0
+    found = []
+    for report in synthesis.reports:
+        evaluated += len(report.observations)
+        found.append(CycleRow(report.cycle, report.incumbent, _share(report.feasible_share, FRESH_COUNT), evaluated))
+    return found
+
+
+def _share(share: float, count: int) -> Reading:
+    """A share of seeds with its 95 % Wilson interval (1927); exact requirements are computed, not measured."""
+    z2 = 1.959964**2
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = np.sqrt(share * (1 - share) * z2 / count + z2 * z2 / (4 * count * count)) / (1 + z2 / count)
+    low, high = min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
+    return Reading(share, "", COMPUTED, f"{count} fresh seeds, before repair", float(low), float(high))
+
+
+def _candidates(lab: Laboratory, synthesis: Synthesis) -> list[Candidate]:
+    """Every candidate with what was foreseen of it, put as accuracy by the link that was learnt in the end."""
+    found = []
+    for report in synthesis.reports:
+        decisions = rows(report.candidates, len(lab.space.sites))
+        table = lab.space.costs(decisions)
+        missed = violation(lab.requirements, table)
+        mean, spread = report.foreseen.log_loss, 1.959964 * report.foreseen.log_loss_sd
+        link = synthesis.inquisitor.link
+        predicted, low, high = (link.short_accuracy(loss) for loss in (mean, mean + spread, mean - spread))
+        for i, observation in enumerate(report.observations):
+            found.append(Candidate(report.cycle, float(table["params"][i]), float(table["macs"][i]),
+                                   observation.accuracy, bool(missed[i] <= 0), float(predicted[i]), float(low[i]),
+                                   float(high[i])))
+    return found
+
+
+def _warnings(lab: Laboratory, done: Sequence[Finished], folder: RunFolder) -> list[str]:
+    found = list(folder.warnings)
+    missing = sum(not f.holds for f in done)
+    if missing:
+        found.append(f"{missing} of {len(done)} FermiNets do not satisfy 1r on the validation split with its margin: "
+                     "relax a requirement, or give more cycles with --cycles")
+    tails = [str(item) for item in lab.requirements.on_costs
+             if item.metric in ("latency_p90", "latency_p95", "latency_p99", "latency_max")]
+    if tails:
+        found.append(f"{', '.join(tails)} was judged by the predicted median, since the cost model knows no tails: "
+                     "measure with edgesynth bench")
+    prediction = lab.space.prices.prediction(done[0].network, 1) if done else None
+    if prediction is not None:
+        found += prediction.warnings
+    return found
+
