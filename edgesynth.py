@@ -40,6 +40,10 @@ DEVICE_COMMANDS = {
     "show": ("devices.cli:show", "What is known about one board, with sources."),
     "predict": ("devices.cli:predict", "Predicted latency and energy of a model on a target."),
     "probe": ("edge_bench.devices_cli:probe", "What this machine or a board is, and what it can measure."),
+    "prepare": ("edge_bench.devices_cli:prepare", "What a board needs for power modes and locked clocks."),
+    "build-agent": ("edge_bench.devices_cli:build_agent", "The agent as one file for a board's Python."),
+    "install-agent": ("edge_bench.devices_cli:install_agent", "Leave the agent on a board as `edgesynth`."),
+    "read-log": ("edge_bench.devices_cli:read_log", "The milliwatts in a tegrastats log, line by line."),
 }
 
 

@@ -8,15 +8,18 @@ from typing import Any
 
 from devices.support.errors import UserError
 from edge_bench.agent import evaluate, store
+from edge_bench.agent.arguments import complete
 from edge_bench.agent.measure import measure
 
 __all__ = ["bench_model", "predict_model", "replay_record"]
 
 
-def bench_model(model: str | os.PathLike[str], *, save_to: str | os.PathLike[str] | None = None,
-                progress: Callable[[str], None] = lambda text: None, **options: Any) -> dict[str, Any]:
-    """Measure a model file on this machine; the result, schema edgesynth.result/1 (see `edge_bench.agent.result`).
+def bench_model(model: str | os.PathLike[str], *, host: str | None = None,
+                save_to: str | os.PathLike[str] | None = None, progress: Callable[[str], None] = lambda text: None,
+                **options: Any) -> dict[str, Any]:
+    """Measure a model file here, or on a board; the result, schema edgesynth.result/1 (see `edge_bench.agent.result`).
 
+    host: an ssh destination; the model is sent there, or is "board:PATH" for a file that is there already.
     options: `edge_bench.agent.arguments.BENCH` by name, such as batch=8, trials=5, window=10.0 (seconds), power=True,
     quick=True. save_to: a folder that keeps the result and its raw record; the result's "saved" is then the path.
     progress: called with a line of text as a stage begins. result["readings"] holds measured Readings as JSON:
@@ -24,7 +27,13 @@ def bench_model(model: str | os.PathLike[str], *, save_to: str | os.PathLike[str
 
     UserError for a model or option that is wrong; CannotMeasure where nothing sound can be measured.
     """
-    result, record = measure({"model": os.fspath(model), **options}, progress)
+    if host is not None:
+        from edge_bench.remote import bench_on_host
+
+        complete({"model": "", **options})  # what makes no sense is refused before the board is asked
+        result, record = bench_on_host(host, os.fspath(model), options, progress)
+    else:
+        result, record = measure({"model": os.fspath(model), **options}, progress)
     if save_to is not None:
         result["saved"] = store.save(result, record, os.fspath(save_to))
     return result

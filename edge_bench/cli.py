@@ -46,19 +46,21 @@ def progress(text: str) -> None:
 @click.command()
 @click.argument("model", required=False)
 @bench_options
+@click.option("--host", metavar="USER@BOARD", help="Measure there, over ssh. MODEL may then be board:PATH.")
 @click.option("--predict", is_flag=True, help="Predict with the cost model instead of measuring; needs --target.")
 @click.option("--target", metavar="BOARD[:MODE]", help="The board that --predict is for, such as tx2:maxq.")
 @click.option("--replay", metavar="RECORD", help="Recompute a result from its .record.gz instead of measuring.")
 @click.option("--save", "save_to", metavar="FOLDER", default="results", show_default=True,
               help="Where the result and its raw record are kept.")
 @click.option("--json", "json_path", metavar="PATH|-", help="Write the result as JSON.")
-def bench(model: str | None, predict: bool, target: str | None, replay: str | None, save_to: str,
+def bench(model: str | None, host: str | None, predict: bool, target: str | None, replay: str | None, save_to: str,
           json_path: str | None, **given: Any) -> None:
     """Latency and energy of MODEL, an ONNX file or a TensorRT engine.
 
     \b
     edgesynth bench ferminet-a.onnx
     edgesynth bench ferminet-a.onnx --batch 8 --power --json result.json
+    edgesynth bench ferminet-a.onnx --power --host nvidia@tx2
     edgesynth bench ferminet-a.onnx --predict --target tx2
     """
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
@@ -67,7 +69,7 @@ def bench(model: str | None, predict: bool, target: str | None, replay: str | No
     if target and not predict:
         raise UserError("--target is for --predict; a measurement is of the machine it runs on")
     if predict:
-        _predict(model, target, replay, given, json_path)
+        _predict(model, target, {**given, "replay": replay, "host": host}, json_path)
         return
     from edge_bench.agent import result as results
     from edge_bench.bench import bench_model, replay_record
@@ -76,7 +78,7 @@ def bench(model: str | None, predict: bool, target: str | None, replay: str | No
         found = replay_record(replay)
     else:
         assert model is not None
-        found = bench_model(model, save_to=save_to, progress=progress, **given)
+        found = bench_model(model, host=host, save_to=save_to, progress=progress, **given)
     saved = found.pop("saved", None)
     if json_path:
         write_json(json_path, results.to_json_text(found))
@@ -86,12 +88,9 @@ def bench(model: str | None, predict: bool, target: str | None, replay: str | No
             click.echo(f"saved      {saved} (+ record)")
 
 
-def _predict(model: str | None, target: str | None, replay: str | None, given: dict[str, Any],
-             json_path: str | None) -> None:
-    clash = [argument.flag for argument in BENCH
-             if given.get(argument.name) and argument.name not in ("batch", "precision")]
-    if replay:
-        clash.append("--replay")
+def _predict(model: str | None, target: str | None, given: dict[str, Any], json_path: str | None) -> None:
+    clash = ["--" + name.replace("_", "-") for name, value in given.items()
+             if value and name not in ("batch", "precision")]
     if clash:
         raise UserError(f"with --predict nothing is measured: leave {', '.join(clash)} out")
     if not target or model is None:

@@ -14,7 +14,7 @@ from edge_bench.agent.spawn import agent_command
 
 SCHEMA = "edgesynth.engine/1"
 BUILD_S = 3600.0  # the longest a build may take; minutes are usual on a TX2
-_EXTERNAL = re.compile(rb"location.{1,4}?([A-Za-z0-9._-]+\.(?:data|bin|weights))", re.DOTALL)
+_EXTERNAL = re.compile(b"\x0a\x08location\x12(.)", re.DOTALL)  # of an external_data entry, and its length
 
 
 def sidecar_path(engine):
@@ -98,8 +98,9 @@ def _tensorrt_version(request, root):
 def external_weights(model):
     """Paths of the files beside an ONNX file that hold its weights, found without an ONNX reader by their entries."""
     with open(model, "rb") as stream:
-        names = sorted({name.decode("ascii") for name in _EXTERNAL.findall(stream.read())})
-    return [os.path.join(os.path.dirname(model), name) for name in names]
+        data = stream.read()
+    names = {data[match.end():match.end() + ord(match.group(1))] for match in _EXTERNAL.finditer(data)}
+    return [os.path.join(os.path.dirname(model), name.decode("utf-8", "replace")) for name in sorted(names)]
 
 
 def _check_weights(model):

@@ -47,7 +47,7 @@ def board_lock(root="/", what="a measurement"):
                 raise explain(error, lock_path(root))
             raise CannotMeasure("the board is busy: {}; wait, or end it with the verb cancel".format(
                 _words(_read(handle))))
-        _write(handle, {"what": what, "user": _user(), "pid": os.getpid(), "since": time.time()})
+        _write(handle, {"what": what, "user": user(), "pid": os.getpid(), "since": time.time()})
         try:
             yield
         finally:
@@ -94,7 +94,8 @@ def _words(value):
         " since %H:%M:%S", time.localtime(since)) if since else "")
 
 
-def _user():
+def user():
+    """The name of this user."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

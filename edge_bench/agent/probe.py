@@ -1,6 +1,6 @@
 """What this machine is and what it can measure: the verb `probe`."""
 from devices.support.errors import CannotMeasure
-from edge_bench.agent import interpreter, jobs, lock, power_mode
+from edge_bench.agent import interpreter, jobs, lock, power_mode, settings
 from edge_bench.agent.preflight import preflight
 from edge_bench.agent.runners import trtexec
 
@@ -12,6 +12,8 @@ def probe(root="/"):
     found["runners"] = {name: _python(name) for name in ("tensorrt", "onnxruntime")}
     found["runners"]["trtexec"] = trtexec.program()
     found["power_source"] = _power_source(root)
+    found["user"] = lock.user()
+    found["sudoers"] = settings.sudoers(found["user"])
     found["busy"] = lock.holder(root)
     found["jobs"] = [job for job in jobs.list_jobs() if job["state"] == "running"]
     return found

@@ -15,19 +15,22 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")
 _HASH = re.compile(r"^[0-9a-f]{64}$")
 
 
-def path_of(sha256, name):
-    """Where a file of that content and name lies or would lie. UserError for words that are neither."""
-    if not _HASH.match(str(sha256)):
-        raise UserError("'{}' is no SHA-256".format(sha256))
+def path_of(folder, name):
+    """Where a file of that name lies or would lie; folder: the SHA-256 that it and what belongs to it are kept by.
+
+    UserError for words that are neither a hash nor a plain name.
+    """
+    if not _HASH.match(str(folder)):
+        raise UserError("'{}' is no SHA-256".format(folder))
     if not _NAME.match(str(name)):
         raise UserError("'{}' is no plain file name".format(name))
-    return state.home("files", sha256, name)
+    return state.home("files", folder, name)
 
 
 def receive(stream):
     """Read a header line {"name", "sha256", "bytes"} and then the bytes; returns {"path", "present"}.
 
-    With "query" true in the header nothing follows, and present says whether the file is there already.
+    "folder" in the header is another SHA-256 to keep the file by, with others that belong to it. With "query" true in the header nothing follows, and present says whether the file is there already.
     The file gets its name only when its content is whole.
     """
     try:
@@ -35,7 +38,9 @@ def receive(stream):
         sha256, name, size = header["sha256"], header["name"], int(header["bytes"])
     except (ValueError, KeyError, TypeError):
         raise UserError("put needs a header line with name, sha256 and bytes")
-    path = path_of(sha256, name)
+    if not _HASH.match(str(sha256)):
+        raise UserError("'{}' is no SHA-256".format(sha256))
+    path = path_of(header.get("folder") or sha256, name)
     if header.get("query"):
         return {"path": path, "present": os.path.isfile(path) and os.path.getsize(path) == size}
     folder = state.make_folder(os.path.dirname(path))
@@ -44,7 +49,7 @@ def receive(stream):
         raise CannotMeasure("the board's disk is full ({:.0f} MB free, {:.0f} MB needed): free some space".format(
             free / 1e6, size / 1e6))
     _write(stream, path, sha256, size)
-    _forget_old(os.path.dirname(folder), sha256)
+    _forget_old(os.path.dirname(folder), os.path.basename(folder))
     return {"path": path, "present": True}
 
 

@@ -150,8 +150,7 @@ class PyCuda(object):
         pointer.free()
 
     def host_buffer(self, size):
-        import numpy
-        return self.driver.pagelocked_empty(size, numpy.uint8)
+        return self.driver.pagelocked_empty(size, "uint8")
 
     def free_host(self, buffer):
         pass  # freed with the array

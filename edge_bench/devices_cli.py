@@ -1,0 +1,168 @@
+"""`edgesynth devices probe | prepare | build-agent | install-agent | read-log`: the commands that need the agent."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from devices.support.errors import UserError
+from devices.support.files import explain
+from edge_bench.cli import write_json
+
+__all__ = ["build_agent", "install_agent", "prepare", "probe", "read_log", "read_log_lines"]
+
+LONGEST_LINE = 1 << 16  # of a log; what is longer is no line of tegrastats
+
+
+def _probe(host: str | None) -> dict[str, Any]:
+    if host is None:
+        from edge_bench.agent.probe import probe as probe_here
+
+        return probe_here()
+    from edge_bench.remote import probe_host
+
+    return probe_host(host)
+
+
+@click.command()
+@click.option("--host", metavar="USER@BOARD", help="The board, over ssh. Default: this machine.")
+@click.option("--json", "json_path", metavar="PATH|-", help="Write what was found as JSON.")
+def probe(host: str | None, json_path: str | None) -> None:
+    """What this machine or a board is: software, power mode, clocks, runners, power rails, and who is measuring.
+
+    \b
+    edgesynth devices probe --host nvidia@tx2
+    """
+    from edge_bench.agent.probe import to_text
+
+    found = _probe(host)
+    if json_path:
+        body = {"schema": "edgesynth.probe/1", **found}
+        write_json(json_path, json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if json_path != "-":
+        click.echo(to_text(found))
+
+
+@click.command()
+@click.option("--host", metavar="USER@BOARD", help="The board, over ssh. Default: this machine.")
+def prepare(host: str | None) -> None:
+    """Print a sudoers drop-in that lets nvpmodel and jetson_clocks, and nothing else, run without a password.
+
+    \b
+    edgesynth devices prepare --host nvidia@tx2 > edgesynth.sudoers
+    """
+    found = _probe(host)
+    click.echo("# Install it on the board, once, after reading it:\n"
+               "#   sudo visudo -cf edgesynth.sudoers\n"
+               "#   sudo install -m 440 edgesynth.sudoers /etc/sudoers.d/edgesynth\n"
+               f"{found['sudoers']}", nl=False)
+    if not found["modes"]:
+        click.echo(f"edgesynth: {found['board']['board']} has no power modes; nothing needs to be prepared", err=True)
+
+
+@click.command(name="build-agent")
+@click.option("--out", default="edge_bench.pyz", show_default=True, metavar="FILE", help="Where to write it.")
+def build_agent(out: str) -> None:
+    """Write the agent as one file that a board's own Python 3.6 or newer runs; the same bytes every time.
+
+    \b
+    edgesynth devices build-agent --out edge_bench.pyz
+    """
+    from edge_bench.agent_build import write_agent
+
+    sha256 = write_agent(out)
+    click.echo(f"{out}  {os.path.getsize(out):,} bytes  sha256 {sha256}")
+
+
+@click.command(name="install-agent")
+@click.option("--host", required=True, metavar="USER@BOARD", help="The board, over ssh.")
+def install_agent(host: str) -> None:
+    """Leave the agent on the board as ~/.local/bin/edgesynth, so that `edgesynth bench` works there.
+
+    \b
+    edgesynth devices install-agent --host nvidia@tx2
+    """
+    from edge_bench.connection import Connection
+
+    connection = Connection(host)
+    connection.ensure_agent()
+    click.echo(f"{host}: {connection.install()}")
+
+
+@click.command(name="read-log")
+@click.argument("path", metavar="FILE")
+@click.option("--board", metavar="NAME", help="The board it comes from, such as tx2. Default: by the rails' names.")
+@click.option("--json", "json_path", metavar="PATH|-", help="Write every line's milliwatts as JSON.")
+def read_log(path: str, board: str | None, json_path: str | None) -> None:
+    """The present milliwatts of every rail and the total, for each line of a tegrastats log, or why there is none.
+
+    \b
+    edgesynth devices read-log tegrastats.log --json -
+    """
+    rows = list(read_log_lines(path, board))
+    if not any(row["tegrastats"] for row in rows):
+        raise UserError(f"{path}: no line of it comes from tegrastats")
+    for row in rows:
+        del row["tegrastats"]
+    if json_path:
+        body = {"schema": "edgesynth.power-log/1", "file": path, "lines": rows}
+        write_json(json_path, json.dumps(body, indent=1, allow_nan=False) + "\n")
+    if json_path != "-":
+        _show_log(path, rows)
+
+
+def read_log_lines(path: str, board: str | None = None) -> Iterator[dict[str, Any]]:
+    """{"line" (from 1), "rails_mw", "total_mw", "total", "reason", "tegrastats"} of every line of a log file.
+
+    total_mw is None where the line carries no power, and reason says why. UserError for a file that cannot be read.
+    """
+    from edge_bench.agent.power.tegrastats_line import is_tegrastats, parse_line
+
+    if board is not None:
+        from devices.board import load_board
+
+        board = load_board(board).name
+    try:
+        with open(path, "rb") as stream:
+            number = 0
+            while raw := stream.readline(LONGEST_LINE):
+                number += 1
+                text = raw.decode("utf-8", "replace")
+                found = parse_line(text, board)
+                yield {"line": number, "rails_mw": found.rails, "total_mw": found.total_mw, "total": found.total,
+                       "reason": found.reason, "tegrastats": is_tegrastats(text)}
+    except OSError as error:
+        raise explain(error, path) from None
+
+
+def _show_log(path: str, rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from edge_bench.agent import statistics
+
+    measured = [row for row in rows if row["total_mw"] is not None]
+    table = Table(box=None, pad_edge=False)
+    for title in ("rail", "median mW", "least", "most", "lines"):
+        table.add_column(title, justify="left" if title == "rail" else "right")
+    rails: dict[str, list[float]] = {}
+    for row in measured:
+        for name, value in row["rails_mw"].items():
+            rails.setdefault(name, []).append(value)
+    columns = dict(sorted(rails.items()))
+    if measured:
+        columns["total"] = [row["total_mw"] for row in measured]
+    for name, values in columns.items():
+        table.add_row(name, f"{statistics.median(values):.0f}", f"{min(values):.0f}", f"{max(values):.0f}",
+                      str(len(values)))
+    console = Console()
+    console.print(f"{path}: {len(rows)} lines, {len(measured)} with a total", highlight=False, markup=False)
+    if measured:
+        console.print(table)
+    for reason, count in Counter(row["reason"] for row in rows if row["reason"]).most_common(5):
+        console.print(f"{count} lines: {reason}", highlight=False, markup=False)
