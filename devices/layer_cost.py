@@ -117,7 +117,9 @@ def _layer_kind(operation: Operation, channels_in: int) -> str:
                 "mul": "elementwise"}.get(operation.kind, operation.kind)
     if operation.groups == 1:
         return "dense"
-    return "depthwise" if operation.groups == channels_in else "grouped"
+    # a reshape before it may hide the channels that it reads; its weights do not
+    alone = operation.weights == operation.output_shape[0] * prod(operation.kernel)
+    return "depthwise" if alone or operation.groups == channels_in else "grouped"
 
 
 def fuse(operations: Iterable[Operation], siblings: bool = True) -> list[LayerCost]:
@@ -235,8 +237,8 @@ def _merge_siblings(layers: Sequence[LayerCost]) -> list[LayerCost]:
     """1x1 convolutions with the same input and the same kind of output, as one wider convolution."""
     families: dict[tuple, list[int]] = {}
     for index, layer in enumerate(layers):
-        alone = layer.kind == "dense" and layer.kernel == (1, 1) and len(layer.output_shape) == 3
-        key = (layer.reads, layer.output_shape[1:], layer.stride, len(layer.operations)) if alone else (index,)
+        fits = layer.kind == "dense" and layer.kernel == (1, 1) and not layer.host_elements
+        key = (layer.reads, layer.output_shape[1:], layer.stride, len(layer.operations)) if fits else (index,)
         families.setdefault(key, []).append(index)
     merged = []
     for members in families.values():
@@ -247,6 +249,5 @@ def _merge_siblings(layers: Sequence[LayerCost]) -> list[LayerCost]:
             **{what: sum(getattr(layer, what) for layer in (first, *rest))
                for what in ("macs", "weights", "output_elements")},
             output_shape=(sum(layer.output_shape[0] for layer in (first, *rest)), *first.output_shape[1:]),
-            host_elements=max(layer.host_elements for layer in (first, *rest)),
             operations=tuple(name for layer in (first, *rest) for name in layer.operations)))
     return merged

@@ -46,8 +46,8 @@ def test_free_operations_are_seen_through() -> None:
 
 
 def test_concatenation_is_written_in_place() -> None:
-    layers = fuse([op("x", "input"), op("c1", "conv", "x"), op("c2", "conv", "x"), op("k", "concat", "c1", "c2"),
-                   op("c3", "conv", "k")])
+    layers = fuse([op("x", "input"), op("c1", "conv", "x"), op("c2", "conv", "x", kernel=(3, 3)),
+                   op("k", "concat", "c1", "c2"), op("c3", "conv", "k")])
     assert members(layers) == [("c1",), ("c2",), ("c3",)]
     assert layers[2].input_elements == 256
 
@@ -57,6 +57,16 @@ def test_concatenation_copies_what_others_read() -> None:
                    op("c3", "conv", "k")])
     assert members(layers) == [("c1",), ("c2",), ("k",), ("c3",)]
     assert (layers[2].input_elements, layers[2].output_elements) == (128, 128)
+
+
+def test_sibling_1x1_convolutions_are_one() -> None:
+    operations = [op("x", "input"), op("c", "conv", "x"), op("a", "conv", "c"), op("ra", "activation", "a"),
+                  op("b", "conv", "c", shape=(4, 4, 4)), op("rb", "activation", "b"),
+                  op("d", "conv", "c", kernel=(3, 3)), op("k", "concat", "ra", "rb", "d"), op("e", "conv", "k")]
+    layers = fuse(operations)
+    assert members(layers) == [("c",), ("a", "ra", "b", "rb"), ("d",), ("e",)]
+    assert (layers[1].macs, layers[1].output_shape, layers[1].input_elements) == (2000, (12, 4, 4), 128)
+    assert len(fuse(operations, siblings=False)) == 5
 
 
 def test_pointwise_chains_are_one_launch_and_swish_is_beside_its_conv() -> None:

@@ -1,0 +1,230 @@
+"""Fits the constants of the cost model to measurements, and says how wrong it is on networks that it has not seen.
+
+The fit is the most probable set of constants (all positive, so by their logarithms) under the priors below, which say
+what is physically plausible; few parameters and these priors keep it sound where rows are scarce. Residuals are
+relative, robust (soft L1: a large one counts linearly), and every family of networks has about the same say, however
+many rows it brings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from devices.board import Board
+from devices.cost_formula import Costs, LayerArrays, formula, resolve
+from devices.layer_cost import LayerCost
+from devices.support.errors import UserError
+
+__all__ = ["PRIORS", "Fit", "Outcome", "Sample", "fit", "leave_one_family_out", "relative_sigma"]
+
+ROWS_OF_A_FAMILY = 16  # more rows than these share their weight
+MAX_STEPS, STEP, TOLERANCE = 200, 1e-4, 1e-6
+
+# name: (mean, standard deviation of the logarithm); dots lead into a table by precision or mode
+PRIORS: dict[str, tuple[float, float]] = {
+    "efficiency.fp32": (0.9, 0.1),  # of peak, for a deep layer that fills the GPU
+    "efficiency.fp16": (0.85, 0.15),
+    "depthwise_efficiency": (0.3, 1.0),
+    "output_macs": (120, 0.7),
+    "fill_outputs": (4000, 1.0),  # some two waves of 2 x 2048 threads
+    "fill_exponent": (0.7, 0.3),
+    "bandwidth_efficiency": (0.6, 0.3),
+    "launch_ms": (0.025, 0.5),
+    "launch_clock_exponent": (0.7, 0.3),
+    "host_call_ms": (0.15, 0.5),
+    "host_image_ms": (0.15, 0.5),
+    "host_ns_per_byte": (3.0, 0.7),
+    "host_time_factor.MAXN": (0.9, 0.2),  # Denver cores help; MAXQ's A57 run at 1.2 instead of 2.0 GHz
+    "host_time_factor.MAXQ": (1.3, 0.2),
+    "launch_mj": (0.08, 0.7),  # 2 to 3 W of a busy CPU and GPU for a launch
+    "host_image_mj": (0.4, 0.7),
+    "host_nj_per_byte": (3.0, 1.0),
+    "host_energy_factor.MAXN": (1.2, 0.3),
+    "host_energy_factor.MAXQ": (0.5, 0.4),  # the square of the clock, or a little more
+    "pj_per_mac.fp32": (35, 0.4),
+    "pj_per_mac.fp16": (17, 0.4),
+    "gpu_energy_clock_exponent": (0.8, 0.5),  # energy of an event goes with the square of the voltage
+    "pj_per_byte": (100, 0.7),  # LPDDR4 with controller and regulators
+}
+STACK_PRIOR = (1.2, 0.4)  # GPU time of another software stack, relative to that of the rows without one
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measured condition. layers: of the network, fused. mode: the power mode's own name. latency_ms: host to
+    host, of the batch; compute_ms: the device's part of it, None where it is not known or not to be trusted.
+    power_w: mean power of the board at this condition, None where not measured. stack: another software stack, whose
+    GPU times get a factor of their own. Sigmas: relative error of the row as a measurement of what is modelled.
+    """
+
+    network: str
+    family: str
+    layers: Sequence[LayerCost]
+    mode: str
+    precision: str
+    batch: int
+    latency_ms: float
+    compute_ms: float | None = None
+    power_w: float | None = None
+    stack: str | None = None
+    latency_sigma: float = 0.08
+    power_sigma: float = 0.06
+
+
+@dataclass
+class Fit:
+    """Fitted constants, by the names of `devices.cost_formula.resolve`; stacks: {stack: factor on GPU time}."""
+
+    constants: dict[str, Any]
+    stacks: dict[str, float]
+    cost: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was predicted for a sample; errors are logarithms of predicted over measured, None where not measured."""
+
+    sample: Sample
+    latency_ms: float
+    compute_ms: float
+    power_w: float
+    errors: dict[str, float | None] = field(default_factory=dict)
+
+
+class _Rows:
+    """Samples as arrays, so that one call of the formula prices them all."""
+
+    def __init__(self, samples: Sequence[Sample], board: Board):
+        self.samples, self.board = samples, board
+        networks = {sample.network: sample.layers for sample in samples}
+        index = [list(networks).index(sample.network) for sample in samples]
+        every = LayerArrays.of(*networks.values())
+        self.arrays = LayerArrays(*(np.asarray(getattr(every, name))[index] for name in (
+            "active", "macs", "weights", "inputs", "outputs", "kind", "host_elements")))
+        self.batch = np.array([[float(sample.batch)] for sample in samples])
+        self.conditions = sorted({(s.mode, s.precision) for s in samples})
+        self.condition = [self.conditions.index((s.mode, s.precision)) for s in samples]
+        self.stacks = sorted({s.stack for s in samples if s.stack})
+        self.measured = {
+            "latency": np.array([s.latency_ms for s in samples]),
+            "compute": np.array([s.compute_ms or np.nan for s in samples]),
+            "power": np.array([s.power_w or np.nan for s in samples])}
+        sigma = np.array([s.latency_sigma for s in samples])
+        self.sigma = {"latency": sigma, "compute": sigma, "power": np.array([s.power_sigma for s in samples])}
+        rows = Counter(s.family for s in samples)
+        self.weight = np.array([min(1.0, ROWS_OF_A_FAMILY / rows[s.family]) ** 0.5 for s in samples])
+
+    def predict(self, constants: Mapping[str, Any], stacks: Mapping[str, float]) -> dict[str, np.ndarray]:
+        """compute and latency in ms and power in W, [n] each."""
+        resolved = [resolve(self.board, constants, mode, precision) for mode, precision in self.conditions]
+        k = {name: np.array([np.atleast_1d(resolved[c][name]) for c in self.condition]) for name in resolved[0]}
+        costs: Costs = formula(k, self.arrays, self.batch)
+        factor = np.array([stacks.get(s.stack, 1.0) if s.stack else 1.0 for s in self.samples])
+        compute = costs.gpu_ms * factor
+        return {"compute": compute, "latency": compute + costs.host_ms, "power": costs.board_mj / costs.latency_ms}
+
+
+def _nested(names: Sequence[str], values: np.ndarray, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The constants as `resolve` takes them: `fixed` ones and tables, overlaid with the fitted values."""
+    constants: dict[str, Any] = {name: dict(v) if isinstance(v, Mapping) else v for name, v in fixed.items()}
+    for name, value in zip(names, values.tolist(), strict=True):
+        table, dot, key = name.partition(".")
+        if dot:
+            constants.setdefault(table, {})[key] = value
+        else:
+            constants[name] = value
+    for table in ("host_time_factor", "host_energy_factor"):  # modes that were not measured go like the nearest
+        for mode in fixed["idle_w"]:
+            constants[table].setdefault(mode, 1.0)
+    constants["grouped_efficiency"] = (constants["depthwise_efficiency"] * constants["efficiency"]["fp32"]) ** 0.5
+    return constants
+
+
+def fit(samples: Sequence[Sample], board: Board, fixed: Mapping[str, Any]) -> Fit:
+    """The constants that explain `samples` best. fixed: what is not fitted: reference_gpu_mhz, idle_w by mode,
+    carrier_w. UserError without samples."""
+    if not samples:
+        raise UserError("there are no measurements to fit the cost model to")
+    rows = _Rows(samples, board)
+    names = list(PRIORS)
+    priors = [*PRIORS.values(), *[STACK_PRIOR] * len(rows.stacks)]
+    mean, deviation = np.log([p[0] for p in priors]), np.array([p[1] for p in priors])
+
+    def unpack(x: np.ndarray) -> tuple[dict[str, Any], dict[str, float]]:
+        values = np.exp(x)
+        return _nested(names, values[:len(names)], fixed), dict(
+            zip(rows.stacks, values[len(names):].tolist(), strict=True))
+
+    def residuals(x: np.ndarray) -> np.ndarray:
+        predicted = rows.predict(*unpack(x))
+        parts = []
+        for what, measured in rows.measured.items():
+            error = rows.weight * np.log(predicted[what] / measured) / rows.sigma[what]
+            error = np.where(np.isnan(measured), 0.0, error)
+            parts.append(np.sign(error) * np.sqrt(2 * (np.sqrt(1 + error**2) - 1)))  # soft L1
+        return np.concatenate([*parts, (x - mean) / deviation])
+
+    x, cost = _least_squares(residuals, mean.copy())
+    return Fit(*unpack(x), cost)
+
+
+def _least_squares(residuals: Any, x: np.ndarray) -> tuple[np.ndarray, float]:
+    """Levenberg-Marquardt with a forward-difference Jacobian; the x found and its sum of squares."""
+    damping, current = 1.0, residuals(x)
+    cost = float(current @ current)
+    for _ in range(MAX_STEPS):
+        jacobian = np.stack([(residuals(x + STEP * unit) - current) / STEP for unit in np.eye(len(x))], axis=1)
+        normal, gradient = jacobian.T @ jacobian, jacobian.T @ current
+        while True:
+            step = np.linalg.solve(normal + damping * np.eye(len(x)), -gradient)
+            candidate = residuals(x + step)
+            reached = float(candidate @ candidate)
+            if reached < cost:
+                break
+            damping *= 4
+            if damping > 1e9:
+                return x, cost
+        gain, x, current, cost = cost - reached, x + step, candidate, reached
+        damping = max(damping / 5, 1e-9)
+        if gain < TOLERANCE * cost:
+            break
+    return x, cost
+
+
+def predict_samples(fitted: Fit, samples: Sequence[Sample], board: Board) -> list[Outcome]:
+    """What a fit says about samples, with the errors where they were measured."""
+    rows = _Rows(samples, board)
+    predicted = rows.predict(fitted.constants, fitted.stacks)
+    errors = {what: np.log(predicted[what] / measured) for what, measured in rows.measured.items()}
+    errors["energy"] = errors["latency"] + errors["power"]
+    return [Outcome(sample, *(float(predicted[what][i]) for what in ("latency", "compute", "power")),
+                    {what: None if np.isnan(values[i]) else float(values[i]) for what, values in errors.items()})
+            for i, sample in enumerate(samples)]
+
+
+def leave_one_family_out(samples: Sequence[Sample], board: Board, fixed: Mapping[str, Any]) -> list[Outcome]:
+    """Every sample predicted by a fit that has seen no network of its family."""
+    outcomes = []
+    for family in dict.fromkeys(s.family for s in samples):
+        fitted = fit([s for s in samples if s.family != family], board, fixed)
+        outcomes += predict_samples(fitted, [s for s in samples if s.family == family], board)
+    return outcomes
+
+
+def relative_sigma(outcomes: Sequence[Outcome], what: str) -> float:
+    """Relative standard error of a prediction for a family that the fit has not seen: the root of the families' mean
+    squared errors, each family counting once, widened for their small number n by sqrt(1 + 1/n)."""
+    families: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        error = outcome.errors[what]
+        if error is not None:
+            families.setdefault(outcome.sample.family, []).append(error)
+    squares = [float(np.mean(np.square(errors))) for errors in families.values()]
+    if not squares:
+        raise UserError(f"no measurement tells anything about {what}")
+    return float(np.sqrt(np.mean(squares) * (1 + 1 / len(squares))))
