@@ -1,0 +1,125 @@
+"""The zipapp: reproducible, whole, and the same under every Python that is installed."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from agent_on_board import AgentOnBoard, oldest_python, pythons, write_net
+from stand_in_board import StandInBoard
+
+from edge_bench import agent_build
+from edge_bench.agent import result as results
+
+
+@pytest.fixture(scope="module")
+def pyz(tmp_path_factory):
+    path = tmp_path_factory.mktemp("agent") / "edge_bench.pyz"
+    agent_build.write_agent(path)
+    return path
+
+
+def test_same_sources_give_the_same_bytes(pyz):
+    assert pyz.read_bytes() == agent_build.agent_bytes()
+    assert hashlib.sha256(pyz.read_bytes()).hexdigest() == agent_build.agent_hash()
+
+
+def test_it_holds_what_it_needs_and_nothing_of_the_host(pyz):
+    names = set(zipfile.ZipFile(pyz).namelist())
+    assert {"__main__.py", "edge_bench/agent/main.py", "devices/board.py", "devices/boards/tx2.json",
+            "devices/support/files.py"} <= names
+    assert not [name for name in names if name.split("/")[0] in ("synth", "export") or "console" in name
+                or name in ("edge_bench/cli.py", "devices/cost_model.py")]
+
+
+def test_its_sources_are_python_3_6():
+    for name, content in agent_build.agent_files().items():
+        if name.endswith(".py"):
+            ast.parse(content, name, feature_version=(3, 6))
+            assert b"from __future__ import annotations" not in content, name
+
+
+def test_vermin_finds_no_newer_name(tmp_path):
+    for name, content in agent_build.agent_files().items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    done = subprocess.run([sys.executable, "-c", "from vermin import main; main()", "-t=3.6-", "--no-tips",
+                           "--violations", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("version", pythons())
+def test_every_module_imports_and_verbs_answer(pyz, tmp_path, version):
+    board = StandInBoard(tmp_path, pythons()[version])
+    agent = AgentOnBoard(pyz, board, pythons()[version])
+    program = ("import sys, zipfile, importlib; sys.path.insert(0, sys.argv[1])\n"
+               "for name in zipfile.ZipFile(sys.argv[1]).namelist():\n"
+               "    if name.endswith('.py') and name != '__main__.py':\n"
+               "        importlib.import_module(name[:-3].replace('/', '.').replace('.__init__', ''))\n"
+               "from devices.board import load_board, known_boards\n"
+               "print(len(known_boards()), load_board('tx2').title)")
+    done = subprocess.run([agent.python, "-W", "error", "-c", program, pyz], capture_output=True, text=True,
+                          cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("Jetson TX2")
+    found = agent.result("version")
+    assert found["sha256"] == agent_build.agent_hash() and found["python"].startswith(version)
+    probed = agent.result("probe", {"root": str(board.root)})
+    assert probed["board"]["board"] == "tx2" and probed["runners"]["tensorrt"]
+    assert [mode["name"] for mode in probed["modes"]][:2] == ["MAXN", "MAXQ"]
+    assert "nvpmodel" in probed["sudoers"]
+
+
+@pytest.mark.parametrize("version", sorted({next(iter(pythons())), list(pythons())[-1]}))
+def test_an_onnx_file_is_built_and_measured(pyz, tmp_path, version):
+    agent = AgentOnBoard(pyz, StandInBoard(tmp_path, pythons()[version]), pythons()[version])
+    request = agent.request(write_net(tmp_path / "net.onnx", ms=2.0), batch=4, layers=True)
+    events = agent.call("bench", request)
+    assert events[0]["event"] == "job" and events[-1]["event"] == "result", events[-1]
+    found = results.check(events[-1]["result"])
+    assert found["runner"]["name"] == "tensorrt" and found["batch"] == 4 and found["runner"]["precision"] == "fp16"
+    assert found["readings"]["compute_ms"]["value"] > 1.9 and found["preflight"]["board"]["board"] == "tx2"
+    assert [layer["name"] for layer in found["layers"]] == ["conv1", "fc"]
+    assert found["runner"]["origin_unknown"] is False
+    again = agent.result("build", {key: request[key] for key in ("model", "root", "batch")})
+    assert again["cached"] is True and again["sidecar"]["onnx_sha256"]
+
+
+def test_a_person_gets_a_table_a_file_and_an_exit_code(pyz, tmp_path):
+    agent = AgentOnBoard(pyz, StandInBoard(tmp_path), oldest_python())
+    write_net(tmp_path / "net.onnx")
+    words = [agent.python, pyz, "bench", "net.onnx", "--trials", "1", "--window", "0.3", "--root", agent.board.root]
+    done = subprocess.run([*words, "--json", "out.json"], cwd=tmp_path, env=agent.environment, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("tx2 (serial …0042) · L4T 32.7.1 · tensorrt 8.2.1 fp16 · batch 1")
+    assert results.load(str(tmp_path / "out.json")) and list((tmp_path / "results").glob("0001-net-tx2.json"))
+    record = next((tmp_path / "results").glob("*.record.gz"))
+    replay = subprocess.run([agent.python, pyz, "bench", "--replay", record, "--json", "-"], cwd=tmp_path,
+                            env=agent.environment, capture_output=True, text=True)
+    assert json.loads(replay.stdout) == json.loads((tmp_path / "out.json").read_text())
+    wrong = subprocess.run([*words, "--batch", "-1"], cwd=tmp_path, env=agent.environment, capture_output=True,
+                           text=True)
+    assert wrong.returncode == 2 and wrong.stderr.strip().startswith("edgesynth: --batch -1")
+    int8 = subprocess.run([*words, "--precision", "int8"], cwd=tmp_path, env=agent.environment, capture_output=True,
+                          text=True)
+    assert int8.returncode == 2 and "INT8" in int8.stderr
+
+
+def test_an_engine_from_elsewhere_is_marked(pyz, tmp_path):
+    agent = AgentOnBoard(pyz, StandInBoard(tmp_path))
+    built = agent.result("build", {"model": str(write_net(tmp_path / "net.onnx")), "root": str(agent.board.root)})
+    engine = tmp_path / "mine.engine"
+    engine.write_bytes(Path(built["engine"]).read_bytes())
+    found = agent.result("bench", agent.request(engine, batch=None))
+    assert "origin_unknown" in found["marks"] and found["batch"] == 1
+    engine.write_bytes(engine.read_bytes()[:-30])
+    end = agent.call("bench", agent.request(engine))[-1]
+    assert end["event"] == "error" and end["exit_code"] == 2 and "damaged" in end["message"]
