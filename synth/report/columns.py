@@ -41,28 +41,32 @@ class Column:
         """In the dimension's base unit, for sorting and plots."""
         return reading.value * self._factor(reading)
 
+    def ends(self, reading: Reading) -> tuple[float, float] | None:
+        """The 95 % interval in the dimension's base unit; None for what is exact."""
+        if reading.low is None or reading.high is None:
+            return None
+        return reading.low * self._factor(reading), reading.high * self._factor(reading)
+
     def number(self, reading: Reading) -> str:
         """The number with its unit, as a person reads it."""
         return self._words(self.value(reading))
 
     def spread(self, reading: Reading) -> str:
         """"±0.3", half of the 95 % interval in the unit of `number`; "" for what is exact."""
-        if reading.low is None or reading.high is None:
+        ends = self.ends(reading)
+        if ends is None or ends[0] == ends[1]:
             return ""
-        half = (reading.high - reading.low) / 2 * self._factor(reading)
-        if not half:
-            return ""
-        shown = self.value(reading)
-        unit = format_quantity(shown, self.dimension).rpartition(" ")[2] if self.dimension != "density" else ""
-        scale = 0.01 if self.dimension == "fraction" else parse_unit(unit, self.dimension)
-        return f"±{_two_digits(half / scale)}"
+        if self.dimension in ("fraction", "density"):
+            scale = 0.01 if self.dimension == "fraction" else 1.0
+        else:
+            unit = self.number(reading).partition(" ")[2]
+            scale = parse_unit(unit, self.dimension)
+        return f"±{_two_digits((ends[1] - ends[0]) / 2 / scale)}"
 
     def interval(self, reading: Reading) -> str:
         """"[1.6 ms, 2.2 ms]"; "" for what is exact."""
-        if reading.low is None or reading.high is None:
-            return ""
-        factor = self._factor(reading)
-        return f"[{self._words(reading.low * factor)}, {self._words(reading.high * factor)}]"
+        ends = self.ends(reading)
+        return "" if ends is None else f"[{self._words(ends[0])}, {self._words(ends[1])}]"
 
     def mark(self, reading: Reading) -> str:
         """ "p" for predicted, "m" for measured on a machine, "" for computed exactly and for accuracies."""

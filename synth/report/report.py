@@ -1,0 +1,223 @@
+"""The report of a run: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devices.support.errors import UserError
+from devices.support.files import write_text
+from devices.support.reading import Reading
+from synth.report import figures
+from synth.report.columns import Column, column, columns, name_in_words, spare_in_words
+from synth.report.summary import PROTOTYPE, NetworkRow, RunSummary
+from synth.requirements import YES, Requirement
+
+FILE_NAME = "report.html"
+MOST_BYTES = 2_000_000
+# key: what it is better to have, for the small print under a number
+GAINS = {"params": "fewer", "macs": "fewer", "size": "smaller", "peak_memory": "less",
+         "latency": "faster", "energy": "less", "img_per_joule": "more", "throughput": "more",
+         "information_density": "denser"}
+
+BELOW = {"accuracy": ("validation_accuracy", "validation"), "params": ("params_raw", "raw")}  # small print, no columns
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number with all that stands beside it. lines: the small print below it, such as "12.8× fewer", each with the
+    provenance of the number that it gives, "" for a comparison."""
+
+    value: float
+    words: str
+    spread: str
+    provenance: str
+    source: str
+    lines: tuple[tuple[str, str], ...] = ()
+
+
+def write(summary: RunSummary, path: str | os.PathLike[str]) -> None:
+    """Write the report, atomically. UserError when the file cannot be written."""
+    write_text(path, render(summary))
+
+
+def render(summary: RunSummary) -> str:
+    """The report as HTML: under 2 MB, no request to any network, light and dark."""
+    drawings = _drawings(summary)
+    text = _page(summary, drawings)
+    while drawings and len(text.encode()) > MOST_BYTES:  # networks of many hundred vertices
+        drawings.pop()
+        text = _page(summary, drawings)
+    return text
+
+
+def _page(summary: RunSummary, drawings: Sequence[Mapping[str, str]]) -> str:
+    small = [key for key, _ in BELOW.values()]
+    shown = [column_ for column_ in columns(summary.networks, summary.target) if column_.key not in small]
+    return _template().render(
+        summary=summary,
+        answer=_answer(summary),
+        verdicts=_verdicts(summary),
+        columns=shown,
+        rows=[_row(row, shown, summary.phi) for row in summary.networks],
+        sources=_sources(summary),
+        comparison=figures.comparison(summary),
+        front=figures.front(summary),
+        search=figures.search(summary),
+        predictions=figures.predictions(summary),
+        foresight=_foresight(summary),
+        below=round(100 * figures.POINTS_BELOW),
+        drawings=drawings,
+    )
+
+
+@functools.cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    here = Path(__file__).parent
+    environment = Environment(loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)
+    environment.filters["network"] = name_in_words
+    environment.filters["duration"] = _duration
+    environment.globals["css"] = Markup((here / "report.css").read_text(encoding="utf-8"))
+    environment.globals["js"] = Markup((here / "report.js").read_text(encoding="utf-8"))
+    return environment.get_template("report.html")
+
+
+def _answer(summary: RunSummary) -> list[str]:
+    """The headline: the best FermiNet in a sentence, and how many satisfy 1r."""
+    rows = summary.ferminets
+    if not rows:
+        return ["The run has made no FermiNet yet."]
+    holding = [row for row in rows if row.holds == YES] if summary.requirements else list(rows)
+    sentences = []
+    scored = [row for row in holding if "netscore" in row.readings]
+    if scored:
+        best = max(scored, key=lambda row: row.readings["netscore"].value)
+        parts = [f"{column(key).number(best.readings[key])} {word}"
+                 for key, word in (("accuracy", "test accuracy"), ("params", "parameters"), ("macs", "MACs"))
+                 if key in best.readings]
+        sentence = f"{name_in_words(best.name)}: {', '.join(parts)}"
+        gains = [f"{gain} {word}" for key, word in (("params", "parameters"), ("macs", "MACs"))
+                 if (gain := _gain(column(key), best, summary.phi))]
+        if gains:
+            sentence += f": {' and '.join(gains)} than the prototype"
+        phi = summary.phi.readings.get("netscore") if summary.phi else None
+        if phi is not None:
+            difference = best.readings["netscore"].value - phi.value
+            sentence += f", NetScore {best.readings['netscore'].value:.1f} ({difference:+.1f})"
+        sentences.append(sentence + ".")
+    if summary.requirements:
+        sentences.append(f"{len(holding)} of {len(rows)} FermiNets satisfy 1r on the validation split.")
+    return sentences
+
+
+def _verdicts(summary: RunSummary) -> list[dict[str, Any]]:
+    found = []
+    for text in summary.requirements:
+        cells: list[dict[str, Any] | None] = []
+        for row in summary.ferminets:
+            judgement = next((item for item in row.judgements if item.requirement == text), None)
+            if judgement is None:
+                cells.append(None)
+                continue
+            requirement, reading = Requirement.parse(text), judgement.reading
+            number = None
+            if reading is not None:
+                number = _number(column(requirement.key), reading, (spare_in_words(requirement, reading), ""))
+            cells.append({"holds": judgement.verdict.holds, "number": number})
+        found.append({"words": text, "cells": cells})
+    return found
+
+
+def _row(row: NetworkRow, shown: Sequence[Column], phi: NetworkRow | None) -> dict[str, Any]:
+    cells = [_cell(column_, row, phi) for column_ in shown]
+    parts = [row.note, f"seed {row.seed}" if row.seed is not None else ""]
+    return {"name": name_in_words(row.name), "holds": row.holds if row.role != PROTOTYPE else None,
+            "note": ", ".join(part for part in parts if part), "cells": cells}
+
+
+def _cell(shown: Column, row: NetworkRow, phi: NetworkRow | None) -> Number | None:
+    if shown.key not in row.readings:
+        return None
+    lines = [(_gain(shown, row, phi), "")]
+    key, word = BELOW.get(shown.key, ("", ""))
+    if key in row.readings:
+        other, reading = column(key), row.readings[key]
+        lines.append((f"{word} {other.number(reading)} {other.spread(reading)}".strip(), reading.provenance))
+    return _number(shown, row.readings[shown.key], *lines)
+
+
+def _number(shown: Column, reading: Reading, *lines: tuple[str, str]) -> Number:
+    interval = shown.interval(reading)
+    source = f"{reading.provenance}: {reading.source}{' ' + interval if interval else ''}"
+    return Number(shown.value(reading), shown.number(reading), shown.spread(reading), reading.provenance, source,
+                  tuple(line for line in lines if line[0]))
+
+
+def _gain(shown: Column, row: NetworkRow, phi: NetworkRow | None) -> str:
+    """ "12.8× fewer": against the prototype, where that is the natural way to compare."""
+    word = GAINS.get(shown.key.partition("@")[0])
+    if word is None or phi is None or row is phi or shown.key not in phi.readings or shown.key not in row.readings:
+        return ""
+    ours, theirs = shown.value(row.readings[shown.key]), shown.value(phi.readings[shown.key])
+    if ours <= 0 or theirs <= 0:
+        return ""
+    ratio = ours / theirs if word in ("more", "denser") else theirs / ours
+    digits = 2 if ratio < 10 else 1 if ratio < 100 else 0
+    return f"{ratio:.{digits}f}× {word}" if ratio >= 1.005 else ""
+
+
+def _sources(summary: RunSummary) -> list[str]:
+    """Where every kind of number comes from, one line a source."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for column_ in columns(summary.networks, summary.target):
+        for row in summary.networks:
+            if column_.key in row.readings:
+                reading = row.readings[column_.key]
+                found.setdefault((reading.provenance, reading.source), {})[column_.title] = None
+    return [f"{', '.join(titles)}: {provenance}, {source}" for (provenance, source), titles in found.items()]
+
+
+def _foresight(summary: RunSummary) -> str:
+    found = figures.foresight(summary.candidates)
+    if found is None:
+        return ""
+    rank = "" if found.rank is None else f"; rank correlation {found.rank:.2f}"
+    return (f"{found.count} candidates, each foreseen before it was evaluated: {found.covered} lay within their 95 % "
+            f"interval ({100 * found.covered / found.count:.0f} %); mean error {100 * found.error:.2g} points{rank}.")
+
+
+def _drawings(summary: RunSummary) -> list[dict[str, str]]:
+    """Every FermiNet beside the prototype; the others alone. Networks that cannot be read are left out."""
+    from synth.networks.drawing import draw
+    from synth.networks.network import Network
+
+    def read(row: NetworkRow | None) -> Network | None:
+        return None if row is None or row.network is None else Network.from_json(row.network)
+
+    phi = read(summary.phi)
+    found = []
+    for row in sorted(summary.networks, key=lambda row: row.role == PROTOTYPE):  # the prototype alone comes last
+        try:
+            network = read(row)
+        except UserError:
+            continue
+        if network is not None:
+            before = phi if row.role != PROTOTYPE else None
+            title = name_in_words(row.name)
+            svg = draw(network, before, titles=("prototype", title), insights=row.insights)
+            found.append({"title": title + (" beside the prototype" if before else ""), "svg": svg})
+    return found
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
