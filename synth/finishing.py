@@ -166,6 +166,7 @@ def train_in_full(lab: Laboratory, problem: NetworkProblem, made: Made, chosen: 
         outcome = folder.step(f"finished/{made.names[i]}", functools.partial(next, outcomes), save, _load_outcome)
         yield Finished(made.names[i], made.seeds[i], made.row(i), bool(made.repaired[i]), network,
                        outcome.weights or {}, outcome.metrics, judge(lab, network, outcome.metrics))
+    next(outcomes, None)  # lets the pool know that all were taken
 
 
 def _load_outcome(path: Path) -> Outcome:
