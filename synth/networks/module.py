@@ -57,7 +57,15 @@ class NetworkModule(nn.Module):
 
 
 def _key(name: str) -> str:
-    return name.replace(".", "/")  # nn.ModuleDict takes no dots
+    """The key of a vertex in an nn.ModuleDict, which takes neither dots nor the names of its own methods."""
+    return name.replace(".", "/") + ("/" if hasattr(_EMPTY, name) else "")
+
+
+def _name(key: str) -> str:
+    return key.rstrip("/").replace("/", ".")
+
+
+_EMPTY = nn.ModuleDict()
 
 
 def build(network: Network, weights: Mapping[str, Tensor] | None = None) -> NetworkModule:
@@ -77,13 +85,13 @@ def weights_of(module: NetworkModule) -> Weights:
     for key, layer in module.layers.items():
         for name, tensor in layer.state_dict().items():
             if name != "num_batches_tracked":
-                found[f"{key.replace('/', '.')}.{name}"] = tensor.detach().clone()
+                found[f"{_name(key)}.{name}"] = tensor.detach().clone()
     return found
 
 
 def load_weights(module: NetworkModule, weights: Mapping[str, Tensor]) -> None:
     for key, layer in module.layers.items():
-        vertex = key.replace("/", ".")
+        vertex = _name(key)
         with torch.no_grad():
             for name, tensor in layer.state_dict(keep_vars=True).items():
                 if name == "num_batches_tracked":

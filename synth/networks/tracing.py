@@ -139,7 +139,7 @@ def _check_use(module: nn.Module, nodes: list[Node], live: list[int], names: dic
     """Every parameter belongs to one vertex: two cannot share it, and none may vanish unseen."""
     user: dict[str, int] = {}
     for i in live:
-        for source in nodes[i].sources:
+        for source in sorted(nodes[i].sources, reverse=True):  # a weight before its bias
             if source in user:
                 raise UserError(f"{source} is used by both {names[user[source]]} and {names[i]}: shared weights are "
                                 "not supported, since the two would be pruned apart; give each call its own layer")

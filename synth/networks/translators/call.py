@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from devices.support.errors import UserError
 from synth.networks.recording import REMEDY, Constant, Lost, Recorder, Value
 
-Translator = Callable[["Call"], int]
+Translator = Callable[["Call"], "int | Value"]  # a node, or a rearrangement of one
 _TRANSLATORS: dict[str, Translator] = {}
 
 
@@ -96,7 +96,8 @@ def translate(recorder: Recorder, func: Any, args: Any, kwargs: Any, out: Any) -
         if func.namespace != "aten" or call.name not in _TRANSLATORS:
             inner = "" if call.name in recorder.function else f" (as {func})"
             raise call.refusal(f"is not supported{inner}; {REMEDY}")
-        value = Value(_TRANSLATORS[call.name](call))
+        found = _TRANSLATORS[call.name](call)
+        value = Value(found) if isinstance(found, int) else found
         if call.in_place:
             recorder.write(call.results[0], value)
         else:

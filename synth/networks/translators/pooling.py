@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from synth.networks.operators import Shape
 from synth.networks.operators.base import pair
 from synth.networks.recording import Value
 from synth.networks.translators.call import Call, translates
@@ -40,25 +42,37 @@ def _adaptive_max_pool(call: Call) -> int:
 
 
 @translates("mean", "sum", "amax")
-def _global_pool(call: Call) -> int:
-    """A reduction over all of the map: global pooling, also where the map was flattened before."""
+def _reduction(call: Call) -> Value:
+    """Over all of every map: global pooling, also where the map was flattened before; over rows or columns: pooling
+    to one of them."""
     recorder, value = call.recorder, call.recorder.known(call["self"])
     assert isinstance(value, Value)
-    rank = call["self"].dim()
+    rank, shape = call["self"].dim(), recorder.nodes[value.node].shape
     dims = [call["dim"]] if isinstance(call["dim"], int) else call["dim"] or range(rank)
     axes = sorted(axis % rank for axis in dims)
-    places, shape = recorder.place_in_image(value), recorder.nodes[value.node].shape
-    whole = torch.arange(math.prod(shape)).reshape(shape[0], -1)
-    if places is None or 0 in axes or len(shape) != 3 or call["dtype"] is not None:
+    if 0 in axes or len(shape) != 3 or call["dtype"] is not None:
         raise call.refusal("reduces over the batch or over what is no map; only whole maps can be averaged")
-    kept = [axis for axis in range(rank - 1) if axis + 1 not in axes]
-    reduced = places.permute(*kept, *(axis - 1 for axis in axes)).reshape(math.prod(places.shape[k] for k in kept), -1)
-    if reduced.shape != whole.shape or not torch.equal(reduced.sort(1).values, whole):
-        raise call.refusal("is supported over the whole of every map (dims 2 and 3) only")
-    node = call.add("adaptive_max_pool" if call.name == "amax" else "adaptive_avg_pool", value.node, size=[1, 1])
+    size = [1, 1] if _covers_maps(recorder.place_in_image(value), axes, shape) else None
+    if value.index is None and axes in ([2], [3]):
+        size = [1, shape[2]] if axes == [2] else [shape[1], 1]
+    if size is None:
+        raise call.refusal("is supported over the whole of every map, its rows or its columns only")
+    node = call.add("adaptive_max_pool" if call.name == "amax" else "adaptive_avg_pool", value.node, size=size)
     if call.name == "sum":
-        node = call.add("affine", node, scale=float(whole.shape[1]), shift=0.0)
-    return node if call.out.dim() == 4 else call.add("flatten", node)
+        count = shape[1] * shape[2] // math.prod(size)
+        node = call.add("affine", node, scale=float(count), shift=0.0)
+    index = recorder.all_places(node).reshape(call.out.shape)
+    return recorder.rearranged(Value(node), index, index)
+
+
+def _covers_maps(places: Tensor | None, axes: list[int], shape: Shape) -> bool:
+    """Whether a reduction over `axes` (the batch being axis 0) takes exactly one whole map after the other."""
+    if places is None:
+        return False
+    whole = torch.arange(math.prod(shape)).reshape(shape[0], -1)
+    kept = [axis for axis in range(places.dim()) if axis + 1 not in axes]
+    reduced = places.permute(*kept, *(axis - 1 for axis in axes)).reshape(math.prod(places.shape[k] for k in kept), -1)
+    return reduced.shape == whole.shape and torch.equal(reduced.sort(1).values, whole)
 
 
 @translates("upsample_nearest2d", "upsample_bilinear2d")
