@@ -59,6 +59,10 @@ class Graph:
             self._shapes = {v.name: shape_of(v) for v in values if v.type.tensor_type.HasField("shape")}
         return self._shapes.get(name)
 
+    def forget_shapes(self) -> None:
+        """Infer shapes anew when next asked, after the graph was changed."""
+        self._shapes = None
+
     def add_constant(self, name: str, value: np.ndarray) -> str:
         """Store a value as initializer; returns the name that it got, which is `name` where that is free."""
         import onnx
@@ -89,17 +93,25 @@ class Graph:
         self.refresh()
 
     def drop_unused(self) -> int:
-        """Take away initializers and Constant nodes that nothing uses; returns how many."""
-        used = {name for node in all_nodes(self.proto) for name in node.input} | {v.name for v in self.proto.output}
+        """Take away the nodes and initializers on which no output depends; returns how many."""
+        used = {value.name for value in self.proto.output}
+        kept = []
+        for node in reversed(self.proto.node):
+            if used & set(node.output):
+                kept.append(node)
+                used.update(name for inner in [node, *inner_nodes(node)] for name in inner.input)
+                used.update(value.name for graph in subgraphs(node) for value in graph.output)
         tensors = [tensor for tensor in self.proto.initializer if tensor.name not in used]
-        constants = [n for n in self.proto.node if n.op_type == "Constant" and not used & set(n.output)]
+        dropped = len(self.proto.node) - len(kept) + len(tensors)
         for tensor in tensors:
             self.proto.initializer.remove(tensor)
-        for node in constants:
-            self.proto.node.remove(node)
-        if tensors or constants:
+        if len(kept) < len(self.proto.node):
+            live = [type(node).FromString(node.SerializeToString()) for node in reversed(kept)]
+            del self.proto.node[:]
+            self.proto.node.extend(live)
+        if dropped:
             self.refresh()
-        return len(tensors) + len(constants)
+        return dropped
 
 
 def is_standard(node: onnx.NodeProto) -> bool:
@@ -117,8 +129,13 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Every node, those of inner graphs included."""
     for node in graph.node:
         yield node
-        for inner in subgraphs(node):
-            yield from all_nodes(inner)
+        yield from inner_nodes(node)
+
+
+def inner_nodes(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of the graphs inside a node, at every depth."""
+    for graph in subgraphs(node):
+        yield from all_nodes(graph)
 
 
 def attribute(node: onnx.NodeProto, name: str, default=None):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devices.support.errors import CheckFailed
+from export.folding import fold
 from export.graph import Graph
 from export.rules import RULES
 from export.rules.finding import ERROR, MENDED, WARNING, Finding
@@ -46,6 +47,7 @@ def lint(model: onnx.ModelProto, dialect: Dialect) -> Lint:
     """Run every rule over a copy of the model, weights included in it (document.load brings side files in)."""
     copy = type(model)()
     copy.CopyFrom(model)
+    fold(copy)
     graph = Graph(copy)
     findings: list[Finding] = []
     for rule in RULES:

@@ -6,17 +6,13 @@ all of them: symmetric, one scale per channel of the weights, QuantizeLinear and
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import tempfile
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from devices.support.errors import UserError
-from export.document import inputs_of
+from export.calibration import activation_scales, weight_scales
+from export.document import inputs_of, opset_of
 from export.graph import Graph, attribute, given, set_attribute, subgraphs
 
 if TYPE_CHECKING:
@@ -25,8 +21,8 @@ if TYPE_CHECKING:
 FP16_MAX = 65504.0
 # inputs that stay FP32 whatever the tensors are: operator -> indices
 ALWAYS_FP32 = {"Resize": (1, 2), "Upsample": (1,), "QuantizeLinear": (1,), "DequantizeLinear": (1,)}
-# what is quantised: the layers that TensorRT has INT8 kernels for, and the additions that join them
-QUANTISED = ["Conv", "ConvTranspose", "Gemm", "MatMul", "Add"]
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # those that TensorRT has INT8 kernels for
+FIRST_OPSET_PER_CHANNEL = 13
 LEAST_CALIBRATION_IMAGES = 16
 
 
@@ -106,74 +102,101 @@ def _cast_ends(graph: Graph) -> None:
 def to_int8(model: onnx.ModelProto, images: np.ndarray, *, origin: str) -> onnx.ModelProto:
     """A copy quantised to symmetric INT8, its activations' ranges taken from `images` (N, *input_shape).
 
-    Weights stay FP32 behind a QuantizeLinear and a DequantizeLinear with one scale per channel, the form that every
-    TensorRT with INT8 reads. UserError when there are no real images, or too few.
+    Inputs and weights of layers, and the skip branches of additions, pass a QuantizeLinear and a DequantizeLinear;
+    outputs do not, so that TensorRT fuses what follows a layer. Weights stay FP32 in the file, the form that every
+    TensorRT with INT8 reads; biases stay FP32. UserError when there are no real images, or too few.
     """
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    import onnx
 
     if origin != "given":
-        raise UserError(
-            "INT8 is calibrated on real images, and noise would spoil it: give some with --samples FILE.npz"
-        )
+        raise UserError("INT8 is calibrated on real images, noise would spoil it: give some with --samples FILE.npz")
     if len(images) < LEAST_CALIBRATION_IMAGES:
-        raise UserError(
-            f"INT8 needs at least {LEAST_CALIBRATION_IMAGES} images to calibrate on, {len(images)} are given"
-        )
-    options = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "AddQDQPairToWeight": True}
-    with tempfile.TemporaryDirectory(prefix="edgesynth-") as folder, _quiet():
-        path = os.path.join(folder, "int8.onnx")
-        quantize_static(
-            _copied(model),
-            path,
-            _Feed(inputs_of(model)[0], images),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=QUANTISED,
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options=options,
-        )
-        import onnx
-
-        quantised = onnx.load(path)
-    quantised.ir_version = model.ir_version
-    return quantised
-
-
-class _Feed:
-    """Calibration images as onnxruntime's quantiser asks for them, in batches of the size that the file takes."""
-
-    def __init__(self, value: onnx.ValueInfoProto, images: np.ndarray):
-        from export.document import shape_of
-
-        size = shape_of(value)[0]
-        self.step = size if isinstance(size, int) else 8
-        self.name, self.images, self.start = value.name, images, 0
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        if self.start >= len(self.images):
-            return None
-        indices = np.arange(self.start, self.start + self.step) % len(self.images)
-        self.start += self.step
-        return {self.name: self.images[indices]}
-
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        while (feed := self.get_next()) is not None:
-            yield feed
-
-
-def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = type(model)()
-    copy.CopyFrom(model)
+        raise UserError(f"INT8 needs at least {LEAST_CALIBRATION_IMAGES} images to calibrate on, not {len(images)}")
+    if opset_of(model) < FIRST_OPSET_PER_CHANNEL:
+        model = onnx.version_converter.convert_version(model, FIRST_OPSET_PER_CHANNEL)
+    copy = _copied(model)
+    del copy.graph.value_info[:]
+    graph = Graph(copy)
+    layers = [node for node in graph.nodes(*LAYERS) if graph.constant(node.input[1]) is not None]
+    tensors = dict.fromkeys([*(node.input[0] for node in layers), *_skip_branches(graph)])
+    activations = [name for name in tensors if graph.constant(name) is None]
+    scales = activation_scales(model, activations, images)
+    pairs = {name: _pair(graph, name, np.asarray(scales[name], np.float32), None) for name in activations}
+    for node in list(copy.graph.node):
+        for index, name in enumerate(node.input):
+            if name in pairs and (index == 0 or node.op_type == "Add"):
+                node.input[index] = pairs[name][1].output[0]
+    added = [node for pair in pairs.values() for node in pair]
+    for node in layers:
+        weights, axis = graph.constant(node.input[1]), _channel_axis(node)
+        if weights is not None:
+            pair = _pair(graph, node.input[1], weight_scales(weights, axis), axis)
+            node.input[1] = pair[1].output[0]
+            added.extend(pair)
+    _sort(copy.graph, [*added, *copy.graph.node])
     return copy
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """onnxruntime's quantiser gives advice about models in general through the root logger."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
+def _skip_branches(graph: Graph) -> list[str]:
+    """The inputs of additions that come from elsewhere than a layer, whose output TensorRT adds in higher precision."""
+    found = []
+    for node in graph.nodes("Add"):
+        if all(graph.constant(name) is None for name in node.input):
+            found += [n for n in node.input if graph.makers.get(n) is None or graph.makers[n].op_type not in LAYERS]
+    return found
+
+
+def _channel_axis(node: onnx.NodeProto) -> int | None:
+    """The axis of a layer's weights that counts its output channels; None where one scale has to do for all."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1 if attribute(node, "group", 1) == 1 else None
+    if node.op_type == "Gemm":
+        return 0 if attribute(node, "transB", 0) else 1
+    return None
+
+
+def _pair(graph: Graph, name: str, scale: np.ndarray, axis: int | None) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+    """QuantizeLinear and DequantizeLinear for one tensor, not wired to its users yet."""
+    import onnx
+
+    scale_name = graph.add_constant(f"{name}_scale", scale)
+    zero_name = graph.add_constant(f"{name}_zero", np.zeros(scale.shape, np.int8))
+    small, back = graph.free_name(f"{name}_int8"), graph.free_name(f"{name}_back")
+    make = onnx.helper.make_node
+    pair = (
+        make("QuantizeLinear", [name, scale_name, zero_name], [small], f"{name}/quantise"),
+        make("DequantizeLinear", [small, scale_name, zero_name], [back], f"{name}/dequantise"),
+    )
+    for node in pair if axis is not None else ():
+        set_attribute(node, "axis", axis)
+    return pair
+
+
+def _sort(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Write the nodes so that each comes after what makes its inputs, otherwise in their order."""
+    made = {output for node in nodes for output in node.output}
+    ready = {"", *(v.name for v in graph.input), *(t.name for t in graph.initializer)}
+    order: list[onnx.NodeProto] = []
+    waiting = list(nodes)
+    while waiting:
+        rest = []
+        for node in waiting:
+            if all(name in ready or name not in made for name in node.input):
+                order.append(node)
+                ready.update(node.output)
+            else:
+                rest.append(node)
+        if len(rest) == len(waiting):
+            raise ValueError("the graph has a cycle")
+        waiting = rest
+    copies = [_copied(node) for node in order]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _copied(message):
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy

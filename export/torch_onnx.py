@@ -53,7 +53,7 @@ def trace(
             raise UserError(f"{len(names)} output names given, but the network has {len(outputs)} outputs")
         buffer = io.BytesIO()
         axes = {name: {0: BATCH_AXIS} for name in (input_name, *names)} if batch.is_dynamic else None
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, _local_response_norm():
             warnings.simplefilter("always")
             try:
                 torch.onnx.export(
@@ -103,6 +103,37 @@ def flatten(outputs: object) -> list[torch.Tensor]:
     if isinstance(outputs, (list, tuple)):
         return [tensor for item in outputs for tensor in flatten(item)]
     raise UserError(f"the network answers with {type(outputs).__name__}, not with tensors: return tensors from forward")
+
+
+@contextlib.contextmanager
+def _local_response_norm() -> Iterator[None]:
+    """torch writes local response normalisation as twenty operators and a branch; ONNX has one for it.
+
+    Their windows agree for odd sizes only: LRN of ONNX reaches further to the right, torch's to the left.
+    """
+    import torch
+    from torch.nn import functional
+
+    honest = functional.local_response_norm
+
+    class Lrn(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, inputs, size, alpha, beta, k):
+            return honest(inputs, size, alpha, beta, k)
+
+        @staticmethod
+        def symbolic(g, inputs, size, alpha, beta, k):
+            return g.op("LRN", inputs, size_i=size, alpha_f=alpha, beta_f=beta, bias_f=k).setType(inputs.type())
+
+    def written(inputs, size, alpha=1e-4, beta=0.75, k=1.0):
+        even = size % 2 == 0
+        return honest(inputs, size, alpha, beta, k) if even else Lrn.apply(inputs, size, alpha, beta, k)
+
+    functional.local_response_norm = written
+    try:
+        yield
+    finally:
+        functional.local_response_norm = honest
 
 
 def _default_names(count: int) -> list[str]:
