@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+from toy_problem import SITES, ToyBounds, ToyProblem, everything
+
+from synth.decisions import Observation, rows
+from synth.inquisitor import Inquisitor
+from synth.moves import log_cost, violation
+from synth.performance import performance
+from synth.synthesis import Settings, Synthesis
+
+
+def truth(problem, decisions):
+    costs = problem.space.costs(decisions)
+    accuracy = problem.accuracy(decisions)
+    bound = problem.requirements.accuracy_bound
+    holds = violation(problem.requirements, costs) <= 0
+    if bound is not None:
+        holds &= accuracy >= bound
+    return np.where(holds, performance(accuracy, costs), -np.inf)
+
+
+@pytest.fixture(scope="module")
+def finished():
+    problem = ToyProblem()
+    run = Synthesis(problem, Settings(cycles=8, batch=4, seed=1))
+    run.run()
+    return problem, run
+
+
+def test_the_best_evaluated_is_near_the_best_of_the_space(finished):
+    problem, run = finished
+    everywhere = np.sort(truth(problem, problem.space.canonical(everything())))
+    seen = rows((c for report in run.reports for c in report.candidates), 9)
+    best = truth(problem, seen).max()
+    assert best > everywhere[-1] - 1.5
+    random = np.random.default_rng(0)
+    luck = [truth(problem, run.inquisitor.moves.random(32, random)).max() for _ in range(20)]
+    assert best > np.mean(luck) + 2
+
+
+def test_a_cycle_reports_what_it_did(finished):
+    problem, run = finished
+    assert problem.ended == list(range(8))
+    for report in run.reports:
+        assert len(report.candidates) == len(report.observations) == len(report.reasons) == 4
+        assert report.reasons[-1] == "fresh" and 0 <= report.feasible_share <= 1
+        assert (violation(problem.requirements, problem.space.costs(rows(report.candidates, 9))) <= 0).all()
+
+
+def test_improving_candidates_are_never_evaluated_twice(finished):
+    _, run = finished
+    pairs = [(c, why) for r in run.reports for c, why in zip(r.candidates, r.reasons, strict=True)]
+    searched = [c for c, why in pairs if why != "fresh"]
+    assert len(set(searched)) == len(searched)
+
+
+def test_fresh_seeds_hold_exact_requirements_after_repair_and_differ(finished):
+    problem, run = finished
+    made = run.make(list(range(500, 600)))
+    assert (violation(problem.requirements, problem.space.costs(rows(made, 9))) <= 0).all()
+    assert len(set(made)) >= 20
+    assert np.isfinite(truth(problem, rows(made, 9))).mean() > 0.5
+
+
+def test_finalists_are_different_and_good(finished):
+    problem, run = finished
+    chosen = run.finalists(4)
+    assert len(set(chosen)) == 4
+    best = truth(problem, problem.space.canonical(everything())).max()
+    assert truth(problem, rows(chosen, 9)).max() > best - 2.0
+
+
+def test_replaying_the_observations_reaches_the_same_state(finished):
+    _, run = finished
+    recorded = {report.cycle: report.observations for report in run.reports}
+
+    class Replay(ToyProblem):
+        def evaluate(self, cycle, batch):
+            assert [o.decisions for o in recorded[cycle]] == list(batch)
+            return [Observation.from_json(o.to_json()) for o in recorded[cycle]]
+
+    again = Synthesis(Replay(), Settings(cycles=8, batch=4, seed=1))
+    again.run()
+    assert (again.generator.vector() == run.generator.vector()).all()
+
+
+def test_another_seed_goes_another_way(finished):
+    _, run = finished
+    other = Synthesis(ToyProblem(), Settings(cycles=1, batch=4, seed=2))
+    other.run()
+    assert other.reports[0].candidates != run.reports[0].candidates
+
+
+def test_the_generator_starts_inside_the_target_band():
+    problem = ToyProblem(ToyBounds(0.7, 60_000.0))
+    run = Synthesis(problem, Settings(cycles=0))
+    _, high = run.target_band()
+    drawn = run.inquisitor.moves.random(4000, np.random.default_rng(0))
+    assert (violation(problem.requirements, problem.space.costs(drawn)) <= 0).mean() < 0.6  # the bound cuts
+    middle = run.problem.space.canonical(np.array([[3, 3, 3, 3, 3, 2, 2, 2, 1]]))
+    assert high < log_cost(problem.space, middle)[0]
+
+
+@pytest.mark.parametrize("bounds", [ToyBounds(None, None), ToyBounds(0.75, None), ToyBounds(None, 50_000.0)])
+def test_it_runs_with_any_sort_of_requirement(bounds):
+    problem = ToyProblem(bounds)
+    run = Synthesis(problem, Settings(cycles=3, batch=3))
+    run.run()
+    seen = rows((c for report in run.reports for c in report.candidates), 9)
+    assert np.isfinite(truth(problem, seen)).any()
+
+
+def test_it_runs_without_anything_known_beforehand():
+    class Blank(ToyProblem):
+        def initial(self):
+            return []
+
+    run = Synthesis(Blank(), Settings(cycles=2, batch=2))
+    run.run()
+    assert len(run.inquisitor.observations) == 4
+
+
+def test_the_trust_region_shrinks_when_gains_fall_short():
+    inquisitor = Inquisitor(ToyProblem())
+    start = inquisitor.radius
+    inquisitor.trust(realised=0.0, predicted=1.0)
+    assert inquisitor.radius < start
+    shrunk = inquisitor.radius
+    inquisitor.trust(realised=0.9, predicted=1.0)
+    assert inquisitor.radius > shrunk
+
+
+def test_targets_keep_clear_of_bounds_that_seeds_break():
+    inquisitor = Inquisitor(ToyProblem())
+    whole = np.tile(np.array([[3, 3, 3, 3, 3, 2, 2, 2, 1]]), (20, 1))
+    inquisitor.keep_clear(whole)
+    assert inquisitor.margin > 0
+    for _ in range(50):
+        inquisitor.keep_clear(np.zeros((20, len(SITES)), dtype=np.int64))
+    assert inquisitor.margin == 0
