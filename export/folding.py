@@ -131,14 +131,13 @@ def _parts(graph: Graph, name: str) -> list[int | None] | None:
     if node.op_type in ("Unsqueeze", "Squeeze", "Cast", "Identity"):
         return _parts(graph, node.input[0])
     whole = _parts(graph, node.input[0]) if node.op_type in ("Gather", "Slice") else None
-    index = [graph.constant(part) for part in node.input[1:]]
-    if whole is None or any(part is None or part.size != 1 for part in index):
+    given_index = [graph.constant(part) for part in node.input[1:]]
+    index = [int(part.item()) for part in given_index if part is not None and part.size == 1]
+    if whole is None or len(index) != len(node.input) - 1:
         return None
-    if node.op_type == "Gather" and -len(whole) <= int(index[0]) < len(whole):  # type: ignore[arg-type]
-        return [whole[int(index[0])]]  # type: ignore[arg-type]
-    if node.op_type == "Slice" and len(index) == 3:
-        return whole[int(index[0]) : int(index[1])]  # type: ignore[arg-type]
-    return None
+    if node.op_type == "Gather":
+        return [whole[index[0]]] if -len(whole) <= index[0] < len(whole) else None
+    return whole[index[0] : index[1]] if len(index) == 3 else None
 
 
 def _fix_resizes(graph: Graph) -> bool:
