@@ -1,0 +1,171 @@
+"""Jobs on a stand-in board: they outlive their followers, stop when told, and leave the board as it was."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from agent_on_board import AgentOnBoard, wait_for, write_net
+from stand_in_board import StandInBoard
+
+from edge_bench import agent_build
+from edge_bench.agent import evaluate, store
+
+
+@pytest.fixture(scope="module")
+def pyz(tmp_path_factory):
+    path = tmp_path_factory.mktemp("agent") / "edge_bench.pyz"
+    agent_build.write_agent(path)
+    return path
+
+
+@pytest.fixture
+def agent(pyz, tmp_path):
+    return AgentOnBoard(pyz, StandInBoard(tmp_path))
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_net(tmp_path / "net.onnx")
+
+
+def running(agent):
+    """The id of the job that runs, once it measures."""
+    def measuring():
+        for job in agent.result("jobs"):
+            path = agent.board.home / "state/edgesynth/jobs" / job["id"] / "events.jsonl"
+            if job["state"] == "running" and path.exists() and "warming up" in path.read_text():
+                return job["id"]
+        return None
+    return wait_for(measuring, 60)
+
+
+def job_pid(agent, identity):
+    return int((agent.board.home / "state/edgesynth/jobs" / identity / "pid").read_text())
+
+
+def long_request(agent, model, **given):
+    return agent.request(model, trials=3, window=4.0, mode="maxn", lock=True, **given)
+
+
+def test_settings_hold_for_the_job_and_come_back(agent, model):
+    end = agent.call("bench", agent.request(model, mode="maxn", lock=True))[-1]
+    state = end["result"]["preflight"]
+    assert state["mode"]["name"] == "MAXN" and state["clocks"]["locked"] is True
+    assert "unlocked" not in end["result"]["marks"]
+    assert agent.board.mode == "pmode:0003" and not agent.board.locked
+    record = store.unpack(base64.b64decode(end["record"]))
+    assert json.loads(json.dumps(evaluate.evaluate(record))) == end["result"]
+
+
+def test_a_lost_follower_leaves_the_job_and_the_same_call_takes_it_up(agent, model):
+    request = agent.request(model, trials=2, window=1.0)
+    first = agent.start("bench", request)
+    identity = json.loads(first.stdout.readline())["id"]
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    events = agent.call("bench", request)
+    assert events[0] == {"event": "job", "id": identity, "resumed": True}
+    assert events[-1]["event"] == "result" and [event["number"] for event in events[1:]] == list(range(len(events) - 1))
+    # the result waits until it has been fetched and acknowledged; then the same call measures anew
+    assert agent.call("bench", request)[0]["id"] == identity
+    agent.result("jobs", {"acknowledge": identity})
+    assert agent.call("bench", request)[0]["id"] != identity
+
+
+def test_cancel_stops_and_puts_back(agent, model):
+    follower = agent.start("bench", long_request(agent, model))
+    identity = running(agent)
+    assert agent.board.locked
+    assert agent.result("cancel", {"id": identity})["state"] == "cancelled"
+    assert agent.board.mode == "pmode:0003" and not agent.board.locked
+    assert json.loads(follower.stdout.read().splitlines()[-1])["event"] == "cancelled"
+    follower.wait()
+
+
+def test_a_busy_board_says_who_holds_it(agent, model):
+    first = agent.start("bench", long_request(agent, model))
+    identity = running(agent)
+    end = agent.call("bench", agent.request(model))[-1]
+    assert end["event"] == "error" and end["exit_code"] == 3
+    assert "the board is busy: the measurement of net.onnx of" in end["message"]
+    assert agent.result("probe", {"root": str(agent.board.root)})["busy"]["what"] == "the measurement of net.onnx"
+    agent.result("cancel", {"id": identity})
+    first.wait()
+
+
+@pytest.mark.parametrize("reboot", [False, True])
+def test_a_killed_job_is_told_and_the_next_one_repairs(agent, model, reboot):
+    follower = agent.start("bench", long_request(agent, model))
+    identity = running(agent)
+    os.kill(job_pid(agent, identity), signal.SIGKILL)
+    end = json.loads(follower.stdout.read().splitlines()[-1])
+    assert end["event"] == "error" and end["exit_code"] == 3 and "died" in end["message"]
+    follower.wait()
+    assert agent.board.mode == "pmode:0000" and agent.board.locked  # left as the job had set it
+    if reboot:
+        agent.board.write("proc/sys/kernel/random/boot_id", "boot-2\n")
+    assert agent.call("bench", agent.request(model))[-1]["event"] == "result"
+    assert agent.board.mode == "pmode:0003"
+    assert agent.board.locked == reboot  # a real reboot unlocks by itself
+    assert [job["state"] for job in agent.result("jobs")] == ["died", "result"]
+
+
+def test_a_person_stops_a_job_with_ctrl_c(agent, model):
+    words = [agent.python, agent.pyz, "bench", model, "--root", agent.board.root, "--batch", "1", "--trials", "3",
+             "--window", "4", "--mode", "maxn"]
+    process = subprocess.Popen([str(word) for word in words], env=agent.environment, stderr=subprocess.PIPE, text=True)
+    running(agent)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130 and "stopped" in process.stderr.read()
+    assert agent.board.mode == "pmode:0003"
+
+
+def test_an_unknown_job_is_one_sentence(agent):
+    for verb, request in (("cancel", {"id": "../x"}), ("jobs", {"follow": "nothing"}), ("cancel", {})):
+        end = agent.call(verb, request)[-1]
+        assert end["event"] == "error" and end["exit_code"] == 2
+
+
+def put(agent, header, content):
+    process = subprocess.run([agent.python, agent.pyz, "put", "--stdin"], env=agent.environment,
+                             input=header + b"\n" + content, capture_output=True)
+    assert b"Traceback" not in process.stderr, process.stderr
+    return json.loads(process.stdout)
+
+
+def header(content, **given):
+    return json.dumps({"name": "net.onnx", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content),
+                       **given}).encode()
+
+
+def test_put_keeps_a_file_by_its_content(agent):
+    content = os.urandom(3_000_000)
+    assert put(agent, header(content, query=True), b"")["result"]["present"] is False
+    path = put(agent, header(content), content)["result"]["path"]
+    assert Path(path).read_bytes() == content
+    assert put(agent, header(content, query=True), b"")["result"]["present"] is True
+
+
+@pytest.mark.parametrize("given, cut, code", [
+    ({}, 10, 3), ({"sha256": "0" * 64}, None, 3), ({"name": "../evil"}, None, 2), ({"name": ".hidden"}, None, 2),
+    ({"sha256": "../../x"}, None, 2), ({"folder": "/etc"}, None, 2), ({"bytes": "many"}, None, 2),
+    ({"bytes": 1 << 60}, None, 3)])
+def test_put_refuses_what_is_cut_damaged_or_misnamed(agent, given, cut, code):
+    content = b"x" * 1000
+    end = put(agent, header(content, **given), content[:cut])
+    assert end["event"] == "error" and end["exit_code"] == code
+    assert not [path for path in (agent.board.home / "state").rglob("*") if path.is_file()]
+
+
+def test_requests_that_are_no_json_are_refused(agent):
+    for text in (b"", b"{", b"[]"):
+        done = subprocess.run([agent.python, agent.pyz, "bench", "--stdin"], env=agent.environment, input=text,
+                              capture_output=True)
+        assert json.loads(done.stdout)["exit_code"] == 2 and done.returncode == 2
