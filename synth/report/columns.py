@@ -25,7 +25,8 @@ PLAIN: dict[str, tuple[str, str]] = {
     "peak_memory": ("peak memory", "bytes"),
 }
 TITLES = {"img_per_joule": "img/J", "latency_max": "latency max"}
-IN_DATA = ("accuracy", "validation_accuracy")  # measured on the data, not on a board: the title says so
+# measured on the data, not on a board: the title says so
+ON_DATA = ("accuracy", "validation_accuracy", "information_density", "netscore")
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Column:
         return "" if ends is None else f"[{self._words(ends[0])}, {self._words(ends[1])}]"
 
     def mark(self, reading: Reading) -> str:
-        """ "p" for predicted, "m" for measured on a machine, "" for computed exactly and for accuracies."""
-        return "" if self.key in IN_DATA else MARKS[reading.provenance]
+        """ "p" for predicted, "m" for measured on a machine; "" for what is exact or follows from accuracy."""
+        return "" if self.key in ON_DATA else MARKS[reading.provenance]
 
     def _words(self, value: float) -> str:
         if self.dimension == "density":

@@ -24,7 +24,9 @@ GAINS = {"params": "fewer", "macs": "fewer", "size": "smaller", "peak_memory": "
          "latency": "faster", "energy": "less", "img_per_joule": "more", "throughput": "more",
          "information_density": "denser"}
 
-BELOW = {"accuracy": ("validation_accuracy", "validation"), "params": ("params_raw", "raw")}  # small print, no columns
+# key: what stands below its numbers in small print, instead of in a column of its own
+BELOW = {"accuracy": {"validation_accuracy": "validation"}, "params": {"params_raw": "raw", "size": ""},
+         "macs": {"peak_memory": "memory"}}
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,10 @@ class Number:
     lines: tuple[tuple[str, str], ...] = ()
 
 
-def write(summary: RunSummary, path: str | os.PathLike[str]) -> None:
-    """Write the report, atomically. UserError when the file cannot be written."""
+def write_report(summary: RunSummary, path: str | os.PathLike[str]) -> Path:
+    """Write the report, atomically; where it is. UserError when the file cannot be written."""
     write_text(path, render(summary))
+    return Path(path)
 
 
 def render(summary: RunSummary) -> str:
@@ -56,8 +59,9 @@ def render(summary: RunSummary) -> str:
 
 
 def _page(summary: RunSummary, drawings: Sequence[Mapping[str, str]]) -> str:
-    small = [key for key, _ in BELOW.values()]
-    shown = [column_ for column_ in columns(summary.networks, summary.target) if column_.key not in small]
+    found = columns(summary.networks, summary.target)
+    small = {key for column_ in found for key in _below(column_.key)}
+    shown = [column_ for column_ in found if column_.key not in small]
     return _template().render(
         summary=summary,
         answer=_answer(summary),
@@ -147,11 +151,17 @@ def _cell(shown: Column, row: NetworkRow, phi: NetworkRow | None) -> Number | No
     if shown.key not in row.readings:
         return None
     lines = [(_gain(shown, row, phi), "")]
-    key, word = BELOW.get(shown.key, ("", ""))
-    if key in row.readings:
-        other, reading = column(key), row.readings[key]
-        lines.append((f"{word} {other.number(reading)} {other.spread(reading)}".strip(), reading.provenance))
+    for key, word in _below(shown.key).items():
+        if key in row.readings:
+            other, reading = column(key), row.readings[key]
+            lines.append((f"{word} {other.number(reading)} {other.spread(reading)}".strip(), reading.provenance))
     return _number(shown, row.readings[shown.key], *lines)
+
+
+def _below(key: str) -> Mapping[str, str]:
+    """{key: word} of the small print below a column's numbers; images per joule stand below the energy of an image."""
+    metric, at, where = key.partition("@")
+    return {f"img_per_joule@{where}": ""} if at and metric == "energy" else BELOW.get(key, {})
 
 
 def _number(shown: Column, reading: Reading, *lines: tuple[str, str]) -> Number:

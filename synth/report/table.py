@@ -42,14 +42,22 @@ class _Fitting:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shown = shown_columns(self.summary)
-        required = {Requirement.parse(text).key for text in self.summary.requirements}
-        spare = [column for column in shown if column.key == "information_density"]
-        spare += [column for column in reversed(shown) if "@" in column.key and column.key not in required]
+        spare = self._dispensable(shown)
         table = _networks(self.summary, shown)
         while spare and Measurement.get(console, options.update(width=1000), table).maximum > options.max_width:
             shown.remove(spare.pop(0))
             table = _networks(self.summary, shown)
         yield table
+
+    def _dispensable(self, shown: list[Column]) -> list[Column]:
+        """What 1r does not ask about and can go, first what says least: other batches, img/J beside mJ, density."""
+        required = {Requirement.parse(text).key for text in self.summary.requirements}
+        on_target = [column for column in reversed(shown) if "@" in column.key and column.key not in required]
+        groups = ([column for column in on_target if column.batch != 1],
+                  [column for column in on_target if column.key.startswith("img_per_joule")],
+                  [column for column in shown if column.key == "information_density"],
+                  on_target)
+        return list(dict.fromkeys(column for group in groups for column in group))
 
 
 def _networks(summary: RunSummary, shown: list[Column]) -> Table:

@@ -25,16 +25,25 @@ def example_row(name, role, accuracy, params, macs, networks=None, seed=None):
     def exact(value, unit=""):
         return Reading(float(value), unit, "computed", "the graph")
 
+    def of_accuracy(formula, *costs):
+        value, low, high = (float(formula(a, *costs)) for a in (test.value, test.low, test.high))
+        return Reading(value, "", "measured", "test accuracy and exact costs", low, high)
+
+    test = on("test", accuracy, 360)
     readings = {
-        "accuracy": on("test", accuracy, 360),
+        "accuracy": test,
         "validation_accuracy": on("validation", accuracy + 0.002, 270),
         "params": exact(params),
         "params_raw": exact(1.02 * params),
         "macs": exact(macs),
-        "information_density": exact(information_density(accuracy, params), "%/M"),
-        "netscore": exact(netscore(accuracy, params, macs)),
+        "information_density": of_accuracy(information_density, params),
+        "netscore": of_accuracy(netscore, params, macs),
+        "size": exact(4 * params, "B"),
+        "peak_memory": exact(8 * 1024, "B"),
         "latency@1": predicted(latency, "ms"),
         "energy@1:module": predicted(energy, "mJ", "module"),
+        "img_per_joule@1:module": predicted(1000 / energy, "img/J", "module"),
+        "energy@8:module": predicted(energy / 4, "mJ", "module"),
         "img_per_joule@8:module": predicted(4000 / energy, "img/J", "module"),
     }
     judged = {"accuracy": readings["validation_accuracy"], "img_per_joule@8:module": readings["img_per_joule@8:module"]}

@@ -13,7 +13,7 @@ from report_example import MODEL, example_summary
 from test_boxes import chain
 
 from synth.report.figures import foresight
-from synth.report.report import MOST_BYTES, render, write
+from synth.report.report import MOST_BYTES, render, write_report
 from synth.report.summary import Candidate, DataSource, Making, RunSummary
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
@@ -74,7 +74,7 @@ def test_every_number_shows_where_it_comes_from():
     assert len(rows) == 5
     for row in rows:
         numbers = len(re.findall(r"<span title=", row))
-        small = len(re.findall(r"<small>(?:raw|validation)", row))
+        small = len(re.findall(r"<small>(?:raw|validation|memory|[\d.]+ (?:kB|img/J))", row))
         assert len(re.findall(r'class="mark (?:computed|predicted|measured)"', row)) == numbers + small
 
 
@@ -118,7 +118,7 @@ def test_drawings_that_do_not_fit_are_left_out(monkeypatch):
 
 def test_the_same_summary_gives_the_same_bytes(tmp_path):
     summary = example_summary(networks())
-    write(summary, tmp_path / "report.html")
+    assert write_report(summary, tmp_path / "report.html") == tmp_path / "report.html"
     summary.save(tmp_path / "summary.json")
     assert render(RunSummary.load(tmp_path / "summary.json")) == (tmp_path / "report.html").read_text()
 
