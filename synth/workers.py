@@ -46,7 +46,7 @@ class Pool:
     workers: processes; 1: no process at all, the jobs run here. Every job runs with one torch thread, so that results
     do not depend on their number. shared: big arrays that every job gets, handed over once as files that all workers
     map; a job must not change them. The processes are forked from one server that has torch imported and so share its
-    memory; they import nothing of the caller's script or working folder. Ctrl-C and any error end them at once.
+    memory; they import nothing of the caller's script or working folder. Ctrl-C ends them at once.
     """
 
     def __init__(self, workers: int, shared: Shared | None = None):
@@ -55,14 +55,16 @@ class Pool:
         self._shared = dict(shared or {})
         self._workers: list[_Worker] = []
         self._closed = False
+        self._mapping = False
         if workers > 1:
             self._start(workers)
 
     def map(self, function: Callable[[Shared, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         """function(shared, job) of every job, in the order of the jobs, each as soon as all before it are there too.
 
-        function: at the top level of an importable module. What it raises is raised here; WorkerDied when a process
-        ended without an answer. After an error, or when the caller stops early, the pool is closed.
+        function: at the top level of an importable module. What it raises is raised here, and the jobs that were not
+        begun are left; so they are when the caller stops early. WorkerDied, which closes the pool, when a process
+        ended without an answer. One map at a time.
         """
         if self._closed:
             raise ValueError("the pool is closed")
@@ -74,28 +76,31 @@ class Pool:
             return
         if function.__module__ == "__main__":
             raise ValueError("workers import nothing of a script: put the function into a module")
-        finished = False
+        if self._mapping:
+            raise ValueError("one map at a time: take all results of the first, or close it")
+        self._mapping = True
         try:
             yield from self._map(function, jobs)
-            finished = True
+        except (WorkerDied, KeyboardInterrupt):
+            self.close()
+            raise
         finally:
-            if not finished:  # nothing half-done may answer to the next map
-                self.close()
+            self._mapping = False
 
     def _map(self, function: Callable[[Shared, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        for worker in self._workers:
+            worker.forget()
         todo = iter(enumerate(jobs))
         done: dict[int, Result] = {}
-        turn = 0
-        busy = [worker for worker in self._workers if worker.give(function, next(todo, None))]
-        while busy:
-            for worker in _answering(busy):
-                number, result = worker.answer()
-                done[number] = result
-                if not worker.give(function, next(todo, None)):
-                    busy.remove(worker)
-            while turn in done:
-                yield done.pop(turn)
-                turn += 1
+        for worker in self._workers:
+            worker.give(function, next(todo, None))
+        for turn in range(len(jobs)):
+            while turn not in done:
+                for worker in _answering(self._workers):
+                    number, result = worker.answer()
+                    done[number] = result
+                    worker.give(function, next(todo, None))
+            yield done.pop(turn)
 
     def _start(self, workers: int) -> None:
         folder = Path(tempfile.mkdtemp(prefix="edgesynth-workers-"))
@@ -162,37 +167,52 @@ def start_server() -> None:
 
 
 class _Worker:
-    """One process and the pipe to it. It answers once when it is ready, and once to every job."""
+    """One process and the pipe to it. It answers once when it is ready, and once to every job.
+
+    busy: an answer is still to come.
+    """
 
     def __init__(self, folder: Path):
         self.pipe, theirs = _context().Pipe()
         self.process = _context().Process(target=_serve, args=(theirs, str(folder)), daemon=True)
+        self.busy = True
         try:
             with _no_script():
                 self.process.start()
         finally:
             theirs.close()
 
-    def give(self, function: Callable[..., Any], job: tuple[int, Any] | None) -> bool:
-        """Send (number, job); False when there is none."""
+    def give(self, function: Callable[..., Any], job: tuple[int, Any] | None) -> None:
+        """Send (number, job), or nothing when there is none."""
         if job is None:
-            return False
+            return
+        # plain pickle: multiprocessing's own would move every tensor through a shared file descriptor
+        request = pickle.dumps((function, *job), protocol=pickle.HIGHEST_PROTOCOL)
         try:
-            # plain pickle: multiprocessing's own would move every tensor through a shared file descriptor
-            self.pipe.send_bytes(pickle.dumps((function, *job), protocol=pickle.HIGHEST_PROTOCOL))
+            self.pipe.send_bytes(request)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self.death() from error
-        return True
+        self.busy = True
 
     def answer(self) -> tuple[int, Any]:
         """(number, result) of the job; raises what the job raised, WorkerDied when nothing will come."""
-        try:
-            good, number, value, trace = pickle.loads(self.pipe.recv_bytes())
-        except (EOFError, ConnectionResetError) as error:
-            raise self.death() from error
+        good, number, value, trace = pickle.loads(self._receive())
         if good:
             return number, value
         raise value from WorkerTraceback(trace)
+
+    def forget(self) -> None:
+        """Wait for the answer that nobody wants any more, if there is one to come."""
+        if self.busy:
+            self._receive()
+
+    def _receive(self) -> bytes:
+        try:
+            answer = self.pipe.recv_bytes()
+        except (EOFError, ConnectionResetError) as error:
+            raise self.death() from error
+        self.busy = False
+        return answer
 
     def death(self) -> WorkerDied:
         self.process.join(5)
@@ -209,10 +229,10 @@ class _Worker:
         self.pipe.close()
 
 
-def _answering(busy: Sequence[_Worker]) -> list[_Worker]:
-    """The workers that have answered or died; waits for one."""
-    ready = wait([worker.pipe for worker in busy])
-    return [worker for worker in busy if worker.pipe in ready]
+def _answering(workers: Sequence[_Worker]) -> list[_Worker]:
+    """The busy workers that have answered or died; waits for one."""
+    ready = wait([worker.pipe for worker in workers if worker.busy])
+    return [worker for worker in workers if worker.pipe in ready]
 
 
 def _context() -> Any:

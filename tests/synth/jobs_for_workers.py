@@ -65,3 +65,7 @@ def wait_long(shared, job):
 def identify(shared, job):
     time.sleep(0.05)
     return os.getpid()
+
+
+def wait_after_the_first(shared, job):
+    time.sleep(60 if job else 0)

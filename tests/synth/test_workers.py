@@ -72,16 +72,14 @@ def test_results_come_while_others_are_still_at_work(pool):
     assert len(list(iterator)) == 19 and first < time.perf_counter() - start
 
 
-def test_an_error_of_a_job_is_raised_and_closes_the_pool():
-    pool = Pool(2)
+def test_an_error_of_a_job_is_raised_and_the_pool_can_go_on(pool):
     found = []
     with pytest.raises(UserError, match="job 2 is no good") as caught:
-        for result in pool.map(jobs.fail, range(6)):
+        for result in pool[0].map(jobs.fail, range(6)):
             found.append(result)  # noqa: PERF402
     assert found == [0, 1][: len(found)]
     assert "in fail" in str(caught.value.__cause__)  # the worker's traceback
-    with pytest.raises(ValueError, match="closed"):
-        next(pool.map(jobs.fail, range(2)))
+    assert [number for number, _ in pool[0].map(jobs.scaled, range(5))] == list(range(5))
 
 
 def test_an_error_that_cannot_be_sent_is_told():
@@ -90,17 +88,31 @@ def test_an_error_that_cannot_be_sent_is_told():
 
 
 def test_a_worker_that_dies_is_an_error_and_no_hang():
-    with Pool(2) as pool, pytest.raises(WorkerDied, match="was killed, most likely for memory"):
-        list(pool.map(jobs.die, range(4)))
+    with Pool(2) as pool:
+        with pytest.raises(WorkerDied, match="was killed, most likely for memory"):
+            list(pool.map(jobs.die, range(4)))
+        with pytest.raises(ValueError, match="closed"):
+            next(pool.map(jobs.identify, range(2)))
 
 
-def test_a_caller_that_stops_early_leaves_no_worker():
+def test_a_caller_may_stop_early_or_take_exactly_what_there_is(pool):
+    iterator = pool[0].map(jobs.scaled, range(6))
+    assert next(iterator)[0] == 0
+    with pytest.raises(ValueError, match="one map at a time"):
+        next(pool[0].map(jobs.scaled, range(2)))
+    iterator.close()
+    iterator = pool[0].map(jobs.scaled, range(3))
+    assert [next(iterator)[0] for _ in range(3)] == [0, 1, 2]
+    iterator.close()
+    assert [number for number, _ in pool[0].map(jobs.scaled, range(7))] == list(range(7))
+
+
+def test_closing_ends_workers_in_the_middle_of_a_job():
     with Pool(2) as pool:
         pids = set(pool.map(jobs.identify, range(6)))
-        iterator = pool.map(jobs.identify, range(6))
+        iterator = pool.map(jobs.wait_after_the_first, range(4))
         next(iterator)
-        iterator.close()
-        assert gone(pids)
+    assert len(pids) == 2 and gone(pids)
 
 
 def test_fewer_than_one_worker():
