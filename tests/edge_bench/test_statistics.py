@@ -162,3 +162,10 @@ def test_outliers_of_nearly_equal_values_are_not_invented():
 def test_quadrature():
     assert statistics.quadrature(3.0, 4.0) == 5.0
     assert statistics.quadrature() == 0.0
+
+
+@pytest.mark.parametrize(("half", "bound"), [(0.0, 1.0), (0.1, 1.0), (1.0, 1.0), (5.0, 1.0), (1.0, 0.0), (1.0, 0.001)])
+def test_beside_uniform_is_the_quantile_of_the_sum(half, bound):
+    draws = np.random.default_rng(5)
+    total = np.abs(draws.uniform(-bound, bound, 400_000) + draws.normal(0, half / 1.959964 or 1e-12, 400_000))
+    assert statistics.beside_uniform(half, bound) == pytest.approx(np.quantile(total, 0.95), rel=6e-3)
