@@ -24,6 +24,9 @@ __version__ = "0.1.0"
 
 ROOMS = (devices, edge_bench, export, synth)
 
+# `export` takes the folders of networks too; who reads them lives above it, so the front door joins the two.
+export.NETWORK_READER = "synth.export_source:read_network"
+
 # name: (module:attribute, one line of help)
 COMMANDS = {
     "synth": ("synth.cli:synth", "Learn a generator and make FermiNets."),

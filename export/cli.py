@@ -1,0 +1,219 @@
+"""`edgesynth export`: a thin shell over `export_network`, `export_file`, `lint` and `build_engine`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from devices.support.errors import CheckFailed, UserError
+
+if TYPE_CHECKING:
+    from export.lint import Lint
+    from export.report import ExportReport
+
+__all__ = ["check_file", "export", "export_model"]
+
+LINT_SCHEMA = "edgesynth.lint/1"
+
+
+@click.command(epilog="""\b
+Examples:
+  edgesynth export runs/mine/ferminet-a --target tx2 --precision fp16 --verify-accuracy
+  edgesynth export net.py:make --input 3x224x224 --target tx2 --batch 1:8:32 --out net.onnx
+  edgesynth export net.onnx --target orin-nx --precision int8 --samples images.npz --out net-int8.onnx
+  edgesynth export --check net.onnx --target tx2
+  edgesynth export net.py:make --input 3x32x32 --target tx2 --engine --host nvidia@tx2""")  # fmt: skip
+@click.argument("model")
+@click.option("--target", required=True, metavar="BOARD", help="The board whose TensorRT is to read the file.")
+@click.option("--out", type=click.Path(), help="The ONNX file.  [default: NAME-BOARD.onnx here]")
+@click.option("--input", "input_text", metavar="CxHxW", help="Shape of one image, for factories and open sizes.")
+@click.option(
+    "--batch", metavar="N|MIN:OPT:MAX", help="Images at once, one number or a range.  [default: 1, or the file's]"
+)
+@click.option("--precision", default="fp32", show_default=True, help="fp32, fp16 or int8, as far as the board has it.")
+@click.option("--jetpack", metavar="VERSION", help="Write for this JetPack.  [default: what all of the board's read]")
+@click.option("--samples", "samples_path", type=click.Path(), help="Real images, .npy, or .npz with images and labels.")
+@click.option("--data", help="Data set of a network made by synth.  [default: its own]")
+@click.option("--verify-accuracy", is_flag=True, help="Compare the accuracy before and after, on the labelled images.")
+@click.option("--check", is_flag=True, help="Only say what the target would misread or refuse in an ONNX file.")
+@click.option("--engine", is_flag=True, help="Also build the TensorRT engine: on --host, or on this board.")
+@click.option("--host", metavar="USER@BOARD", help="The board that builds the engine, over ssh.")
+@click.option("--json", "json_path", metavar="PATH|-", help="Also write the report as JSON; - prints it.")
+def export(model: str, target: str, check: bool, json_path: str | None, out: str | None, jetpack: str | None,
+           **options: Any) -> None:  # fmt: skip
+    """MODEL as an ONNX file that the target's TensorRT reads, proved to answer as MODEL does.
+
+    MODEL is an ONNX file, a factory (package.module:name or file.py:name) of a torch module, or the folder of a
+    network that synth made.
+    """
+    if check:
+        _check(model, target, jetpack, out, json_path)
+        return
+    if options["host"] and not options["engine"]:
+        raise UserError("--host is where --engine builds; add --engine, or leave --host out")
+    with _progress() as say:
+        report, engine = export_model(model, target, out=out, jetpack=jetpack, progress=say, **options)
+    if json_path != "-":
+        _print_report(report, engine)
+    _give({**report.to_json(), "engine": engine}, json_path)
+
+
+def export_model(
+    model: str,
+    target: str,
+    *,
+    out: str | None = None,
+    input_text: str | None = None,
+    batch: str | None = None,
+    precision: str = "fp32",
+    jetpack: str | None = None,
+    samples_path: str | None = None,
+    data: str | None = None,
+    verify_accuracy: bool = False,
+    engine: bool = False,
+    host: str | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> tuple[ExportReport, dict[str, Any] | None]:
+    """What `edgesynth export` does; returns the report, and the engine where one was asked for."""
+    from export.dialect import dialect_of
+    from export.engine import build_engine
+    from export.exporter import Labels, export_file, export_network
+    from export.samples import read_samples
+    from export.source import load_source, parse_shape
+
+    dialect = dialect_of(target, jetpack)
+    dialect.require_precision(precision)
+    source = load_source(model, parse_shape(input_text) if input_text else None, data)
+    samples = read_samples(samples_path) if samples_path else source.samples
+    path = out or f"{source.name}-{dialect.target}.onnx"
+    if out is None and source.onnx_path is not None and precision == "int8":
+        path = f"{source.name}-{dialect.target}-int8.onnx"
+    common: dict[str, Any] = {
+        "precision": precision,
+        "jetpack": jetpack,
+        "verify_accuracy": verify_accuracy,
+        "progress": progress,
+    }
+    if source.onnx_path is not None:
+        words = Labels(source.name, source.normalisation, source.labels)
+        report = export_file(
+            source.onnx_path, samples, path, target, input_shape=source.input_shape, batch=batch, words=words, **common
+        )
+    else:
+        assert source.module is not None and source.input_shape is not None
+        report = export_network(
+            source.module,
+            source.input_shape,
+            samples,
+            path,
+            target,
+            batch=batch or 1,
+            name=source.name,
+            normalisation=source.normalisation,
+            labels=source.labels,
+            **common,
+        )
+    return report, build_engine(report, host, progress) if engine else None
+
+
+def check_file(path: str, target: str, jetpack: str | None = None, out: str | None = None) -> Lint:
+    """What a target's TensorRT would misread or refuse in an ONNX file; with `out`, the mended file is written there
+    when nothing but what can be mended was found."""
+    from devices.support.files import write_bytes
+    from export import document
+    from export.dialect import dialect_of
+    from export.lint import lint
+
+    found = lint(document.load(path), dialect_of(target, jetpack))
+    if out is not None and not found.errors:
+        document.require_writable(out)
+        write_bytes(out, document.serialise(found.model))
+    return found
+
+
+def _check(path: str, target: str, jetpack: str | None, out: str | None, json_path: str | None) -> None:
+    from export.dialect import dialect_of
+
+    found, dialect = check_file(path, target, jetpack, out), dialect_of(target, jetpack)
+    if json_path != "-":
+        _print_findings(path, dialect, found, out)
+    written = None if found.errors else out
+    who = {"file": path, "target": dialect.target, "reader": dialect.reader, "opset": dialect.opset}
+    _give({"schema": LINT_SCHEMA, **who, "findings": found.to_json(), "written": written}, json_path)
+    if found.errors:
+        count = len(found.errors)
+        raise CheckFailed(f"{path}: {dialect.reader} would misread or refuse it in {count} place{'s' * (count > 1)}")
+
+
+def _print_findings(path: str, dialect: Any, found: Lint, out: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not found.findings:
+        console.print(
+            f"{path}: nothing that {dialect.reader} on {dialect.target} would misread or refuse", highlight=False
+        )
+        return
+    table = Table("", "node", "problem", "remedy", box=None, header_style="bold", pad_edge=False)
+    colours = {"error": "red", "warning": "yellow", "mended": "green"}
+    for state in ("error", "warning", "mended"):
+        for item in found.of(state):
+            table.add_row(f"[{colours[state]}]{state}[/]", item.node, item.problem, item.remedy)
+    console.print(table)
+    if out is None and found.of("mended") and not found.errors:
+        console.print("mended in the check alone; write the mended file with --out", highlight=False)
+
+
+def _print_report(report: ExportReport, engine: dict[str, Any] | None) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    told = " (tell the builder: the file itself is FP32)" if report.precision_by == "builder" else ""
+    inputs = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in report.inputs.items())
+    console.print(f"{report.path} · {report.target} ({report.reader}) · opset {report.opset} · IR {report.ir}")
+    console.print(
+        f"size       {report.size_bytes / 1e6:.2f} MB · {report.params:,} parameters · {report.precision}{told}"
+    )
+    console.print(f"input      {inputs} · batch {report.batch}")
+    console.print(f"parity     {report.parity}")
+    if report.precision_parity is not None:
+        console.print(f"in FP16    {report.precision_parity}, forecast by an FP16 copy on this machine")
+    if report.accuracy is not None:
+        console.print(f"accuracy   {report.accuracy}")
+    for finding in report.findings:
+        console.print(f"{finding.state:<10} {finding}", markup=False)
+    if report.parity.origin == "random":
+        console.print("note       compared on noise: real images (--samples) prove more")
+    if engine is not None:
+        console.print(f"engine     {engine['engine']}{' (from the cache)' if engine['cached'] else ''}")
+
+
+def _give(value: dict[str, Any], place: str | None) -> None:
+    """JSON to a file, or to standard output for "-"."""
+    if place is None:
+        return
+    text = json.dumps(value, indent=1, allow_nan=False)
+    if place == "-":
+        click.echo(text)
+    else:
+        from devices.support.files import write_text
+
+        write_text(place, text + "\n")
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Says on standard error what is being done: in one moving line for a person, in plain lines elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda text: click.echo(text, err=True)
+        return
+    with console.status("export") as status:
+        yield lambda text: status.update(text)

@@ -1,0 +1,77 @@
+"""What MODEL on the command line stands for: an ONNX file, a factory of a module, or a network that synth keeps."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import export
+from devices.support.errors import UserError
+from devices.support.factories import is_factory, load_factory
+from export.samples import Samples
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to export: either a module, in evaluation mode and with the shape of one image, or an ONNX file.
+
+    samples: images that belong to it, where it knows any; normalisation and labels as for `export_network`.
+    """
+
+    name: str
+    module: torch.nn.Module | None = None
+    onnx_path: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    samples: Samples | None = None
+    normalisation: dict[str, object] | None = None
+    labels: list[str] | None = None
+    others: dict[str, object] = field(default_factory=dict)
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """(3, 32, 32) of "3x32x32"; UserError for anything else."""
+    try:
+        shape = tuple(int(word) for word in text.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise UserError(f"'{text}' is no input shape: write channels, height and width of one image, such as 3x32x32")
+    return shape
+
+
+def load_source(text: str, input_shape: tuple[int, ...] | None = None, data: str | None = None) -> Source:
+    """The model that a word names. data: the data set of a network of synth's, where its own is not wanted."""
+    if text.endswith(".onnx"):
+        name = os.path.splitext(os.path.basename(text))[0]
+        return Source(name, onnx_path=text, input_shape=input_shape)
+    if is_factory(text):
+        return _from_factory(text, input_shape)
+    if os.path.isfile(text):
+        raise UserError(f"{text}: no ONNX file by its name: MODEL is FILE.onnx, file.py:factory or a network's folder")
+    if not os.path.isdir(text):
+        raise UserError(f"{text}: there is no such folder: MODEL is FILE.onnx, file.py:factory or a network's folder")
+    if export.NETWORK_READER is None:
+        raise UserError(
+            f"{text}: a network's folder is read by the edgesynth command; here, give a module or an ONNX file"
+        )
+    place, _, name = export.NETWORK_READER.partition(":")
+    return getattr(importlib.import_module(place), name)(text, data)
+
+
+def _from_factory(text: str, input_shape: tuple[int, ...] | None) -> Source:
+    import torch
+
+    if input_shape is None:
+        raise UserError(f"say what {text} takes, with --input, such as --input 3x32x32")
+    try:
+        module = load_factory(text)()
+    except TypeError as error:
+        raise UserError(f"{text}: must be a function without arguments that returns a module: {error}") from error
+    if not isinstance(module, torch.nn.Module):
+        raise UserError(f"{text}: returned {type(module).__name__}, not a torch.nn.Module")
+    return Source(text.rpartition(":")[2], module=module, input_shape=input_shape)
