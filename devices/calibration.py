@@ -20,7 +20,7 @@ from devices.cost_formula import Costs, LayerArrays, formula, resolve
 from devices.layer_cost import LayerCost
 from devices.support.errors import UserError
 
-__all__ = ["PRIORS", "Fit", "Outcome", "Sample", "fit", "leave_one_family_out", "relative_sigma"]
+__all__ = ["PRIORS", "Fit", "Outcome", "Sample", "fit", "leave_one_family_out", "predict_samples", "relative_sigma"]
 
 ROWS_OF_A_FAMILY = 16  # more rows than these share their weight
 MAX_STEPS, STEP, TOLERANCE = 200, 1e-4, 1e-6
@@ -202,7 +202,8 @@ def predict_samples(fitted: Fit, samples: Sequence[Sample], board: Board) -> lis
     predicted = rows.predict(fitted.constants, fitted.stacks)
     errors = {what: np.log(predicted[what] / measured) for what, measured in rows.measured.items()}
     errors["energy"] = errors["latency"] + errors["power"]
-    return [Outcome(sample, *(float(predicted[what][i]) for what in ("latency", "compute", "power")),
+    latency, compute, power = (predicted[what].tolist() for what in ("latency", "compute", "power"))
+    return [Outcome(sample, latency[i], compute[i], power[i],
                     {what: None if np.isnan(values[i]) else float(values[i]) for what, values in errors.items()})
             for i, sample in enumerate(samples)]
 

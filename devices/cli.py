@@ -106,10 +106,11 @@ def _rows(prefix: str, entry: Any) -> list[tuple[str, str, str]]:
     if not isinstance(entry, dict):
         return []
     if "source" in entry:
-        doubt = " (unverified)" if entry.get("unverified") else ""
-        value = entry["value"] if "value" in entry else entry.get(
-            "reason", {k: v for k, v in entry.items() if k not in ("name", "source", "unverified")})
-        return [(prefix.strip(), _plain(value) + doubt, entry["source"])]
+        told = ("name", "value", "source", "unverified")
+        rest = {key: item for key, item in entry.items() if key not in told and not key.endswith("_source")}
+        parts = [_plain(part) for part in (entry.get("value"), rest) if part not in (None, {})]
+        return [(prefix.strip(), "; ".join(parts) + (" (unverified)" if entry.get("unverified") else ""),
+                 entry["source"])]
     return [row for key, item in entry.items() if key != "sources" for row in _rows(f"{prefix} {key}", item)]
 
 

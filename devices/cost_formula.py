@@ -55,10 +55,9 @@ class LayerArrays:
         rows = [[(1, c.macs, c.weights, c.input_elements, c.output_elements, KIND_INDEX[c.kind]) for c in layers]
                 + [(0,) * 6] * (longest - len(layers)) for layers in networks]
         table = np.array(rows, dtype=np.float64).reshape(len(networks), longest, 6)
-        columns = [table[:, :, column] for column in range(5)]
-        kind = table[:, :, 5].astype(np.intp)
+        active, macs, weights, inputs, outputs, kind = (table[:, :, column] for column in range(6))
         host = np.array([float(sum(c.host_elements for c in layers)) for layers in networks])
-        return cls(*columns, kind=kind, host_elements=host)
+        return cls(active, macs, weights, inputs, outputs, kind.astype(np.intp), host)
 
 
 @dataclass

@@ -22,6 +22,7 @@ from devices.support.reading import BOARD, MODULE, PREDICTED, Reading
 __all__ = ["CostModel", "LayerArrays", "Prediction"]
 
 Z95 = 1.959964
+LARGE_HOST_SHARE = 0.4  # from which a prediction says where the host's part comes from
 
 
 @dataclass
@@ -98,9 +99,7 @@ class CostModel:
 
         def relative(what: str, scope: str) -> float:
             """Relative standard error; the module's takes in the carrier's, which is only known by its prior."""
-            if scope == BOARD:
-                return spread[what]
-            return float(np.hypot(spread[what] * board, carrier_mj)) / module
+            return spread[what] if scope == BOARD else math.hypot(spread[what], carrier_mj / module)
 
         return Prediction(
             target=str(self.target), precision=self.precision, batch=int(batch),
@@ -110,7 +109,7 @@ class CostModel:
             img_per_joule={s: self._reading(1e3 * batch / mj, "img/J", relative("energy", s), s)
                            for s, mj in energy.items()},
             layers=_shares(layers, costs),
-            warnings=[*beyond, *_uncosted(layers)],
+            warnings=[*beyond, *_uncosted(layers), *_fed(costs)],
         )
 
     def _reading(self, value: float, unit: str, sigma: float, scope: str | None = None) -> Reading:
@@ -124,9 +123,9 @@ class CostModel:
         warnings = [f"outside the calibrated range: {what} {value:,} (calibrated: {known[what][0]:,} to "
                     f"{known[what][1]:,})" for what, value in found.items()
                     if not known[what][0] <= value <= known[what][1]]
-        unseen = sorted({layer.kind for layer in layers} - set(known["kinds"]) - {"unknown"})
+        unseen = sorted({layer.kind for layer in layers if layer.macs} - set(known["kinds"]))
         if unseen:
-            warnings.append(f"kinds of layers that no calibration row has: {', '.join(unseen)}")
+            warnings.append(f"outside the calibrated range: no row has {', '.join(unseen)} layers")
         mode = self.target.mode
         if mode is not None and mode.name not in known["modes"]:
             warnings.append(f"power mode {mode.name} was not measured: the nearest mode's constants stand in")
@@ -147,3 +146,11 @@ def _shares(layers: Sequence[LayerCost], costs: Costs) -> list[dict[str, Any]]:
 def _uncosted(layers: Sequence[LayerCost]) -> list[str]:
     names = [layer.name for layer in layers if layer.kind == "unknown"]
     return [f"counted as bandwidth only, since there is no cost for: {', '.join(names)}"] if names else []
+
+
+def _fed(costs: Costs) -> list[str]:
+    share = float(costs.host_ms[0] / costs.latency_ms[0])
+    if share < LARGE_HOST_SHARE:
+        return []
+    return [f"{100 * share:.0f} % of the latency is the host's part as in the published runs, which feed images from "
+            "the CPU; a program that only copies a ready input pays less"]

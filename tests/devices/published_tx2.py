@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 from functools import cache
 
-from zoo import build
+from tx2_zoo import build
 
 from devices.calibration import Sample
 from devices.layer_cost import LayerCost, fuse

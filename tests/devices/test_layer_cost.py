@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.layer_cost import LayerCost, Operation, fuse
@@ -61,7 +61,7 @@ def test_concatenation_copies_what_others_read() -> None:
 
 def test_sibling_1x1_convolutions_are_one() -> None:
     operations = [op("x", "input"), op("c", "conv", "x"), op("a", "conv", "c"), op("ra", "activation", "a"),
-                  op("b", "conv", "c", shape=(4, 4, 4)), op("rb", "activation", "b"),
+                  op("b", "conv", "c", shape=(4, 4, 4)), op("rb", "activation", "b", shape=(4, 4, 4)),
                   op("d", "conv", "c", kernel=(3, 3)), op("k", "concat", "ra", "rb", "d"), op("e", "conv", "k")]
     layers = fuse(operations)
     assert members(layers) == [("c",), ("a", "ra", "b", "rb"), ("d",), ("e",)]
@@ -105,6 +105,7 @@ def networks(draw: st.DrawFn) -> list[Operation]:
     return operations
 
 
+@settings(max_examples=60, deadline=None)
 @given(networks())
 def test_nothing_is_lost_or_counted_twice(operations: list[Operation]) -> None:
     layers = fuse(operations)
@@ -116,6 +117,7 @@ def test_nothing_is_lost_or_counted_twice(operations: list[Operation]) -> None:
     assert sum(layer.weights for layer in layers) == sum(o.weights for o in operations)
 
 
+@settings(max_examples=60, deadline=None)
 @given(networks())
 def test_a_layer_never_waits_for_what_comes_after_it(operations: list[Operation]) -> None:
     """Fused layers form no circle: they can be launched one after the other."""
@@ -138,6 +140,7 @@ def test_a_layer_never_waits_for_what_comes_after_it(operations: list[Operation]
     assert not needs
 
 
+@settings(max_examples=60, deadline=None)
 @given(networks())
 def test_fusion_only_removes_launches_and_traffic(operations: list[Operation]) -> None:
     layers = fuse(operations)

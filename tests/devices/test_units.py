@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.support.errors import UserError
@@ -54,12 +54,14 @@ def test_writes_what_people_read(value: float, dimension: str, text: str) -> Non
     assert format_quantity(value, dimension) == text
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(set(UNITS) - {"score"})), st.floats(1e-6, 1e15), st.booleans())
 def test_reads_back_what_it_writes(dimension: str, value: float, negative: bool) -> None:
     value = -value if negative else value
     assert parse_quantity(format_quantity(value, dimension), dimension) == pytest.approx(value, rel=0.006)
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from(sorted(UNITS)))
 def test_wild_text_is_a_number_or_one_sentence(text: str, dimension: str) -> None:
     try:
