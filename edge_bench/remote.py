@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -61,7 +62,8 @@ def _run(host: str, verb: str, model: str, options: dict[str, Any], progress: Ca
     assert job.end is not None
     if job.end["event"] == "cancelled":
         raise CannotMeasure(f"{host}: job {job.identity} was cancelled there: run the same command again")
-    connection.call("jobs", {"acknowledge": job.identity})
+    with contextlib.suppress(CannotMeasure):  # the result is here; at worst the same call finds it once more
+        connection.call("jobs", {"acknowledge": job.identity})
     return job.end
 
 
