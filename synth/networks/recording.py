@@ -8,7 +8,6 @@ does not look at values.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +26,6 @@ from synth.networks.arrangement import recognise
 from synth.networks.operators import Shape, operator
 from synth.networks.verification import Sample, sample_of
 
-log = logging.getLogger("edgesynth")
 REMEDY = "write it with convolutions, linear layers, norms, pooling, activations, additions, concatenations or slices"
 _LOOKS = "{} looks at values, so that the network would depend on the image; decide on shapes only"
 _DROPOUTS = {
@@ -35,7 +33,6 @@ _DROPOUTS = {
     functional.dropout1d: True, functional.dropout2d: True, functional.dropout3d: True,
     torch.feature_dropout: True, torch.feature_dropout_: True,
 }
-_ALPHA_DROPOUTS = {functional.alpha_dropout, functional.feature_alpha_dropout, torch.alpha_dropout}
 _READS_VALUES = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2"}
 _SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty"}
 _READERS = {Tensor.numpy, Tensor.tolist, Tensor.__array__}  # they pass the dispatcher by
@@ -95,7 +92,8 @@ class Recorder(TorchDispatchMode):
         self.error: EdgesynthError | None = None
         self._parameters = {name for name, _ in module.named_parameters()}
         self._names = {m: name for name, m in module.named_modules()}
-        self._stack: list[nn.Module] = []
+        self.idle: list[str] = []  # modules that give back what they get, such as stochastic depth
+        self._stack: list[tuple[nn.Module, int]] = []  # with the number of nodes before
         self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             self._known[tensor] = Constant(frozenset([name]))
@@ -109,8 +107,8 @@ class Recorder(TorchDispatchMode):
     @contextmanager
     def running(self) -> Iterator[None]:
         """Records what runs inside; raises the first error even where the module's own code swallowed it."""
-        before = register_module_forward_pre_hook(lambda module, args: self._stack.append(module))
-        after = register_module_forward_hook(lambda module, args, out: self._leave(module), always_call=True)
+        before = register_module_forward_pre_hook(lambda module, args: self._stack.append((module, len(self.nodes))))
+        after = register_module_forward_hook(self._leave, always_call=True)
         try:
             with self, _Functions(self):
                 yield
@@ -123,9 +121,13 @@ class Recorder(TorchDispatchMode):
         if self.error is not None:
             raise self.error
 
-    def _leave(self, module: nn.Module) -> None:
-        while self._stack and self._stack.pop() is not module:
-            pass
+    def _leave(self, module: nn.Module, args: Any, out: Any) -> None:
+        inside, nodes = self._stack.pop() if self._stack else (module, 0)
+        while inside is not module and self._stack:
+            inside, nodes = self._stack.pop()
+        untouched = bool(args) and out is args[0] and len(self.nodes) == nodes
+        if untouched and not isinstance(module, nn.Identity | nn.Sequential) and module in self._names:
+            self.idle.append(f"{self._names[module]} ({type(module).__name__})")
 
     @property
     def function(self) -> str:
@@ -134,7 +136,7 @@ class Recorder(TorchDispatchMode):
 
     @property
     def path(self) -> str:
-        return next((self._names[m] for m in reversed(self._stack) if m in self._names), "")
+        return next((self._names[m] for m, _ in reversed(self._stack) if m in self._names), "")
 
     def described(self, what: str) -> str:
         """`what` is wrong, after the path of the module in which the recording stands."""
@@ -265,8 +267,6 @@ class _Functions(TorchFunctionMode):
             if func in _READERS and not isinstance(recorder.known(args[0]), Constant):
                 raise recorder.final(recorder.refusal(_LOOKS.format(recorder.function)))
             out = func(*args, **kwargs)
-            if func in _ALPHA_DROPOUTS:
-                log.warning(recorder.described("alpha dropout does nothing in evaluation and is left out"))
             return self._dropout(func, args, kwargs, out) if func in _DROPOUTS else out
         finally:
             recorder.called = outer

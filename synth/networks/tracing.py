@@ -43,6 +43,8 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int], name: str = "pro
         live = _live(nodes, outputs_at)
         names = _names(nodes, live)
         _check_use(module, nodes, live, names)
+        if recorder.idle:
+            log.warning("modules that do nothing in evaluation are left out: %s", _few(recorder.idle))
         vertices = [Vertex(names[i], nodes[i].op, nodes[i].attrs, tuple(names[j] for j in nodes[i].inputs))
                     for i in live]
         network = Network(tuple(vertices), tuple(names[i] for i in outputs_at), name)
@@ -146,5 +148,8 @@ def _check_use(module: nn.Module, nodes: list[Node], live: list[int], names: dic
             user[source] = i
     unused = [name for name, _ in module.named_parameters() if name not in user]
     if unused:
-        shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
-        log.warning("%d parameters of the module are not used in evaluation and are left out: %s", len(unused), shown)
+        log.warning("parameters that are not used in evaluation are left out: %s", _few(unused))
+
+
+def _few(words: list[str], most: int = 5) -> str:
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

@@ -323,8 +323,19 @@ def test_a_positional_embedding_is_refused_by_shape():
 def test_unused_parameters_are_named(caplog):
     with caplog.at_level(logging.WARNING, logger="edgesynth"):
         _, weights = trace(Body(lambda m, x: x.relu(), spare=nn.Linear(3, 3)), SHAPE)
-    assert "2 parameters" in caplog.text and "spare.weight, spare.bias" in caplog.text
+    assert "are left out: spare.weight, spare.bias" in caplog.text
     assert not any(key.startswith("spare") for key in weights)
+
+
+def test_idle_modules_are_named(caplog):
+    class DropPath(nn.Module):
+        def forward(self, x):
+            return x * torch.rand(1) if self.training else x
+
+    with caplog.at_level(logging.WARNING, logger="edgesynth"):
+        assert ops(lambda m, x: m.relu(m.drop(m.same(x))), drop=DropPath(), relu=nn.ReLU(True), same=nn.Identity()) == [
+            "activation"]
+    assert "do nothing in evaluation are left out: drop (DropPath)" in caplog.text
 
 
 def test_what_nobody_reads_may_be_anything():

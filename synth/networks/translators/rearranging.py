@@ -53,3 +53,12 @@ def _copy(call: Call) -> int:
     if tuple(call["self"].shape) != tuple(call["src"].shape):
         raise call.refusal("assigns with broadcasting; make the new tensor from whole tensors")
     return call.node("src")
+
+
+@translates("as_strided")
+def _restrided(call: Call) -> int:
+    """What torch itself does to keep the memory format of a pooled map; the elements stay where they are."""
+    node = call.node("self")
+    if not call.in_place or tuple(call["size"]) != (call.recorder.batch, *call.recorder.nodes[node].shape):
+        raise call.refusal("is not supported; use slices and views")
+    return node
