@@ -16,6 +16,7 @@ from devices.layer_cost import FREE_KINDS, LAYER_KINDS, LayerCost, Operation, fu
 from synth.decisions import FloatArray, IntArray
 from synth.networks.costs import folded_norm, operations_of
 from synth.networks.network import Vertex
+from synth.networks.operators import operator
 from synth.networks.rewriting import OPERATORS, PROJECTION_LEAST, PROJECTION_RATIO
 from synth.parent import ElasticParent
 
@@ -145,15 +146,11 @@ class CostTables:
 
     def _unfolded(self, vertex: Vertex, channels: Mapping[str, FloatArray]) -> FloatArray | float:
         """Parameters of a vertex that is no convolution or linear layer and folds into none."""
-        a = vertex.attrs
-        if vertex.op == "batch_norm":
-            folds = folded_norm(self.network, vertex.inputs[0]) == vertex.name
-            return 0.0 if folds or not a["affine"] else 2 * channels[vertex.name]
-        if vertex.op == "group_norm":
-            return 2 * channels[vertex.name] if a["affine"] else 0.0
-        if vertex.op == "prelu":
-            return 1.0 if a["shared"] else channels[vertex.name]
-        return 0.0
+        if vertex.op == "batch_norm" and folded_norm(self.network, vertex.inputs[0]) == vertex.name:
+            return 0.0
+        op = operator(vertex.op)
+        axes = op.axes(vertex.attrs)
+        return sum((channels[vertex.name] if axes[n] else 1.0 for n in op.learnt(vertex.attrs)), 0.0)
 
     # --- layers ------------------------------------------------------------------------------------------------------
 
