@@ -1,8 +1,9 @@
 """What a power sensor really does, found by looking: how often it changes, and in what steps."""
 import time
 
-CANDIDATES = 40      # steps that are tried as the quantum
+CANDIDATES = 40          # steps that are tried as the quantum
 NEAR, SHARE = 0.12, 0.9  # this share of all differences must lie so near to whole steps
+LARGEST = 0.04           # of the power: no sensor steps so far; what is more is the load
 
 
 def find_refresh(read, clock=time.monotonic, limit_s=1.0, reads=1000, pause_s=0.0):
@@ -41,8 +42,10 @@ def quantum_of(values):
     The largest step that 90 % of the differences lie near to whole multiples of. Nearness allows for the small
     changes of the voltage that each step of the current is multiplied with.
     """
-    differences = sorted({round(abs(b - a), 3) for a, b in zip(values, values[1:]) if a is not None and b is not None}
-                         - {0.0})
+    values = [value for value in values if value is not None]
+    largest = LARGEST * sorted(values)[len(values) // 2] if values else 0.0
+    differences = sorted(each for each in {round(abs(b - a), 3) for a, b in zip(values, values[1:])}
+                         if 0 < each <= largest)
     if not differences:
         return None
     for step in reversed(differences[:CANDIDATES]):

@@ -4,7 +4,7 @@ The model: the INA3221 averages recursively (time constant 0.42 s: 64 values of 
 read every 50 ms, late by an exponential jitter and now and then by much more. A run is 5 trials of a 10 s window in
 one recording, after 5 s under the same load, with an idle stretch before. Each trial re-rolls its power and its speed
 by the run-to-run spread; the truth of a run is the energy of an image before that roll. Every run draws its power (4 to
-12 W), its ripple and its run-to-run spread (0.05 to 1 %) anew, since no one board is all boards.
+12 W), its ripple and its run-to-run spread (0.1 to 1 %) anew, since no one board is all boards.
 
     python tests/benchmarks/bench_energy.py [--runs 1000] [--json PATH]
 
@@ -34,8 +34,8 @@ INTERVAL_S, JITTER_S, LATE_SHARE, LATE_S = 0.05, 0.002, 0.005, 0.06
 TRIALS, WINDOW_S, LEAD_S, IDLE_S, IDLE_MW = 5, 10.0, 5.0, 8.0, 3100.0
 STEADY = ("flat", "noisy")
 VARYING = ("bursts", "slow", "wander", "heating")
-SPREADS = (0.0005, 0.01)  # run-to-run standard deviation of power, drawn log-uniform; that of speed is half of it
-RIPPLES_MW = {"flat": (3.0, 100.0), "noisy": (100.0, 1000.0)}  # before the sensor's average, drawn log-uniform
+SPREADS = (0.001, 0.01)  # run-to-run standard deviation of power, drawn log-uniform; that of speed is half of it
+RIPPLES_MW = {"flat": (10.0, 150.0), "noisy": (150.0, 1000.0)}  # before the sensor's average, drawn log-uniform
 # ripple in mW, run-to-run spread: flat loads in which trials differ by less than a step, or not at all
 CORNERS = ((0.0, 0.0), (30.0, 0.0), (60.0, 0.0), (10.0, 0.0005), (10.0, 0.001), (60.0, 0.001))
 POWERS_MW = (4000.0, 12000.0)
