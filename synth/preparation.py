@@ -98,9 +98,19 @@ def traced_prototype(order: Order, dataset: Dataset) -> Traced:
     network, weights = trace(load_prototype(name, dataset, seed=order.seed), dataset.shape, name.rpartition(":")[2])
     stated = order.stated_requirements()
     if stated is not None:
-        prices = Prices(stated, order.resolve_target(), order.precision)
-        refuse_impossible(_space(ElasticParent(network, weights), None, prices))
+        parent = ElasticParent(network, weights)
+        with_their_margins = with_margins(stated, parent, order, dataset)
+        refuse_impossible(_space(parent, None, Prices(with_their_margins, order.resolve_target(), order.precision)))
     return Traced(name, network, weights)
+
+
+def with_margins(stated: Requirements, parent: ElasticParent, order: Order, dataset: Dataset) -> Requirements:
+    """The requirements with margins for the size of the validation split and the errors of predictions for this space:
+    φ's and those of its smallest networks."""
+    prices = Prices(stated, order.resolve_target(), order.precision)
+    space = _space(parent, None, prices)
+    smallest = [parent.draw(space.design(row))[0] for row in space.smallest()]
+    return stated.with_margins(len(dataset.validation), prices.relative_sigma([parent.network, *smallest]))
 
 
 @contextmanager
@@ -116,8 +126,7 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
         assert ratio is not None
         stated = relative_requirements(prototype.metrics.accuracy, ratio.img_per_joule["module"].value)
     refuse_unreachable_accuracy(stated, prototype.metrics)
-    prices = Prices(stated, target, order.precision)
-    requirements = stated.with_margins(len(dataset.validation), prices.relative_sigma(network))
+    requirements = with_margins(stated, ElasticParent(network, weights), order, dataset)
 
     stimuli = stimuli_of(dataset.train, order.seed)
     module = build(prototype.network, prototype.weights).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from devices.board import Target
@@ -36,7 +37,7 @@ class Prices:
     def of(self, table: CostTable) -> dict[str, FloatArray]:
         """The cost of every network of a table, [n], for every key that can be had from it.
 
-        Peak memory cannot: it follows from the order of the graph (see `NetworkSpace.costs`).
+        Those of `by_graph` cannot: they follow from the order of the graph.
         """
         found: dict[str, FloatArray] = {"size": BYTES * table.params}
         by_batch = {}
@@ -50,6 +51,15 @@ class Prices:
             energy_mj = costs_of.board_mj if item.scope == BOARD else costs_of.module_mj
             found[item.key] = _metric(item, costs_of.latency_ms, energy_mj, batch)
         return found
+
+    @property
+    def by_graph(self) -> list[str]:
+        """The required keys that `of` cannot give."""
+        return [item.key for item in self.requirements.on_costs if item.metric == "peak_memory"]
+
+    def graph_cost(self, key: str, network: Network) -> float:
+        """One of `by_graph` for one network."""
+        return float(getattr(costs(network), EXACT[key]))
 
     def prediction(self, network: Network, batch: int = 1) -> Prediction | None:
         """Predicted readings of one network on the target."""
@@ -73,13 +83,15 @@ class Prices:
                     "power": prediction.power_w}[item.metric]
         return by_scope[item.scope or "module"]
 
-    def relative_sigma(self, network: Network) -> dict[str, float]:
-        """{key: relative standard error} of what is predicted, read off the prediction for one network."""
-        found = {}
+    def relative_sigma(self, networks: Sequence[Network]) -> dict[str, float]:
+        """{key: relative standard error} of what is predicted: the greatest among some networks of the space, since a
+        prediction outside of the calibrated range is less certain."""
+        found: dict[str, float] = {}
         for item in self.requirements.on_costs:
-            reading = self.reading(item, network)
-            if reading.low is not None and reading.high is not None:
-                found[item.key] = math.log(reading.high / reading.low) / (2 * 1.959964)
+            for reading in (self.reading(item, network) for network in networks):
+                if reading.low is not None and reading.high is not None:
+                    sigma = math.log(reading.high / reading.low) / (2 * 1.959964)
+                    found[item.key] = max(found.get(item.key, 0.0), sigma)
         return found
 
 

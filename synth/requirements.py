@@ -94,8 +94,13 @@ class Requirement:
         factor = _factor(reading, self.kind)
         value, sigma = reading.value * factor, MARGIN * reading.sigma * factor
         slack = float(self.slack(value))
-        worse = value - sigma if self.lower else value + sigma
-        margin = abs(slack - float(self.slack(worse))) if sigma else 0.0
+        if reading.low is None or reading.high is None:
+            margin = 0.0
+        elif self.metric == "accuracy":
+            margin = abs(slack - float(self.slack(value - sigma)))
+        else:  # intervals of positive metrics are symmetric in the logarithm, as the slack is
+            ends = self.slack(np.array([reading.low * factor, reading.high * factor]))
+            margin = MARGIN * abs(float(ends[1] - ends[0])) / (2 * 1.959964)
         holds = (YES if slack >= 0 else NO) if abs(slack) >= margin else UNCERTAIN
         return Verdict(holds, slack, margin)
 

@@ -14,7 +14,7 @@ from synth.networks.costs import costs as network_costs
 from synth.networks.rewriting import OPERATORS
 from synth.parent import Design, ElasticParent
 from synth.prices import Prices
-from synth.space_costs import CostTables
+from synth.space_costs import CostTable, CostTables
 
 WIDTH_STEPS = 8  # widths to choose from, at most
 WIDTH, OPERATOR, BLOCK = "width", "operator", "block"
@@ -44,6 +44,9 @@ class NetworkSpace:
         self.sites: Sequence[Site] = self._sites()
         self._parent_row = parent_decisions(self.sites)
         self._tables = CostTables(parent, order, self.widths)
+        # costs and summary of the same networks are asked for one after the other
+        self._table = functools.lru_cache(maxsize=4)(self._table_of)
+        self._by_graph = functools.lru_cache(maxsize=100_000)(self._graph_cost_of)
 
     def _sites(self) -> tuple[Site, ...]:
         """Descriptor: relative depth, log width, log map size, share of φ's parameters, share of its MACs."""
@@ -114,9 +117,23 @@ class NetworkSpace:
 
     def costs(self, decisions: IntArray) -> dict[str, FloatArray]:
         """"params" (batch norm folded), "macs", and every key of the requirements, each [n]."""
-        table = self._tables.of(*self._columns(decisions))
-        found = {"params": table.params, "macs": table.macs}
-        return found | self.prices.of(table)
+        rows = self._rows(decisions)
+        table = self._table(rows.tobytes())
+        found = {"params": table.params, "macs": table.macs} | self.prices.of(table)
+        for key in self.prices.by_graph:
+            found[key] = np.array([self._by_graph(key, tuple(int(c) for c in row)) for row in rows])
+        return found
+
+    def _rows(self, decisions: IntArray) -> IntArray:
+        return np.ascontiguousarray(decisions, dtype=np.int64).reshape(-1, len(self.places))
+
+    def _table_of(self, rows: bytes) -> CostTable:
+        return self._tables.of(*self._columns(np.frombuffer(rows, dtype=np.int64)))
+
+    def _graph_cost_of(self, key: str, row: Decisions) -> float:
+        """A cost that follows from the order of the graph: the network is drawn for it."""
+        network, _ = self.parent.draw(self.design(row))
+        return self.prices.graph_cost(key, network)
 
     def _columns(self, decisions: IntArray) -> tuple[dict[str, IntArray], dict[str, IntArray], dict[str, np.ndarray]]:
         """Widths by group, operators by convolution, and whether a block is kept by addition; each [n]."""
@@ -135,7 +152,7 @@ class NetworkSpace:
         """[n, 10]: log parameters, log MACs, share of blocks kept, mean and least log width ratio, mean log width
         ratio of the last third of the groups, and the share of each operator."""
         widths, operators, kept = self._columns(decisions)
-        costs = self._tables.of(widths, operators, kept)
+        costs = self._table(self._rows(decisions).tobytes())
         n = len(costs.params)
         ratios = (np.stack([np.log(w / max(self.widths[name])) for name, w in widths.items()], axis=1)
                   if widths else np.zeros((n, 1)))
@@ -147,14 +164,12 @@ class NetworkSpace:
         return np.stack(columns, axis=1)
 
     def smallest(self) -> IntArray:
-        """[2, sites]: the cheapest choice everywhere (blocks dropped), once with the cheapest operators by weights
-        and once by launches: no network of the space is smaller than both."""
-        row = np.zeros_like(self._parent_row)
-        dense = row.copy()
+        """[operators, sites]: the least widths and no block that can be left out, with each operator everywhere."""
+        rows = np.zeros((len(OPERATORS), len(self.places)), dtype=np.int64)
         for column, place in enumerate(self.places):
             if place.kind == OPERATOR:
-                dense[column] = len(OPERATORS) - 1
-        return self.canonical(np.stack([row, dense]))
+                rows[:, column] = np.arange(len(OPERATORS))
+        return self.canonical(rows)
 
 
 def width_choices(width: int) -> tuple[int, ...]:
