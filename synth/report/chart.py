@@ -15,13 +15,14 @@ EXTREME = 1e100  # beyond it a number is a mistake, and no axis follows it
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis. low, high: what it spans, low < high. words: a tick's text."""
+    """One axis. low, high: what it spans, low < high. words: a tick's text. whole: ticks at whole numbers only."""
 
     label: str
     low: float
     high: float
     log: bool = False
     words: Callable[[float], str] = field(default=lambda value: f"{value:g}")
+    whole: bool = False
 
     @classmethod
     def around(cls, label: str, values: Sequence[float], *, log: bool = False, room: float = 0.06,
@@ -56,6 +57,7 @@ class Axis:
                 return found[:: -(-len(found) // most)]
         step = 10.0 ** math.floor(math.log10((self.high - self.low) / most))
         step *= next(f for f in (1, 2, 5, 10, 20) if (self.high - self.low) / (f * step) <= most)
+        step = max(step, 1.0) if self.whole else step
         first = math.ceil(self.low / step - 1e-9)
         return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 

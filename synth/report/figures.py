@@ -92,7 +92,7 @@ def search(summary: RunSummary) -> list[str]:
     if not summary.cycles:
         return []
     last = max([c.cycle for c in summary.cycles] + [c.cycle for c in summary.candidates])
-    across = Axis("cycle", -0.4, last + 0.4)
+    across = Axis("cycle", -0.4, last + 0.4, whole=True)
     best = [(float(c.cycle), c.best_netscore) for c in summary.cycles if c.best_netscore is not None]
     tried = [(float(c.cycle), float(netscore(c.accuracy, c.params, c.macs)), c) for c in summary.candidates
              if c.accuracy > 0]

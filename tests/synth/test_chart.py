@@ -42,6 +42,11 @@ def test_wild_values_make_no_wild_axis(values, log):
     axis.ticks()
 
 
+def test_whole_ticks():
+    assert Axis("cycle", -0.4, 2.4, whole=True).ticks() == [0, 1, 2]
+    assert Axis("cycle", -0.4, 31.4, whole=True).ticks() == [0, 10, 20, 30]
+
+
 def test_marks_lie_where_their_numbers_belong():
     chart = Chart("t", Axis("x", 0, 10), Axis("y", 1, 100, log=True), width=466, height=466)
     (left, bottom), (right, top) = chart.at((0, 1)), chart.at((10, 100))

@@ -51,7 +51,7 @@ def work(path, resume=False, calls=None):
     with RunFolder.start(path, MANIFEST, resume=resume) as run:
         state = run.step("prototype", lambda: count("prototype") or [draw("prototype")], save_folder, load_folder)
         journal = run.journal("evaluations")
-        for cycle in range(3):
+        for cycle in range(2):
             for decisions in ((0, cycle), (1, cycle)):
                 found = journal.remember(
                     (cycle, decisions), lambda d=decisions, c=cycle, s=tuple(state): count((c, d)) or draw(c, d, s)
@@ -140,7 +140,7 @@ def test_killed_again_and_again_it_still_ends_with_the_same_result(uncut, tmp_pa
     assert contents(path) == contents(whole)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_cut_at_any_byte_it_ends_with_the_same_result_or_names_the_file(uncut, data):
     result, whole = uncut
@@ -163,7 +163,7 @@ def test_cut_at_any_byte_it_ends_with_the_same_result_or_names_the_file(uncut, d
             assert work(path, resume=True) == result
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_flipped_byte_never_changes_the_result_unseen(uncut, data):
     result, whole = uncut
@@ -261,7 +261,7 @@ def test_one_process_cannot_take_a_folder_twice(tmp_path):
 
 
 @pytest.mark.parametrize(("code", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only")])
-@pytest.mark.parametrize("operations", range(0, 40, 3))
+@pytest.mark.parametrize("operations", range(0, 30, 3))
 def test_a_disk_that_refuses_is_one_sentence_and_loses_nothing(uncut, tmp_path, monkeypatch, code, words, operations):
     result, whole = uncut
     path = tmp_path / "run"
