@@ -1,6 +1,6 @@
 """What a line of tegrastats says about power, in every format from L4T 28 to 39.
 
-A rail is an upper-case name, spaces, and two or three integers with slashes between, each with or without `mW`. The
+A rail is an upper-case name, a space, and two or three integers with slashes between, each with or without `mW`. The
 first integer is the present power; the second a running mean since tegrastats began, the third of R39 undocumented:
 neither is used. What cannot be told apart from damage is refused with a reason: no wrong number is better than one.
 """
@@ -11,9 +11,10 @@ from edge_bench.agent.power.totals import totals_of, why_no_total
 
 # bounded by white space or an end of the line on both sides; at most 7 digits, since no board draws 10 kW
 _RAIL = re.compile(
-    r"(?<![^ \t])([A-Z][A-Z0-9_]{1,31})[ \t]+([0-9]{1,7})(?:mW)?/[0-9]{1,9}(?:mW)?(?:/[0-9]{1,9}(?:mW)?)?(?![^ \t])")
+    r"(?<![^ \t])([A-Z][A-Z0-9_]{1,31})([ \t]+)([0-9]{1,7})(?:mW)?/[0-9]{1,9}(?:mW)?(?:/[0-9]{1,9}(?:mW)?)?(?![^ \t])")
 # what makes a line one of tegrastats, and not of another program
 _MARK = re.compile(r"(?<![^ \t])RAM[ \t]+[0-9]+/[0-9]+MB(?![^ \t])|(?<![^ \t])(?:CPU|cpu)[ \t]+\[")
+_RUN = re.compile(r"[ \t]{2,}")
 _TIME = re.compile(r"^\s*([0-9]{2}-[0-9]{2}-[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2})[ \t]")
 _MEMORY = ("RAM", "SWAP", "IRAM")  # look like rails where a line ends too early: "RAM 534/39"
 _LONGEST = 16384
@@ -40,8 +41,9 @@ def parse_line(text, board=None):
     if len(_MARK.findall(text)) > 2 or "\0" in text:
         return _nothing("damaged: parts of several lines", time)
     rails: dict = {}
-    for name, power in _RAIL.findall(text):
-        if name == "NC" or name in _MEMORY:
+    padded = len(_RUN.findall(text)) > 1  # some releases pad; one run alone is a digit that was overwritten
+    for name, space, power in _RAIL.findall(text):
+        if name == "NC" or name in _MEMORY or (len(space) > 1 and not padded):
             continue
         if rails.setdefault(name, int(power)) != int(power):
             return _nothing("damaged: {} occurs twice with different values".format(name), time)
