@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from devices.support.errors import UserError
-from devices.support.files import explain
 from edge_bench.cli import write_json
 
-__all__ = ["build_agent", "install_agent", "prepare", "probe", "read_log", "read_log_lines"]
-
-LONGEST_LINE = 1 << 16  # of a log; what is longer is no line of tegrastats
+__all__ = ["build_agent", "install_agent", "prepare", "probe", "read_log"]
 
 
 def _probe(host: str | None) -> dict[str, Any]:
@@ -104,40 +99,18 @@ def read_log(path: str, board: str | None, json_path: str | None) -> None:
     \b
     edgesynth devices read-log tegrastats.log --json -
     """
-    rows = list(read_log_lines(path, board))
-    if not any(row["tegrastats"] for row in rows):
-        raise UserError(f"{path}: no line of it comes from tegrastats")
-    for row in rows:
-        del row["tegrastats"]
+    from edge_bench.agent.power.tegrastats import read_log as read_lines
+
+    if board is not None:
+        from devices.board import load_board
+
+        load_board(board)
+    rows = list(read_lines(path, board))
     if json_path:
         body = {"schema": "edgesynth.power-log/1", "file": path, "lines": rows}
         write_json(json_path, json.dumps(body, indent=1, allow_nan=False) + "\n")
     if json_path != "-":
         _show_log(path, rows)
-
-
-def read_log_lines(path: str, board: str | None = None) -> Iterator[dict[str, Any]]:
-    """{"line" (from 1), "rails_mw", "total_mw", "total", "reason", "tegrastats"} of every line of a log file.
-
-    total_mw is None where the line carries no power, and reason says why. UserError for a file that cannot be read.
-    """
-    from edge_bench.agent.power.tegrastats_line import is_tegrastats, parse_line
-
-    if board is not None:
-        from devices.board import load_board
-
-        board = load_board(board).name
-    try:
-        with open(path, "rb") as stream:
-            number = 0
-            while raw := stream.readline(LONGEST_LINE):
-                number += 1
-                text = raw.decode("utf-8", "replace")
-                found = parse_line(text, board)
-                yield {"line": number, "rails_mw": found.rails, "total_mw": found.total_mw, "total": found.total,
-                       "reason": found.reason, "tegrastats": is_tegrastats(text)}
-    except OSError as error:
-        raise explain(error, path) from None
 
 
 def _show_log(path: str, rows: list[dict[str, Any]]) -> None:
@@ -152,7 +125,7 @@ def _show_log(path: str, rows: list[dict[str, Any]]) -> None:
         table.add_column(title, justify="left" if title == "rail" else "right")
     rails: dict[str, list[float]] = {}
     for row in measured:
-        for name, value in row["rails_mw"].items():
+        for name, value in row["rails"].items():
             rails.setdefault(name, []).append(value)
     columns = dict(sorted(rails.items()))
     if measured:

@@ -3,7 +3,7 @@ import os
 import time
 
 from devices.support.errors import CannotMeasure
-from devices.support.reading import COMPUTED, MEASURED, MODULE, Reading
+from devices.support.reading import MEASURED, Reading
 from edge_bench.agent import statistics
 from edge_bench.agent.trial import unpack
 
@@ -31,7 +31,8 @@ def evaluate(record):
         "model": record["model"], "runner": runner, "batch": batch,
         "protocol": {name: request[name] for name in ("trials", "window", "warmup_cap", "seed", "pipelined", "quick")},
         "preflight": state, "trials": rows, "readings": _readings(rows, source, power),
-        "power": power, "layers": record.get("layers"), "memory": _memory(record["trials"]),
+        "power": power["power"] if power else None, "layers": _layers(record, power),
+        "memory": _memory(record["trials"]),
         "drift": _drift(rows), "outliers": statistics.outliers([row["latency_p50_ms"] for row in rows]),
     }
     result["marks"] = _marks(result)
@@ -64,14 +65,12 @@ def _source(record, count):
                                                   record["request"]["window"])
 
 
-def between_trials(values, unit, source, scope=None, systematic=0.0):
-    """The Reading of the median of trials; systematic: half-width that every trial shares, added in quadrature."""
+def between_trials(values, unit, source):
+    """The Reading of the median of trials, with the interval that the spread between them gives."""
     found = statistics.interval(values)
     if found.low is None:
-        return Reading(found.centre, unit, MEASURED, source, scope=scope)
-    low = found.centre - statistics.quadrature(found.centre - found.low, systematic)
-    high = found.centre + statistics.quadrature(found.high - found.centre, systematic)
-    return Reading(found.centre, unit, MEASURED, source, low=min(max(0.0, low), found.centre), high=high, scope=scope)
+        return Reading(found.centre, unit, MEASURED, source)
+    return Reading(found.centre, unit, MEASURED, source, low=max(0.0, found.low), high=found.high)
 
 
 def _readings(rows, source, power):
@@ -83,28 +82,26 @@ def _readings(rows, source, power):
     if all(row["compute_ms"] is not None for row in rows):
         readings["compute_ms"] = between_trials([row["compute_ms"] for row in rows], "ms", source)
     if power:
-        scope = power.get("scope", MODULE)
-        systematic = power.get("systematic_mj") or 0.0
-        energy = between_trials([row["energy_mj"] for row in rows], "mJ", source, scope, systematic)
-        readings["energy_mj"] = energy
-        # images per joule is the reciprocal: its interval is the reciprocal of the other's, ends exchanged
-        readings["img_per_joule"] = Reading(
-            1000.0 / energy.value, "img/J", MEASURED, source, scope=scope,
-            low=None if energy.high is None else 1000.0 / energy.high,
-            high=None if not energy.low else 1000.0 / energy.low) if energy.low != 0.0 else Reading(
-                1000.0 / energy.value, "img/J", MEASURED, source, scope=scope)
-        readings["power_mw"] = between_trials([row["power_mw"] for row in rows], "mW", source, scope)
-        if all(row.get("energy_above_idle_mj") is not None for row in rows):
-            above = statistics.interval([row["energy_above_idle_mj"] for row in rows])
-            readings["energy_above_idle_mj"] = Reading(above.centre, "mJ", MEASURED, source, low=above.low,
-                                                       high=above.high, scope=scope)
+        from edge_bench.agent import joules
+        readings.update(joules.readings(power, source))
     return {name: reading.to_json() for name, reading in readings.items()}
+
+
+def _layers(record, power):
+    """Times of the layers; with power, each with its share of the energy of an image by its time: an attribution, since
+    no sensor here is as fast as a layer."""
+    layers = record.get("layers")
+    if not layers or not power:
+        return layers
+    total_ms = sum(layer["ms"] for layer in layers)
+    energy_mj = power["intervals"]["energy_mj"].centre
+    return [dict(layer, attributed_mj=energy_mj * layer["ms"] / total_ms if total_ms else None) for layer in layers]
 
 
 def _memory(trials):
     device = [trial["device_bytes"] for trial in trials if trial.get("device_bytes") is not None]
     return {"peak_rss_bytes": max(trial["peak_rss_bytes"] for trial in trials),
-            "device_bytes": max(device) if device else None, "provenance": COMPUTED if not trials else MEASURED}
+            "device_bytes": max(device) if device else None}
 
 
 def _drift(rows):

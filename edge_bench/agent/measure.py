@@ -10,8 +10,6 @@ from edge_bench.agent.identity import is_jetson
 from edge_bench.agent.lock import board_lock
 from edge_bench.agent.preflight import preflight
 
-IDLE_S = 5.0
-
 
 def measure(given, progress=lambda text: None):
     """Measure as the arguments say and return (result, record).
@@ -47,18 +45,18 @@ def _measure(request, progress):
     if request["runner"] in runners.NEED_ENGINE and model.endswith(".onnx"):
         from edge_bench.agent import engines
         request["engine"] = engines.build(request, progress)["engine"]
+    progress("preflight")
+    record["preflight"] = preflight(request["root"])  # before the sampler, which is no other process's load
     with _power(request) as power:
-        progress("preflight")
-        record["preflight"] = preflight(request["root"])
         if power:
-            progress("idle power, {:g} s".format(IDLE_S))
-            idle = trials.idle(IDLE_S)
+            progress("idle power")
+            power.measure_idle()
         for number in range(request["trials"]):
             record["trials"].append(trials.run_trial(
                 request, number, progress, power.mean_power_mw if power else None,
                 power.quantum_mw if power else 0.0))
         if power:
-            record["power"] = power.finish(idle)
+            record["power"] = power.finish()
     if request["layers"]:
         record["layers"] = trials.profile_layers(request, progress)
     return evaluate.evaluate(record), record

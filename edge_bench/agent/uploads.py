@@ -30,7 +30,8 @@ def path_of(folder, name):
 def receive(stream):
     """Read a header line {"name", "sha256", "bytes"} and then the bytes; returns {"path", "present"}.
 
-    "folder" in the header is another SHA-256 to keep the file by, with others that belong to it. With "query" true in the header nothing follows, and present says whether the file is there already.
+    "folder" in the header is another SHA-256 to keep the file by, with others that belong to it. With "query" true in
+    it nothing follows, and present says whether the file is there already.
     The file gets its name only when its content is whole.
     """
     try:

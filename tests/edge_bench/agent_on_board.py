@@ -71,7 +71,7 @@ class AgentOnBoard:
     def result(self, verb: str, request: dict | None = None):
         """The result of a call that goes well."""
         end = self.call(verb, request)[-1]
-        assert end["event"] == "result", end
+        assert end["event"] == "result", end.get("message")
         return end["result"]
 
     def request(self, model: Path, **given) -> dict:

@@ -72,11 +72,29 @@ os.execvp(words[1], words[1:])
 """
 
 
+TEGRASTATS = """
+import time
+interval, load = 1.0, os.path.join(root, "load")
+if "--interval" in words:
+    interval = int(words[words.index("--interval") + 1]) / 1000.0
+count = 0
+while True:
+    busy = time.time() - os.stat(load).st_mtime < 0.25
+    total = ({busy} if busy else {idle}) + 38 * (count % 3 - 1)
+    count += 1
+    print("RAM 2000/7852MB (lfb 1000x4MB) CPU [1%%@345,off,off,1%%@345,0%%@345,2%%@345] EMC_FREQ 4%%@1600 "
+          "GR3D_FREQ 0%%@624 GPU@35C thermal@36.5C VDD_SYS_GPU %d/152 VDD_SYS_SOC 687/687 VDD_4V0_WIFI 0/0 VDD_IN %d/3056 "
+          "VDD_SYS_CPU 304/152 VDD_SYS_DDR 883/883" % (total // 3, total), flush=True)
+    time.sleep(interval)
+"""
+
+
 class StandInBoard:
     """root: the tree; bin: the folder of programs to put on the PATH; home: where the agent keeps its state."""
 
     def __init__(self, folder: Path, python: str = sys.executable):
         self.folder, self.root, self.bin, self.home = folder, folder / "root", folder / "bin", folder / "home"
+        self.python = python
         self.bin.mkdir(parents=True)
         self.home.mkdir()
         self.write("proc/device-tree/model", "NVIDIA Jetson TX2 Developer Kit\0")
@@ -96,6 +114,7 @@ class StandInBoard:
             self.write(f"sys/class/thermal/thermal_zone{number}/type", name + "\n")
             self.write(f"sys/class/thermal/thermal_zone{number}/temp", f"{value}\n")
         self.write("sys/devices/pwm-fan/target_pwm", "80\n")
+        self.write("load", "")
         (self.root / "run/lock").mkdir(parents=True)
         for name, body in (("nvpmodel", NVPMODEL), ("jetson_clocks", JETSON_CLOCKS), ("sudo", SUDO)):
             self.program(name, PROGRAM.format(python=python, root=str(self.root), name=name, body=body))
@@ -113,6 +132,15 @@ class StandInBoard:
         path = self.bin / name
         path.write_text(text)
         path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+
+    def add_tegrastats(self, idle_mw: int = 2500, busy_mw: int = 6000) -> None:
+        """A tegrastats whose VDD_IN follows the load that the TensorRT double tells of through $LOAD_FILE."""
+        body = TEGRASTATS.replace("{busy}", str(busy_mw)).replace("{idle}", str(idle_mw))
+        text = PROGRAM.format(python=self.python, root=str(self.root), name="tegrastats", body=body)
+        self.program("tegrastats", text)
+        place = self.root / "usr/bin"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "tegrastats").symlink_to(self.bin / "tegrastats")
 
     @property
     def calls(self) -> list[str]:
@@ -132,7 +160,8 @@ class StandInBoard:
     def environment(self) -> dict[str, str]:
         """The environment of the agent on this board."""
         return {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": str(self.home),
-                "XDG_STATE_HOME": str(self.home / "state"), "OMP_NUM_THREADS": "1"}
+                "XDG_STATE_HOME": str(self.home / "state"),
+                "LOAD_FILE": str(self.root / "load"), "OMP_NUM_THREADS": "1"}
 
     def enter(self, monkeypatch) -> None:
         """Let this very process be on the board."""

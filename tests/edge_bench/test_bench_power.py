@@ -1,0 +1,88 @@
+"""`bench --power` as a whole: a stand-in board whose power follows the load, and every way in which there is none."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+
+import pytest
+from agent_on_board import AgentOnBoard, write_net
+from bench_samples import write_model
+from stand_in_board import StandInBoard
+
+from edge_bench import agent_build
+from edge_bench.agent import evaluate, result, store
+
+
+@pytest.fixture(scope="module")
+def pyz(tmp_path_factory):
+    path = tmp_path_factory.mktemp("agent") / "edge_bench.pyz"
+    agent_build.write_agent(path)
+    return path
+
+
+@pytest.fixture
+def agent(pyz, tmp_path):
+    return AgentOnBoard(pyz, StandInBoard(tmp_path))
+
+
+def test_energy_of_an_image_comes_from_the_total_rail(agent, tmp_path):
+    agent.board.add_tegrastats()
+    request = agent.request(write_net(tmp_path / "net.onnx", ms=2.0), trials=2, window=3.0, batch=2, power=True,
+                            layers=True)
+    end = agent.call("bench", request)[-1]
+    assert end["event"] == "result", end.get("message")
+    found = result.check(end["result"])
+    assert found["power"]["source"]["name"] == "tegrastats" and found["power"]["total_name"] == "VDD_IN"
+    power, throughput = found["readings"]["power_mw"]["value"], found["readings"]["throughput_img_s"]["value"]
+    assert power == pytest.approx(6000, rel=0.05) and found["power"]["idle_mw"] == pytest.approx(2500, rel=0.05)
+    energy = found["readings"]["energy_mj"]
+    assert energy["value"] == pytest.approx(power / throughput, rel=0.02)
+    assert energy["scope"] == "module" and energy["low"] < energy["value"] < energy["high"]
+    assert found["readings"]["img_per_joule"]["value"] == pytest.approx(1000 / energy["value"])
+    above = found["readings"]["energy_above_idle_mj"]["value"]
+    assert above == pytest.approx(energy["value"] * 3500 / 6000, rel=0.1)
+    assert found["power"]["shares"]["VDD_SYS_GPU"] == pytest.approx(1 / 3, rel=0.05)
+    assert sum(found["power"]["shares"].values()) == pytest.approx(1)
+    layers = {layer["name"]: layer["attributed_mj"] for layer in found["layers"]}
+    assert layers["conv1"] == pytest.approx(3 * layers["fc"]) and sum(layers.values()) == pytest.approx(energy["value"])
+    text = result.to_text(found)
+    assert "mJ/image" in text and "module; carrier excluded" in text and "above idle" in text
+    assert not any("--stop" in call for call in agent.board.calls)
+    record = store.unpack(base64.b64decode(end["record"]))
+    assert json.loads(json.dumps(evaluate.evaluate(record))) == end["result"]
+    assert len(end["record"]) < 100_000
+
+
+def test_a_rail_that_does_not_move_is_an_error_and_never_zero(agent, tmp_path):
+    agent.board.add_tegrastats(idle_mw=2500, busy_mw=2500)
+    end = agent.call("bench", agent.request(write_net(tmp_path / "net.onnx"), window=2.5, power=True))[-1]
+    assert end["event"] == "error" and end["exit_code"] == 3 and "did not move" in end["message"]
+
+
+def test_a_window_with_too_few_samples_is_an_error(agent, tmp_path):
+    agent.board.add_tegrastats()
+    end = agent.call("bench", agent.request(write_net(tmp_path / "net.onnx"), window=0.5, power=True))[-1]
+    assert end["event"] == "error" and end["exit_code"] == 3 and "power samples" in end["message"]
+
+
+def test_power_alone(agent):
+    agent.board.add_tegrastats()
+    found = agent.result("samples", {"root": str(agent.board.root), "seconds": 1.0})
+    assert found["total_name"] == "VDD_IN" and found["mean_mw"] == pytest.approx(2500, rel=0.05)
+
+
+def test_without_a_source_the_command_says_what_was_looked_for(tmp_path):
+    from edge_bench.agent.power import describe_sources
+
+    if any(source["available"] for source in describe_sources()):
+        pytest.skip("this machine has a power source")
+    write_model(tmp_path / "net.onnx")
+    done = subprocess.run([sys.executable, "-m", "edgesynth", "bench", "net.onnx", "--power"], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 3 and not (tmp_path / "results").exists()
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("edgesynth: no power source") and all(
+        name in last for name in ("ina3221", "tegrastats", "nvml", "rapl"))
