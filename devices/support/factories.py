@@ -3,6 +3,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 
@@ -49,6 +50,18 @@ def load_factory(text):
             return factory(*args, **kwargs)
 
     return call
+
+
+def accepted(factory, offered):
+    """The part of the keyword arguments `offered` that a factory takes by name."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # something built in, which says nothing of itself
+        return {}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(offered)
+    names = {parameter.name for parameter in parameters}
+    return {name: value for name, value in offered.items() if name in names}
 
 
 def _load_file(path):

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 
 from devices.support.errors import EdgesynthError, UserError, unknown
-from devices.support.factories import is_factory, load_factory
+from devices.support.factories import accepted, is_factory, load_factory
 
 SPLITS = ("train", "validation", "test")
+LEAST_TRAIN = 2  # batch norm has no statistics of one image
+LARGEST = 1e30  # of a pixel: its square must fit float32 sums
 
 # One line a data set: its loader takes the folder that holds the user's copy (None: not given) and gives a Dataset.
 DATASETS = {
@@ -79,11 +81,11 @@ class Dataset:
 def load_dataset(name: str, root: str | os.PathLike[str] | None = None) -> Dataset:
     """The data set of this registered name, or what a factory (`file.py:name`, `package.module:name`) returns.
 
-    root: folder with the user's copy, for data sets that are not shipped. A factory takes no argument and returns a
-    Dataset or a dict of arrays, see `from_factory`. UserError for an unknown name and for data that cannot be used.
+    root: folder with the user's copy, for data sets that are not shipped. A factory may take it as `root` and returns
+    a Dataset or a dict of arrays, see `from_factory`. UserError for an unknown name and for data that cannot be used.
     """
     if is_factory(name):
-        return from_factory(name)
+        return from_factory(name, root)
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
     place, _, attribute = DATASETS[name].partition(":")
@@ -91,7 +93,7 @@ def load_dataset(name: str, root: str | os.PathLike[str] | None = None) -> Datas
     return loader(None if root is None else Path(root))
 
 
-def from_factory(text: str) -> Dataset:
+def from_factory(text: str, root: str | os.PathLike[str] | None = None) -> Dataset:
     """The data set of a user's own factory: a Dataset, or a dict of arrays or tensors
 
         {"train": (images, labels), "validation": (images, labels), "test": (images, labels), "classes": [...]}
@@ -102,7 +104,7 @@ def from_factory(text: str) -> Dataset:
     """
     factory = load_factory(text)
     try:
-        value = factory()
+        value = factory(**accepted(factory, {"root": root}))
     except EdgesynthError:
         raise
     except Exception as error:
@@ -178,11 +180,12 @@ def blame(error: BaseException) -> str:
 
 
 def _array(values: Any) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
-        return values.detach().cpu().numpy()
     try:
+        if isinstance(values, torch.Tensor):
+            values = values.detach().cpu()
+            return (values.float() if values.is_floating_point() else values).numpy()
         return np.asarray(values)
-    except ValueError as error:  # rows of different length
+    except (ValueError, TypeError) as error:  # rows of different length, a sparse tensor
         raise UserError(f"images or labels are no regular array: {error}") from error
 
 
@@ -209,6 +212,8 @@ def _check_images(split: str, images: np.ndarray) -> None:
         raise UserError(f"{split}: images must be [N, C, H, W], found {list(images.shape)}")
     if len(images) == 0:
         raise UserError(f"{split}: there is no image in this split; give it some")
+    if len(images) < LEAST_TRAIN and split == "train":
+        raise UserError(f"{split}: {len(images)} image is too few to train on; give it more")
     if 0 in images.shape:
         raise UserError(f"{split}: images of no pixel, {list(images.shape)}; [N, C, H, W] is expected")
     if images.dtype != np.uint8 and images.dtype.kind != "f":
@@ -220,6 +225,8 @@ def _check_images(split: str, images: np.ndarray) -> None:
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         bad = int(np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))[0])
         raise UserError(f"{split}: image {bad} holds NaN or infinity; clean the data")
+    if images.dtype.kind == "f" and np.abs(images).max() > LARGEST:
+        raise UserError(f"{split}: pixels reach {np.abs(images).max():.3g}; scale them to about 0..1")
 
 
 def _check_labels(split: str, labels: np.ndarray, images: int, classes: int) -> None:
@@ -271,7 +278,8 @@ def _statistics(images: np.ndarray, pixel_scale: float) -> tuple[list[float], li
     count = images.size / images.shape[1]
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - np.square(mean), 0.0))
-    return [float(m) for m in mean], [float(s) if s > 1e-6 else 1.0 for s in std]
+    # 1e-6 of the mean is what rounding leaves of a constant
+    return [float(m) for m in mean], [float(s) if s > 1e-6 * abs(m) else 1.0 for m, s in zip(mean, std, strict=True)]
 
 
 def _checksum(arrays: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from devices.support.errors import EdgesynthError, UserError, unknown
-from devices.support.factories import is_factory, load_factory
+from devices.support.factories import accepted, is_factory, load_factory
 from synth.data.dataset import Dataset, blame
 
 # One line a prototype: a function of (channels, size (height, width), classes) that returns an nn.Module.
@@ -38,18 +37,18 @@ def load_prototype(name: str, dataset: Dataset, *, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _from_factory(name, dataset) if is_factory(name) else _registered(name, dataset)
-    check_prototype(module, dataset, name)
+        check_prototype(module, dataset, name)  # inside, since a lazy module draws its weights at the first answer
     return module
 
 
 def check_prototype(module: nn.Module, dataset: Dataset, name: str) -> None:
     """UserError when this module cannot be a prototype for this data. Its mode is left as it was."""
+    outputs = _answer(module, dataset.validation.images[:2], name)
     for place, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(f"{name}: {place} holds NaN or infinity; load sound weights")
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise UserError(f"{name}: has no weights that can be trained")
-    outputs = _answer(module, dataset.validation.images[:2], name)
     if not isinstance(outputs, torch.Tensor):
         raise UserError(f"{name}: returns {type(outputs).__name__}, not one tensor of logits [N, classes]")
     images = min(2, len(dataset.validation))
@@ -79,25 +78,14 @@ def _arguments(dataset: Dataset) -> dict[str, Any]:
 def _from_factory(text: str, dataset: Dataset) -> nn.Module:
     factory = load_factory(text)
     try:
-        module = factory(**_accepted(factory, _arguments(dataset)))
+        module = factory(**accepted(factory, _arguments(dataset)))
     except EdgesynthError:
         raise
     except Exception as error:
         raise UserError(f"{text}: {blame(error)}; mend the factory") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"{text}: expected a torch.nn.Module, found {type(module).__name__}; return the network")
-    return module
-
-
-def _accepted(factory: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # a builtin: it says nothing
-        return {}
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return arguments
-    names = {parameter.name for parameter in parameters}
-    return {name: value for name, value in arguments.items() if name in names}
+    return module.cpu()
 
 
 def _answer(module: nn.Module, images: torch.Tensor, name: str) -> Any:

@@ -8,6 +8,8 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings, strategies
+from hypothesis.extra import numpy as hypothesis_numpy
 
 from devices.support.errors import UserError
 from synth.data import digits
@@ -194,3 +196,58 @@ def test_a_changed_digits_file_is_refused(monkeypatch):
 def test_a_split_gives_rows_in_order():
     split = Split(torch.arange(8.0).reshape(4, 1, 1, 2), torch.arange(4))
     assert split.subset(torch.tensor([2, 0])).labels.tolist() == [2, 0] and len(split.subset(slice(1, 4))) == 3
+
+
+def test_a_factory_that_asks_for_the_data_root_gets_it(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(textwrap.dedent("""
+        import numpy as np
+
+        def data(root):
+            images = np.load(f"{root}/images.npy")
+            return {name: (images, np.arange(len(images)) % 2) for name in ("train", "validation", "test")}
+    """))
+    np.save(tmp_path / "images.npy", np.zeros((6, 1, 3, 3), np.uint8))
+    assert len(load_dataset(f"{path}:data", tmp_path).train) == 6
+    with pytest.raises(UserError, match=r"FileNotFoundError"):
+        load_dataset(f"{path}:data", tmp_path / "nowhere")
+
+
+WILD = hypothesis_numpy.arrays(
+    dtype=strategies.sampled_from([np.uint8, np.float16, np.float32, np.float64, np.int32, np.bool_, np.complex64]),
+    shape=hypothesis_numpy.array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=5),
+)
+WILD_LABELS = hypothesis_numpy.arrays(
+    dtype=strategies.sampled_from([np.uint8, np.int64, np.uint64, np.float32, np.bool_]),
+    shape=hypothesis_numpy.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=5),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(WILD, WILD_LABELS)
+def test_wild_arrays_are_sound_or_refused(images, labels):
+    """Whatever comes: a data set whose every number is finite and in range, or one sentence."""
+    try:
+        with np.errstate(all="ignore"):
+            dataset = build(dict.fromkeys(SPLITS, (images, labels)))
+    except UserError as error:
+        assert "\n" not in str(error)
+        return
+    assert torch.isfinite(dataset.train.images).all() and dataset.train.images.ndim == 4
+    assert 0 <= int(dataset.train.labels.min()) <= int(dataset.train.labels.max()) < 3
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (torch.zeros(6, 1, 3, 3).to_sparse(), "no regular array"),
+        ([[[[1.0, 2.0]]], [[[1.0]]]], "no regular array"),
+        (np.full((6, 1, 3, 3), 1e200), "pixels reach 1e.200"),
+        (np.zeros((1, 1, 3, 3), np.uint8), "1 image is too few"),
+    ],
+)
+def test_other_containers(images, sentence):
+    with pytest.raises(UserError, match=sentence):
+        build({split: (images, np.zeros(len(images), int)) for split in SPLITS})
+    fine = build({split: (torch.ones(6, 1, 3, 3, dtype=torch.bfloat16), [0, 1, 2] * 2) for split in SPLITS})
+    assert fine.train.images.dtype == torch.float32

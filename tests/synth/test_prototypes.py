@@ -85,6 +85,7 @@ OWN = """
         assert size == (10, 12)
         return Net(channels, classes)
     def anything(**given): return Net(given["channels"], given["classes"])
+    def lazy(): return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(4))
     def grey(): return Net(1, 4)
     def ten(): return Net(3, 10)
     def no_module(): return {"weights": 1}
@@ -116,7 +117,7 @@ def own(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", ["plain", "sized", "anything", "Net"])
+@pytest.mark.parametrize("name", ["plain", "sized", "anything", "Net", "lazy"])
 def test_a_users_own(own, small_rgb, name):
     module = load_prototype(f"{own}:{name}", small_rgb)
     assert module(small_rgb.test.images[:3]).shape == (3, 4) and module.training
