@@ -133,9 +133,8 @@ def _show_log(path: str, rows: list[dict[str, Any]]) -> None:
     for name, values in columns.items():
         table.add_row(name, f"{statistics.median(values):.0f}", f"{min(values):.0f}", f"{max(values):.0f}",
                       str(len(values)))
-    console = Console()
-    console.print(f"{path}: {len(rows)} lines, {len(measured)} with a total", highlight=False, markup=False)
+    click.echo(f"{path}: {len(rows)} lines, {len(measured)} with a total")
     if measured:
-        console.print(table)
+        Console().print(table)
     for reason, count in Counter(row["reason"] for row in rows if row["reason"]).most_common(5):
-        console.print(f"{count} lines: {reason}", highlight=False, markup=False)
+        click.echo(f"{count} lines: {reason}")

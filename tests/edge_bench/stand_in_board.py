@@ -83,8 +83,8 @@ while True:
     total = ({busy} if busy else {idle}) + 38 * (count % 3 - 1)
     count += 1
     print("RAM 2000/7852MB (lfb 1000x4MB) CPU [1%%@345,off,off,1%%@345,0%%@345,2%%@345] EMC_FREQ 4%%@1600 "
-          "GR3D_FREQ 0%%@624 GPU@35C thermal@36.5C VDD_SYS_GPU %d/152 VDD_SYS_SOC 687/687 VDD_4V0_WIFI 0/0 VDD_IN %d/3056 "
-          "VDD_SYS_CPU 304/152 VDD_SYS_DDR 883/883" % (total // 3, total), flush=True)
+          "GR3D_FREQ 0%%@624 GPU@35C thermal@36.5C VDD_SYS_GPU %d/152 VDD_SYS_SOC 687/687 VDD_4V0_WIFI 0/0 "
+          "VDD_IN %d/3056 VDD_SYS_CPU 304/152 VDD_SYS_DDR 883/883" % (total // 3, total), flush=True)
     time.sleep(interval)
 """
 

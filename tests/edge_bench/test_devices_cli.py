@@ -1,0 +1,62 @@
+"""`edgesynth devices probe | prepare | build-agent | read-log`, and that an agent's words stay within the doctrine."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import edgesynth
+from devices.support.errors import UserError
+from edge_bench import agent_build
+
+LINES = ("RAM 2344/7852MB (lfb 11x4MB) CPU [1%@345,off,off,1%@345,0%@345,2%@345] VDD_SYS_GPU 151/150 VDD_IN 3055/3000\n"
+         "RAM 2344/7852MB (lfb 11x4MB) CPU [1%@345,off,off,1%@345,0%@345,2%@345]\n")
+
+
+def run(*words):
+    return CliRunner().invoke(edgesynth.cli, ["devices", *map(str, words)], catch_exceptions=False)
+
+
+def test_the_agent_is_written_as_one_executable_file(tmp_path):
+    path = tmp_path / "a.pyz"
+    done = run("build-agent", "--out", path)
+    assert done.exit_code == 0 and agent_build.agent_hash() in done.output
+    assert path.read_bytes() == agent_build.agent_bytes() and path.stat().st_mode & 0o111
+
+
+def test_probe_is_about_this_machine(tmp_path):
+    path = tmp_path / "probe.json"
+    done = run("probe", "--json", path)
+    assert done.exit_code == 0 and "runners" in done.output
+    found = json.loads(path.read_text())
+    assert found["schema"] == "edgesynth.probe/1" and found["runners"]["onnxruntime"]
+
+
+def test_prepare_prints_a_sudoers_file_of_two_programs():
+    done = CliRunner().invoke(edgesynth.cli, ["devices", "prepare"], catch_exceptions=False)
+    rules = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert len(rules) == 1 and "NOPASSWD" in rules[0] and rules[0].count("/") >= 2 and "ALL, ALL" not in rules[0]
+
+
+def test_a_log_is_read_line_by_line(tmp_path):
+    path = tmp_path / "t.log"
+    path.write_text(LINES)
+    done = run("read-log", path, "--json", "-")
+    found = json.loads(done.output)
+    assert [line["total_mw"] for line in found["lines"]] == [3055, None]
+    assert found["lines"][0]["rails"] == {"VDD_SYS_GPU": 151, "VDD_IN": 3055} and found["lines"][1]["reason"]
+    assert "2 lines, 1 with a total" in run("read-log", path).output
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff" * 5000, b"a,b,c\n1,2,3\n"])
+def test_what_is_no_log_is_refused(tmp_path, content):
+    path = tmp_path / "x.log"
+    path.write_bytes(content)
+    with pytest.raises(UserError):
+        run("read-log", path)
+    with pytest.raises(UserError, match="no such file"):
+        run("read-log", tmp_path / "nothing.log")
+    with pytest.raises(UserError, match="did you mean tx2"):
+        run("read-log", path, "--board", "tx3")
