@@ -58,9 +58,9 @@ class NetworkRow:
 
 @dataclass(frozen=True)
 class CycleRow:
-    """One cycle of the search. best_netscore: of the best candidate so far that satisfies 1r, None before there is one.
-    feasible: share of fresh seeds that satisfy the exact requirements, with its interval. evaluated: candidates so
-    far, in all."""
+    """One cycle of the search. best_netscore: what the inquisitor believes of the best candidate so far that likely
+    satisfies 1r, after full training; None before there is one. feasible: share of fresh seeds that satisfy the exact
+    requirements, with its interval. evaluated: candidates so far, in all."""
 
     cycle: int
     best_netscore: float | None
