@@ -99,7 +99,7 @@ def search(summary: RunSummary) -> list[str]:
     phi = summary.phi.readings.get("netscore") if summary.phi else None
     levels = [value for _, value in best] + ([phi.value] if phi else [])
     levels += sorted(value for _, value, _ in tried)[len(tried) // 20:]  # the worst few would squash the rest
-    score = Chart("NetScore: candidates after short training; line: the best, as foreseen in full", across,
+    score = Chart("NetScore: candidates after short training; line: best, as believed", across,
                   Axis.around("NetScore", levels))
     if phi:
         score.level(phi.value, "prototype", "prototype")
