@@ -1,0 +1,216 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+import edgesynth
+from devices.support.errors import CheckFailed, EdgesynthError, UserError
+from export import document, source
+from export.samples import Samples, judge, read_samples
+
+NET = """
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    features = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(*features, nn.Flatten(), nn.Linear(8, 4))
+
+def number():
+    return 3
+
+def wants(argument):
+    return make()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    images = np.random.default_rng(0).standard_normal((40, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.zeros(40, np.int64))
+    np.save(tmp_path / "wrong.npy", images[:, :1])
+    return tmp_path
+
+
+def run(*words):
+    """The exit code of the command as main() gives it, and what it printed."""
+    result = CliRunner().invoke(edgesynth.cli, ["export", *words])
+    if isinstance(result.exception, EdgesynthError):
+        assert "\n" not in str(result.exception)
+        return result.exception.exit_code, str(result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+MAKE = ("net.py:make", "--input", "3x8x8", "--target", "tx2")
+
+
+def test_a_factory_becomes_a_file_and_a_report(folder):
+    code, text = run(*MAKE, "--batch", "1:2:4", "--precision", "fp16", "--samples", "images.npz", "--json", "r.json")
+    assert code == 0 and "opset 13" in text and "tell the builder" in text and "given images" in text
+    report = json.loads((folder / "r.json").read_text())
+    assert report["schema"] == "edgesynth.export/1" and report["path"] == "make-tx2.onnx" and report["engine"] is None
+    assert document.description(onnx.load(folder / "make-tx2.onnx"))["precision_by"] == "builder"
+
+
+def test_a_file_of_a_later_opset_is_checked_then_exported(folder):
+    assert run("net.py:make", "--input", "3x8x8", "--target", "nvidia-gpu", "--out", "late.onnx")[0] == 0
+    code, text = run("--check", "late.onnx", "--target", "tx2", "--json", "-")
+    findings = json.loads(text)["findings"]
+    assert code == 0 and {f["state"] for f in findings} == {"mended"} and not (folder / "late-tx2.onnx").exists()
+    assert run("--check", "late.onnx", "--target", "tx2", "--out", "mended.onnx")[0] == 0
+    assert document.opset_of(onnx.load(folder / "mended.onnx")) == 13
+    assert run("late.onnx", "--target", "tx2", "--out", "early.onnx")[0] == 0
+    assert "nothing that TensorRT 8.0.1" in run("--check", "early.onnx", "--target", "tx2")[1]
+
+
+def test_a_check_that_finds_errors_ends_with_one(folder):
+    from onnx import TensorProto, helper
+
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 1, 4, 4]), ("y", [1, 1]))]
+    graph = helper.make_graph([helper.make_node("Det", ["x"], ["y"], "the_det")], "g", ports[:1], ports[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7), "det.onnx")
+    code, text = run("--check", "det.onnx", "--target", "tx2")
+    assert code == 1 and "1 place" in text
+    code, text = run("det.onnx", "--target", "tx2", "--out", "out.onnx")
+    assert code == 1 and "the_det" in text and not (folder / "out.onnx").exists()
+
+
+def test_accuracy_is_compared_on_labelled_images(folder):
+    code, text = run(*MAKE, "--samples", "images.npz", "--verify-accuracy")
+    assert code == 0 and "top-1 accuracy" in text and "on 40 images" in text
+
+
+def test_int8_where_the_board_has_it(folder):
+    code, text = run(
+        "net.py:make", "--input", "3x8x8", "--target", "orin-nx", "--precision", "int8", "--samples", "images.npz"
+    )
+    assert code == 0 and "int8" in text
+
+
+BAD = {
+    "unknown target": (("net.py:make", "--input", "3x8x8", "--target", "tx9"), "did you mean tx"),
+    "int8 of a tx2": ((*MAKE, "--precision", "int8"), "has no INT8: its GPU"),
+    "unknown precision": ((*MAKE, "--precision", "fp8"), "unknown precision"),
+    "unknown jetpack": ((*MAKE, "--jetpack", "9"), "unknown JetPack"),
+    "no input shape": (("net.py:make", "--target", "tx2"), "with --input"),
+    "bad input shape": (("net.py:make", "--target", "tx2", "--input", "3x0x8"), "no input shape"),
+    "another input shape": (("net.py:make", "--target", "tx2", "--input", "1x8x8"), "does not run on input 1x8x8"),
+    "no such factory": (("net.py:mak", "--target", "tx2", "--input", "3x8x8"), "did you mean make"),
+    "no module": (("net.py:number", "--target", "tx2", "--input", "3x8x8"), "returned int"),
+    "a factory with arguments": (("net.py:wants", "--target", "tx2", "--input", "3x8x8"), "without arguments"),
+    "no such file": (("none.onnx", "--target", "tx2"), "no such file"),
+    "no such folder": (("none", "--target", "tx2"), "no such folder"),
+    "no model": (("net.py", "--target", "tx2"), "MODEL is"),
+    "a damaged file": (("damaged.onnx", "--target", "tx2"), "damaged"),
+    "an empty file": (("empty.onnx", "--target", "tx2"), "damaged"),
+    "a later ir": (("later.onnx", "--target", "tx2"), "install a newer onnx"),
+    "missing weights": (("outside.onnx", "--target", "tx2"), "weights file gone.data is missing"),
+    "noise for int8": (
+        ("net.py:make", "--input", "3x8x8", "--target", "orin-nx", "--precision", "int8"),
+        "real images",
+    ),
+    "images of another shape": ((*MAKE, "--samples", "wrong.npy"), "1x8x8, but the network takes 3x8x8"),
+    "calibration of another shape": (
+        ("net.py:make", "--input", "3x8x8", "--target", "orin-nx", "--precision", "int8", "--samples", "wrong.npy"),
+        "1x8x8, but the network takes 3x8x8",
+    ),
+    "samples that are none": ((*MAKE, "--samples", "net.py"), "not an .npy or .npz"),
+    "no samples": ((*MAKE, "--samples", "none.npz"), "no such file"),
+    "accuracy without labels": ((*MAKE, "--verify-accuracy"), "labelled images"),
+    "negative batch": ((*MAKE, "--batch", "-1"), "at least 1"),
+    "an unwritable output": ((*MAKE, "--out", "no/where.onnx"), "no such folder"),
+    "a host without an engine": ((*MAKE, "--host", "nvidia@tx2"), "add --engine"),
+    "a batch that the file fixes": (("fixed.onnx", "--target", "tx2", "--batch", "1:2:4"), "fixes its input to 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_leaves_no_file(folder, case):
+    words, expected = BAD[case]
+    (folder / "damaged.onnx").write_bytes(b"\x08\x07\x12\xff nonsense")
+    (folder / "empty.onnx").write_bytes(b"")
+    if words[0].endswith(".onnx") and words[0] in ("later.onnx", "outside.onnx", "fixed.onnx"):
+        assert run("net.py:make", "--input", "3x8x8", "--target", "tx2", "--out", words[0])[0] == 0
+        model = onnx.load(words[0])
+        if words[0] == "later.onnx":
+            model.ir_version = 99
+        if words[0] == "outside.onnx":
+            tensor = model.graph.initializer[0]
+            onnx.external_data_helper.set_external_data(tensor, "gone.data")
+            tensor.ClearField("raw_data")
+        (folder / words[0]).write_bytes(model.SerializeToString())
+    before = {path.name for path in folder.rglob("*") if "__pycache__" not in path.parts}
+    code, text = run(*words)
+    assert code == 2 and expected in text, text
+    assert {path.name for path in folder.rglob("*") if "__pycache__" not in path.parts} == before
+
+
+def test_weights_beside_the_file_are_brought_into_it(folder):
+    assert run(*MAKE, "--out", "a.onnx")[0] == 0
+    onnx.save(onnx.load("a.onnx"), "b.onnx", save_as_external_data=True, location="b.data", size_threshold=0)
+    assert run("b.onnx", "--target", "tx2", "--out", "c.onnx")[0] == 0
+    assert document.external_files(onnx.load("c.onnx", load_external_data=False)) == []
+
+
+def test_an_engine_here_needs_tensorrt(folder):
+    code, text = run(*MAKE, "--engine")
+    assert code == 3 and "no TensorRT" in text
+
+
+def test_an_engine_is_built_by_the_agent(folder, monkeypatch):
+    asked = {}
+
+    def build_on_host(host, model, options, progress):
+        asked.update(host=host, model=model, **options)
+        return {"engine": "/there/a.engine", "cached": False, "sidecar": {}}
+
+    monkeypatch.setattr("edge_bench.remote.build_on_host", build_on_host)
+    words = ("--precision", "fp16", "--batch", "1:4:8", "--engine", "--host", "nvidia@tx2", "--out", "a.onnx")
+    assert "/there/a.engine" in run(*MAKE, *words)[1]
+    assert asked == {"host": "nvidia@tx2", "model": "a.onnx", "precision": "fp16", "batch": 4}
+
+
+def test_the_folder_of_a_network_needs_the_front_door(tmp_path, monkeypatch):
+    monkeypatch.setattr("export.NETWORK_READER", None)
+    with pytest.raises(UserError, match="edgesynth command"):
+        source.load_source(str(tmp_path))
+
+
+def test_a_conversion_that_costs_accuracy_fails():
+    labels = np.arange(100) % 4
+    right, wrong = np.eye(4)[labels], np.eye(4)[(labels + (np.arange(100) < 10)) % 4]
+    samples = Samples(np.zeros((100, 1)), labels)
+    assert judge(samples, [right], [right], "int8").loss == 0
+    with pytest.raises(CheckFailed, match="costs too much"):
+        judge(samples, [right], [wrong], "int8")
+    assert judge(samples, [wrong], [right], "int8").loss < 0
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 9]), np.array([-1, 0]), np.zeros((2, 2), int)])
+def test_labels_that_do_not_fit(labels):
+    with pytest.raises(UserError, match="label"):
+        judge(Samples(np.zeros((2, 1)), labels), [np.zeros((2, 4))], [np.zeros((2, 4))], "fp32")
+
+
+def test_objects_in_a_sample_file_are_not_read(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.array([object()], dtype=object))
+    np.save(tmp_path / "b.npy", np.array([object()], dtype=object))
+    np.savez(tmp_path / "c.npz", pictures=np.zeros(3))
+    np.savez(tmp_path / "d.npz", images=np.zeros((3, 1)), labels=np.zeros(2))
+    for name in "abcd":
+        with pytest.raises(UserError):
+            read_samples(next(tmp_path.glob(f"{name}.np*")))
+
+
+def test_the_command_is_imported_without_torch():
+    import subprocess
+    import sys
+
+    words = "import export.cli, sys; assert not {'torch', 'onnxruntime', 'onnx', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", words], check=True)
