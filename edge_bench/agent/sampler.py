@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 from devices.support.errors import CannotMeasure, EdgesynthError
-from edge_bench.agent import energy, protocol
+from edge_bench.agent import protocol
 from edge_bench.agent.power import ReadFailed, find_source
 from edge_bench.agent.samples import Samples
 from edge_bench.agent.sensor import find_refresh, quantum_of
@@ -164,11 +164,11 @@ class Sampler(object):
     """Power samples while something runs.
 
         with Sampler() as sampler:
-            ...                                       # windows are marked with time.monotonic()
-            sampler.mean_power_mw(start_s, end_s)     # as soon as the samples reach over it
+            ...                         # windows are marked with time.monotonic()
             samples = sampler.stop()
 
-    source: a word of power.SOURCES, or None for the first that is there. CannotMeasure without one.
+    source: a word of power.SOURCES, or None for the first that is there. CannotMeasure without one. samples: grows
+    while the child samples; a column may be one longer than the next at any moment, until `stop`.
     """
 
     def __init__(self, source=None, root="/", board=None, interval_s=INTERVAL_S, python=None):
@@ -177,7 +177,7 @@ class Sampler(object):
         self.python = python
         self.process: Any = None
         self.samples: Any = None  # Samples, once the source is open
-        self._lock, self._news = threading.Lock(), threading.Event()
+        self._news = threading.Event()
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed at the end of the measurement)
         self._error: Any = None
         self._end: Any = None
@@ -201,8 +201,7 @@ class Sampler(object):
                 value = json.loads(line.decode("utf-8"))
             except ValueError:
                 continue
-            with self._lock:
-                self._take(value)
+            self._take(value)
             self._news.set()
         stream.close()
         self._news.set()
@@ -226,18 +225,6 @@ class Sampler(object):
         while not reached() and self._reader.is_alive() and time.monotonic() < deadline:
             self._news.wait(min(0.5, max(0.0, deadline - time.monotonic())))
             self._news.clear()
-
-    def mean_power_mw(self, start_s, end_s):
-        """Mean power of the total between two moments; waits a little for samples beyond the end.
-
-        CannotMeasure as `energy.window` says, or when the child has died.
-        """
-        samples = self.samples
-        self._until(lambda: len(samples) and samples.t_s[-1] > end_s, 2.0 + 4 * SEND_S)
-        if not self._reader.is_alive():
-            raise self._failure("has ended")
-        with self._lock:
-            return energy.mean_power_mw(samples, start_s, end_s)
 
     @property
     def quantum_mw(self):
