@@ -38,7 +38,7 @@ PRIORS: dict[str, tuple[float, float]] = {
     "launch_clock_exponent": (0.7, 0.3),
     "host_call_ms": (0.15, 0.5),
     "host_image_ms": (0.15, 0.5),
-    "host_ns_per_byte": (3.0, 0.7),
+    "host_ns_per_byte": (2.0, 0.5),  # one A57 core that converts and copies floats at 0.5 GB/s
     "host_time_factor.MAXN": (0.9, 0.2),  # Denver cores help; MAXQ's A57 run at 1.2 instead of 2.0 GHz
     "host_time_factor.MAXQ": (1.3, 0.2),
     "launch_mj": (0.08, 0.7),  # 2 to 3 W of a busy CPU and GPU for a launch
@@ -49,9 +49,11 @@ PRIORS: dict[str, tuple[float, float]] = {
     "pj_per_mac.fp32": (35, 0.4),
     "pj_per_mac.fp16": (17, 0.4),
     "gpu_energy_clock_exponent": (0.8, 0.5),  # energy of an event goes with the square of the voltage
-    "pj_per_byte": (100, 0.7),  # LPDDR4 with controller and regulators
+    "pj_per_byte": (100, 0.4),  # LPDDR4 with controller and regulators
 }
-STACK_PRIOR = (1.2, 0.4)  # GPU time of another software stack, relative to that of the rows without one
+# time on the GPU and on the host of another software stack, relative to the rows without one: another TensorRT, and
+# a host that copies a ready input instead of feeding images
+STACK_PRIORS = {"gpu": (1.2, 0.4), "host": (0.3, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Sample:
     """One measured condition. layers: of the network, fused. mode: the power mode's own name. latency_ms: host to
     host, of the batch; compute_ms: the device's part of it, None where it is not known or not to be trusted.
     power_w: mean power of the board at this condition, None where not measured. stack: another software stack, whose
-    GPU times get a factor of their own. Sigmas: relative error of the row as a measurement of what is modelled.
+    GPU and host times get factors of their own. Sigmas: relative error of the row as a measurement of what is modelled.
     """
 
     network: str
@@ -78,10 +80,10 @@ class Sample:
 
 @dataclass
 class Fit:
-    """Fitted constants, by the names of `devices.cost_formula.resolve`; stacks: {stack: factor on GPU time}."""
+    """Fitted constants, by the names of `devices.cost_formula.resolve`; stacks: {stack: {"gpu", "host": factor}}."""
 
     constants: dict[str, Any]
-    stacks: dict[str, float]
+    stacks: dict[str, dict[str, float]]
     cost: float
 
 
@@ -119,14 +121,16 @@ class _Rows:
         rows = Counter(s.family for s in samples)
         self.weight = np.array([min(1.0, ROWS_OF_A_FAMILY / rows[s.family]) ** 0.5 for s in samples])
 
-    def predict(self, constants: Mapping[str, Any], stacks: Mapping[str, float]) -> dict[str, np.ndarray]:
+    def predict(self, constants: Mapping[str, Any], stacks: Mapping[str, Mapping[str, float]]) -> dict[str, np.ndarray]:
         """compute and latency in ms and power in W, [n] each."""
         resolved = [resolve(self.board, constants, mode, precision) for mode, precision in self.conditions]
         k = {name: np.array([np.atleast_1d(resolved[c][name]) for c in self.condition]) for name in resolved[0]}
         costs: Costs = formula(k, self.arrays, self.batch)
-        factor = np.array([stacks.get(s.stack, 1.0) if s.stack else 1.0 for s in self.samples])
-        compute = costs.gpu_ms * factor
-        return {"compute": compute, "latency": compute + costs.host_ms, "power": costs.board_mj / costs.latency_ms}
+        gpu, host = (np.array([stacks.get(s.stack or "", {}).get(part, 1.0) for s in self.samples])
+                     for part in ("gpu", "host"))
+        compute = gpu * costs.gpu_ms
+        return {"compute": compute, "latency": compute + host * costs.host_ms,
+                "power": costs.board_mj / costs.latency_ms}
 
 
 def _nested(names: Sequence[str], values: np.ndarray, fixed: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,13 +156,14 @@ def fit(samples: Sequence[Sample], board: Board, fixed: Mapping[str, Any]) -> Fi
         raise UserError("there are no measurements to fit the cost model to")
     rows = _Rows(samples, board)
     names = list(PRIORS)
-    priors = [*PRIORS.values(), *[STACK_PRIOR] * len(rows.stacks)]
+    priors = [*PRIORS.values(), *[prior for _ in rows.stacks for prior in STACK_PRIORS.values()]]
     mean, deviation = np.log([p[0] for p in priors]), np.array([p[1] for p in priors])
 
-    def unpack(x: np.ndarray) -> tuple[dict[str, Any], dict[str, float]]:
+    def unpack(x: np.ndarray) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
         values = np.exp(x)
-        return _nested(names, values[:len(names)], fixed), dict(
-            zip(rows.stacks, values[len(names):].tolist(), strict=True))
+        factors = iter(values[len(names):].tolist())
+        return (_nested(names, values[:len(names)], fixed),
+                {stack: {part: next(factors) for part in STACK_PRIORS} for stack in rows.stacks})
 
     def residuals(x: np.ndarray) -> np.ndarray:
         predicted = rows.predict(*unpack(x))

@@ -15,7 +15,8 @@ from devices.support.files import write_text
 __all__ = ["list_boards", "predict", "predict_onnx", "show"]
 
 
-def predict_onnx(model: str | os.PathLike[str], target: str, precision: str = "fp16", batch: int = 1) -> Prediction:
+def predict_onnx(model: str | os.PathLike[str], target: str, precision: str = "fp16", batch: int = 1,
+                 input_ready: bool = False) -> Prediction:
     """Latency, power and energy of the ONNX file `model` on `target`, as `edgesynth devices predict` gives them.
 
     UserError for a file, target, precision or batch that cannot be predicted.
@@ -24,7 +25,7 @@ def predict_onnx(model: str | os.PathLike[str], target: str, precision: str = "f
     from devices.layer_cost import fuse
     from devices.onnx_layers import operations_of_onnx
 
-    cost_model = CostModel.for_target(resolve_target(target), precision)
+    cost_model = CostModel.for_target(resolve_target(target), precision, input_ready)
     return cost_model.predict(fuse(operations_of_onnx(model)), batch)
 
 
@@ -129,15 +130,18 @@ def _plain(value: Any) -> str:
 @click.option("--target", required=True, help="Board and power mode, such as tx2 or tx2:maxq.")
 @click.option("--precision", default="fp16", show_default=True, help="fp32, fp16 or int8, where the board has it.")
 @click.option("--batch", default=1, show_default=True, type=int, help="Images per inference.")
+@click.option("--input-ready", is_flag=True, help="The input lies ready and is only copied (default: images are fed "
+              "from the CPU, as in the published runs).")
 @click.option("--top", default=8, show_default=True, type=click.IntRange(0), help="How many layers to show.")
 @click.option("--json", "json_path", metavar="PATH|-", help="Write the prediction as JSON.")
-def predict(model: str, target: str, precision: str, batch: int, top: int, json_path: str | None) -> None:
+def predict(model: str, target: str, precision: str, batch: int, input_ready: bool, top: int,
+            json_path: str | None) -> None:
     """Predicted latency, power and energy of an ONNX model on a target.
 
     \b
     edgesynth devices predict model.onnx --target tx2:maxp --precision fp16 --batch 8 --json -
     """
-    prediction = predict_onnx(model, target, precision, batch)
+    prediction = predict_onnx(model, target, precision, batch, input_ready)
     if json_path:
         _write_json({"schema": "edgesynth.prediction/1", "model": os.fspath(model), **prediction.to_json()}, json_path)
     if json_path != "-":

@@ -72,11 +72,12 @@ class Costs:
     module_mj: np.ndarray
 
 
-def resolve(board: Board, constants: Mapping[str, Any], mode: str, precision: str) -> dict[str, Any]:
+def resolve(board: Board, constants: Mapping[str, Any], mode: str, precision: str, host: float = 1.0) -> dict[str, Any]:
     """The constants of one power mode and precision as plain numbers, in SI units (s, J, W, bytes per s), and
     "rates", MACs per second by kind of layer, [len(LAYER_KINDS)].
 
-    constants: {name: value} as under "parameters" in a board's file, without the sources.
+    constants: {name: value} as under "parameters" in a board's file, without the sources. host: what share of the
+    published runs' host part is counted.
     """
     clocks = board.mode(mode).data
     gpu_hz = clocks["gpu_mhz"] * 1e6
@@ -87,7 +88,7 @@ def resolve(board: Board, constants: Mapping[str, Any], mode: str, precision: st
     single = per_clock["fp32"] * gpu_hz * efficiency["fp32"]  # what depthwise layers reach does not grow with FP16
     rates = {"depthwise": single * constants["depthwise_efficiency"],
              "grouped": single * constants["grouped_efficiency"]}
-    host_time, host_energy = constants["host_time_factor"][mode], constants["host_energy_factor"][mode]
+    host_time, host_energy = host * constants["host_time_factor"][mode], constants["host_energy_factor"][mode]
     gpu_energy = relative ** constants["gpu_energy_clock_exponent"]
     return {
         "rates": np.array([rates.get(kind, dense) for kind in LAYER_KINDS]),
@@ -99,11 +100,11 @@ def resolve(board: Board, constants: Mapping[str, Any], mode: str, precision: st
         "element_bytes": float(ELEMENT_BYTES[precision]),
         "host_call_s": 1e-3 * constants["host_call_ms"] * host_time,
         "host_image_s": 1e-3 * constants["host_image_ms"] * host_time,
-        "host_byte_s": 1e-9 * constants["host_ns_per_byte"],
+        "host_byte_s": 1e-9 * constants["host_ns_per_byte"] * host,
         "idle_w": constants["idle_w"][mode],
         "launch_j": 1e-3 * constants["launch_mj"] * host_energy,
-        "host_image_j": 1e-3 * constants["host_image_mj"] * host_energy,
-        "host_byte_j": 1e-9 * constants["host_nj_per_byte"] * host_energy,
+        "host_image_j": 1e-3 * constants["host_image_mj"] * host_energy * host,
+        "host_byte_j": 1e-9 * constants["host_nj_per_byte"] * host_energy * host,
         "mac_j": 1e-12 * constants["pj_per_mac"][precision] * gpu_energy,
         "byte_j": 1e-12 * constants["pj_per_byte"],
         "carrier_w": constants["carrier_w"],

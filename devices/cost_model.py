@@ -52,25 +52,31 @@ class Prediction:
 
 
 class CostModel:
-    """The cost model of one target and precision; `constants` is the "cost_model" of the board's file."""
+    """The cost model of one target and precision; `constants` is the "cost_model" of the board's file.
 
-    def __init__(self, target: Target, precision: str, constants: dict[str, Any]):
+    input_ready: the host only copies an input that lies ready in memory. Otherwise it feeds images from the CPU, as in
+    the published runs that the model is calibrated on.
+    """
+
+    def __init__(self, target: Target, precision: str, constants: dict[str, Any], input_ready: bool = False):
         if target.mode is None:
             raise UserError(f"{target.board.title} has no power modes, and the cost model needs the clocks of one")
         self.target, self.precision, self.constants = target, precision, constants
         self.source = f"{target.board.name} cost model {constants['version']}"
         values = {name: value_of(entry) for name, entry in constants["parameters"].items()}
-        self.resolved = resolve(target.board, values, target.mode.name, precision)
+        host = value_of(constants["ready_input_factor"]) if input_ready else 1.0
+        self.input_ready = input_ready
+        self.resolved = resolve(target.board, values, target.mode.name, precision, host)
 
     @classmethod
-    def for_target(cls, target: Target, precision: str) -> CostModel:
+    def for_target(cls, target: Target, precision: str, input_ready: bool = False) -> CostModel:
         """UserError for a board without a cost model, or a precision that it does not have."""
         precision = target.board.require_precision(precision)
         constants = target.board.data.get("cost_model")
         if constants is None:
             raise UserError(f"{target.board.title} has no cost model yet: predict for tx2, "
                             "or measure with `edgesynth bench` on the board")
-        return cls(target, precision, constants)
+        return cls(target, precision, constants, input_ready)
 
     def costs(self, arrays: LayerArrays, batch: int = 1) -> Costs:
         """Times and energies of every candidate for a batch. UserError for a batch that is not a positive integer."""
@@ -109,7 +115,7 @@ class CostModel:
             img_per_joule={s: self._reading(1e3 * batch / mj, "img/J", relative("energy", s), s)
                            for s, mj in energy.items()},
             layers=_shares(layers, costs),
-            warnings=[*beyond, *_uncosted(layers), *_fed(costs)],
+            warnings=[*beyond, *_uncosted(layers), *([] if self.input_ready else _fed(costs))],
         )
 
     def _reading(self, value: float, unit: str, sigma: float, scope: str | None = None) -> Reading:
@@ -153,4 +159,4 @@ def _fed(costs: Costs) -> list[str]:
     if share < LARGE_HOST_SHARE:
         return []
     return [f"{100 * share:.0f} % of the latency is the host's part as in the published runs, which feed images from "
-            "the CPU; a program that only copies a ready input pays less"]
+            "the CPU; a program whose input lies ready pays less (input_ready)"]

@@ -10,7 +10,7 @@ from functools import cache
 from tx2_zoo import build
 
 from devices.calibration import Sample
-from devices.layer_cost import LayerCost, fuse
+from devices.layer_cost import LayerCost, Operation, fuse
 from devices.onnx_layers import operations_of_onnx
 
 DATA = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "tx2"
@@ -29,10 +29,16 @@ FIXED = {
 
 
 @cache
-def layers_of(name: str) -> tuple[LayerCost, ...]:
-    """The fused layers of a network of the zoo, read from its ONNX file."""
+def operations_of(name: str) -> tuple[Operation, ...]:
+    """The operations of a network of the zoo, read from its ONNX file."""
     with tempfile.TemporaryDirectory() as folder:
-        return tuple(fuse(operations_of_onnx(build(name, pathlib.Path(folder)))))
+        return tuple(operations_of_onnx(build(name, pathlib.Path(folder))))
+
+
+@cache
+def layers_of(name: str) -> tuple[LayerCost, ...]:
+    """The fused layers of a network of the zoo."""
+    return tuple(fuse(operations_of(name)))
 
 
 def _number(text: str) -> float:
@@ -58,7 +64,7 @@ def qutibench(folder: pathlib.Path) -> list[Sample]:
 
 
 def tf_to_trt(folder: pathlib.Path) -> list[Sample]:
-    """Batch 1 in MAXN with TensorRT 3.0, which was slower: a stack of its own."""
+    """Batch 1 in MAXN with TensorRT 3.0, which was slower, and a host that only copies: a stack of its own."""
     samples = []
     with open(folder / "latency_tx2.csv", newline="") as stream:
         for row in csv.DictReader(stream):

@@ -43,12 +43,14 @@ def test_explains_rows_that_the_formula_made() -> None:
     assert fitted.constants["pj_per_mac"]["fp32"] == pytest.approx(TRUTH["pj_per_mac"]["fp32"], rel=0.2)
 
 
-def test_another_stack_gets_a_factor_of_its_own() -> None:
+def test_another_stack_gets_factors_of_its_own() -> None:
     rows = samples(("cnv",))
     slow = [dataclasses.replace(row, compute_ms=1.5 * row.compute_ms, power_w=None, stack="old",
-                                latency_ms=row.latency_ms + 0.5 * row.compute_ms)
+                                latency_ms=1.5 * row.compute_ms + 0.5 * (row.latency_ms - row.compute_ms))
             for row in rows if row.compute_ms is not None]
-    assert fit(rows + slow, BOARD, FIXED).stacks["old"] == pytest.approx(1.5, rel=0.03)
+    factors = fit(rows + slow, BOARD, FIXED).stacks["old"]
+    assert factors["gpu"] == pytest.approx(1.5, rel=0.03)
+    assert factors["host"] == pytest.approx(0.5, rel=0.1)
 
 
 def test_every_family_is_predicted_by_a_fit_that_has_not_seen_it() -> None:
