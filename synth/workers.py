@@ -105,16 +105,15 @@ class Pool:
     def _start(self, workers: int) -> None:
         folder = Path(tempfile.mkdtemp(prefix="edgesynth-workers-"))
         try:
-            for name, tensor in self._shared.items():
-                np.save(folder / f"{name}.npy", tensor.detach().cpu().contiguous().numpy(), allow_pickle=False)
+            _save(self._shared, folder)
             start_server()
             for _ in range(workers):
                 self._workers.append(_Worker(folder))
             for worker in self._workers:
                 worker.answer()  # it has mapped the files
-        except OSError as error:
+        except (OSError, EOFError) as error:
             self.close()
-            raise explain(error, folder) from error
+            raise WorkerDied(f"worker processes cannot be started ({error}): use --workers 1") from error
         except BaseException:
             self.close()
             raise
@@ -233,6 +232,14 @@ def _answering(workers: Sequence[_Worker]) -> list[_Worker]:
     """The busy workers that have answered or died; waits for one."""
     ready = wait([worker.pipe for worker in workers if worker.busy])
     return [worker for worker in workers if worker.pipe in ready]
+
+
+def _save(shared: Shared, folder: Path) -> None:
+    try:
+        for name, tensor in shared.items():
+            np.save(folder / f"{name}.npy", tensor.detach().cpu().contiguous().numpy(), allow_pickle=False)
+    except OSError as error:
+        raise explain(error, folder) from error
 
 
 def _context() -> Any:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
 
 import jobs_for_workers as jobs
+import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -24,8 +28,8 @@ ROOT = HERE.parents[1]
 def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits to be collected does not count."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
 
 
@@ -118,6 +122,17 @@ def test_closing_ends_workers_in_the_middle_of_a_job():
 def test_fewer_than_one_worker():
     with pytest.raises(UserError, match="-1 workers: use 1 or more"):
         Pool(-1)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(monkeypatch, tmp_path):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        Pool(2, {"numbers": torch.zeros(3)})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_threads_are_put_back():
