@@ -7,7 +7,7 @@ An `Operation` is one step of a network as it was written; both an ONNX file and
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 
 from devices.support.errors import UserError, unknown
@@ -33,6 +33,8 @@ OPERATION_KINDS = (
     *FREE_KINDS,
     "unknown",  # has no cost model: counted as bandwidth only
 )
+POINTWISE = ("batch_norm", "activation", "add", "mul")
+HEAVY_KINDS = ("dense", "grouped", "depthwise", "linear")  # layers that take in what follows them
 LAYER_KINDS = (
     "dense",
     "grouped",
@@ -100,26 +102,15 @@ class LayerCost:
     reads: tuple[str, ...] = ()
 
 
-@dataclass
+@dataclass(slots=True)
 class _Layer:
     """A layer that still grows: `tail` is the operation whose output is the layer's output."""
 
     head: Operation
     kind: str
     tail: Operation
-    members: list[str] = field(default_factory=list)
-    reads: set[str] = field(default_factory=set)
-
-
-def _layer_kind(operation: Operation, channels_in: int) -> str:
-    if operation.kind != "conv":
-        return {"batch_norm": "elementwise", "activation": "elementwise", "add": "elementwise",
-                "mul": "elementwise"}.get(operation.kind, operation.kind)
-    if operation.groups == 1:
-        return "dense"
-    # a reshape before it may hide the channels that it reads; its weights do not
-    alone = operation.weights == operation.output_shape[0] * prod(operation.kernel)
-    return "depthwise" if alone or operation.groups == channels_in else "grouped"
+    members: list[str]
+    reads: set[str]
 
 
 def fuse(operations: Iterable[Operation], siblings: bool = True) -> list[LayerCost]:
@@ -128,62 +119,113 @@ def fuse(operations: Iterable[Operation], siblings: bool = True) -> list[LayerCo
     Rules, after TensorRT's developer guide ("Layer Fusion"): a convolution or linear layer takes in the batch norm,
     residual addition and activation that follow it, as long as nobody else reads what lies between; pointwise
     operations in a chain become one launch; a concatenation is written in place by its producers, and only an input
-    that others read too (or that comes from the host) is copied; identity, dropout, flatten and reshape are free.
+    that others read too (or that comes from the host) is copied; 1x1 convolutions that read the same tensor and end
+    alike become one, as in Inception modules (unless `siblings` is False); identity, dropout, flatten and reshape are
+    free.
     UserError for an unknown kind, a name used twice or an input that is not there (before its reader).
     """
-    ordered = list(operations)
-    by_name = _checked(ordered)
-    sources: dict[str, tuple[str, ...]] = {}  # operation -> the tensors (by their producer's name) that hold its output
-    readers: dict[str, int] = dict.fromkeys(by_name, 0)
-    outputs = set(by_name)
-    for op in ordered:
-        for name in op.inputs:
-            outputs.discard(name)
-    for op in ordered:  # count who reads a tensor, seen through what is free
-        if op.kind in FREE_KINDS:
-            sources[op.name] = sources[op.inputs[0]] if op.inputs else (op.name,)
-        else:
-            sources[op.name] = (op.name,)
-            for name in dict.fromkeys(source for i in op.inputs for source in sources[i]):
-                readers[name] += 1
-    output_tensors = {name for output in outputs for name in sources[output]}
-
-    layers: list[_Layer] = []
-    layer_of_tail: dict[str, _Layer] = {}  # tensor -> the layer that writes it last
-    for op in ordered:
-        if op.kind in FREE_KINDS:
-            sources[op.name] = sources[op.inputs[0]] if op.inputs else (op.name,)
-            continue
-        if op.kind == "input":
-            continue
-        tensors = tuple(dict.fromkeys(source for name in op.inputs for source in sources[name]))
-        if op.kind == "concat":
-            copied = [t for t in tensors if readers[t] > 1 or by_name[t].kind == "input" or t in output_tensors
-                      or len(op.inputs) != len(set(op.inputs))]
-            sources[op.name] = tuple(t for t in tensors if t not in copied) + ((op.name,) if copied else ())
-            # whoever reads the concatenation reads its parts: they have as many readers as it has
-            for t in sources[op.name]:
-                readers[t] = max(readers[t], readers[op.name])
-            if op.name in outputs or op.name in output_tensors:
-                output_tensors.update(sources[op.name])
-            if copied:
-                layer = _Layer(op, "concat", op, [op.name], set(copied))
-                layers.append(layer)
-            continue
-        whole = [sources[name][0] for name in op.inputs if len(sources[name]) == 1]  # not spread over a concatenation
-        absorbing = _absorbing_layer(op, whole, layer_of_tail, readers, output_tensors)
-        if absorbing is None:
-            layer = _Layer(op, _layer_kind(op, _channels(tensors, by_name)), op, [op.name], set(tensors))
-            layers.append(layer)
-        else:
-            layer = absorbing
-            layer.reads |= set(tensors) - {layer.tail.name}
-            layer_of_tail.pop(layer.tail.name)
-            layer.tail = op
-            layer.members.append(op.name)
-        layer_of_tail[op.name] = layer
-    costs = _costs(layers, by_name, output_tensors)
+    costs = _Fusion(list(operations)).costs()
     return _merge_siblings(costs) if siblings else costs
+
+
+class _Fusion:
+    """One pass over a network. A tensor goes by the name of the operation that writes it."""
+
+    def __init__(self, operations: list[Operation]):
+        self.operations = operations
+        self.by_name = _checked(operations)
+        self.elements = {op.name: op.elements for op in operations}
+        self.sources: dict[str, tuple[str, ...]] = {}  # operation -> the tensors that hold its output
+        self.readers = dict.fromkeys(self.by_name, 0)  # tensor -> how many operations read it
+        self.layers: list[_Layer] = []
+        self.layer_of: dict[str, _Layer] = {}  # tensor -> the layer that writes it last
+        outputs = set(self.by_name).difference(*(op.inputs for op in operations))
+        for op in operations:  # see readers through what is free
+            if op.kind in FREE_KINDS and op.inputs:
+                self.sources[op.name] = self.sources[op.inputs[0]]
+            else:
+                self.sources[op.name] = (op.name,)
+                for tensor in self._read(op):
+                    self.readers[tensor] += 1
+        self.outputs = {tensor for output in outputs for tensor in self.sources[output]}
+        for op in operations:
+            if op.kind in FREE_KINDS:
+                self.sources[op.name] = self.sources[op.inputs[0]] if op.inputs else (op.name,)
+            elif op.kind == "concat":
+                self._concatenate(op)
+            elif op.kind != "input":
+                self._launch(op)
+
+    def _read(self, op: Operation) -> tuple[str, ...]:
+        """The tensors that an operation reads, each once."""
+        if len(op.inputs) == 1:
+            return self.sources[op.inputs[0]]
+        return tuple(dict.fromkeys(tensor for name in op.inputs for tensor in self.sources[name]))
+
+    def _concatenate(self, op: Operation) -> None:
+        tensors, repeated = self._read(op), len(op.inputs) != len(set(op.inputs))
+        copied = [t for t in tensors if repeated or self.readers[t] > 1 or t in self.outputs
+                  or self.by_name[t].kind == "input"]
+        parts = (*(t for t in tensors if t not in copied), *((op.name,) if copied else ()))
+        self.sources[op.name] = parts
+        for tensor in parts:  # whoever reads the concatenation reads its parts
+            self.readers[tensor] = max(self.readers[tensor], self.readers[op.name])
+        if op.name in self.outputs:
+            self.outputs.update(parts)
+        if copied:
+            self.layers.append(_Layer(op, "concat", op, [op.name], set(copied)))
+
+    def _launch(self, op: Operation) -> None:
+        tensors = self._read(op)
+        layer = self._absorbing(op) if op.kind in POINTWISE else None
+        if layer is None:
+            layer = _Layer(op, self._kind(op, tensors), op, [op.name], set(tensors))
+            self.layers.append(layer)
+        else:
+            del self.layer_of[layer.tail.name]
+            layer.reads.update(t for t in tensors if t != layer.tail.name)
+            layer.members.append(op.name)
+            layer.tail = op
+        self.layer_of[op.name] = layer
+
+    def _absorbing(self, op: Operation) -> _Layer | None:
+        """The layer that a pointwise operation is fused into, or None when it is launched by itself."""
+        chain = None
+        for name in reversed(op.inputs):
+            tensor = self.sources[name][0]
+            layer = self.layer_of.get(tensor)
+            # what is spread over a concatenation is written by several layers
+            if layer is None or len(self.sources[name]) > 1 or self.readers[tensor] > 1 or tensor in self.outputs:
+                continue
+            if layer.kind in HEAVY_KINDS and op.kind != "mul":
+                return layer
+            if layer.kind == "elementwise" and chain is None:
+                chain = layer
+        return chain
+
+    def _kind(self, op: Operation, tensors: Sequence[str]) -> str:
+        if op.kind in POINTWISE:
+            return "elementwise"
+        if op.kind != "conv":
+            return op.kind
+        if op.groups == 1:
+            return "dense"
+        shapes = (self.by_name[t].output_shape for t in tensors)
+        return "depthwise" if op.groups == sum(shape[0] if shape else 1 for shape in shapes) else "grouped"
+
+    def costs(self) -> list[LayerCost]:
+        costs = []
+        for layer in self.layers:
+            head, tail = layer.head, layer.tail
+            read = sum(self.elements[t] for t in layer.reads)
+            written = read if layer.kind == "concat" else self.elements[tail.name]
+            host = sum(self.elements[t] for t in layer.reads if self.by_name[t].kind == "input")
+            if tail.name in self.outputs:
+                host += written
+            costs.append(LayerCost(
+                head.name, layer.kind, head.macs, head.weights, read, written, tail.output_shape, head.groups,
+                head.kernel, head.stride, host, tuple(layer.members), tuple(sorted(layer.reads))))
+        return costs
 
 
 def _checked(operations: Sequence[Operation]) -> dict[str, Operation]:
@@ -198,39 +240,6 @@ def _checked(operations: Sequence[Operation]) -> dict[str, Operation]:
                 raise UserError(f"operation {op.name} reads {name}, which no operation before it makes")
         seen[op.name] = op
     return seen
-
-
-def _channels(tensors: Sequence[str], by_name: dict[str, Operation]) -> int:
-    return sum(by_name[t].output_shape[0] if by_name[t].output_shape else 1 for t in tensors)
-
-
-def _absorbing_layer(
-    op: Operation, tensors: Sequence[str], tails: dict[str, _Layer], readers: dict[str, int], outputs: set[str]
-) -> _Layer | None:
-    """The layer that `op`, which reads `tensors`, is fused into, or None when it is launched by itself."""
-    if op.kind not in ("batch_norm", "activation", "add", "mul"):
-        return None
-    free = [tails[t] for t in tensors if t in tails and readers[t] == 1 and t not in outputs]
-    heavy = [layer for layer in free if layer.kind in ("dense", "grouped", "depthwise", "linear")]
-    if heavy and op.kind != "mul":
-        return heavy[-1]
-    chains = [layer for layer in free if layer.kind == "elementwise"]
-    return chains[-1] if chains else None
-
-
-def _costs(layers: Sequence[_Layer], by_name: dict[str, Operation], output_tensors: set[str]) -> list[LayerCost]:
-    costs = []
-    for layer in layers:
-        head, tail = layer.head, layer.tail
-        from_host = sum(by_name[t].elements for t in layer.reads if by_name[t].kind == "input")
-        read = sum(by_name[t].elements for t in layer.reads)
-        written = read if layer.kind == "concat" else tail.elements
-        costs.append(LayerCost(
-            name=head.name, kind=layer.kind, macs=head.macs, weights=head.weights, input_elements=read,
-            output_elements=written, output_shape=tail.output_shape, groups=head.groups, kernel=head.kernel,
-            stride=head.stride, host_elements=from_host + (written if tail.name in output_tensors else 0),
-            operations=tuple(layer.members), reads=tuple(sorted(layer.reads))))
-    return costs
 
 
 def _merge_siblings(layers: Sequence[LayerCost]) -> list[LayerCost]:
