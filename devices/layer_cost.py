@@ -210,6 +210,8 @@ class _Fusion:
             return op.kind
         if op.groups == 1:
             return "dense"
+        if op.weights == op.output_shape[0] * prod(op.kernel):  # a reshape may hide the channels that it reads
+            return "depthwise"
         shapes = (self.by_name[t].output_shape for t in tensors)
         return "depthwise" if op.groups == sum(shape[0] if shape else 1 for shape in shapes) else "grouped"
 
