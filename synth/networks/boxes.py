@@ -12,7 +12,8 @@ from synth.networks.network import Network, Vertex
 from synth.networks.operators import Shape
 from synth.networks.operators.base import pair
 
-FUSED = ("batch_norm", "group_norm", "activation", "prelu", "affine", "scale", "dropout")  # into what they follow
+# into what they follow
+FUSED = ("batch_norm", "group_norm", "channel_norm", "activation", "prelu", "affine", "scale", "dropout")
 # FOLLOWS: as wide as what it reads has become; nothing was decided there
 SAME, FOLLOWS, CHANGED, ADDED, REMOVED = "same", "follows", "changed", "added", "removed"
 DENSE, DEPTHWISE, POINTWISE, LINEAR, JOIN, OTHER = "dense", "depthwise", "pointwise", "linear", "join", "other"

@@ -17,9 +17,10 @@ WEIGHTED = ("conv", "conv_transpose", "linear")
 GATED = ("silu", "hardswish", "mish", "gelu")  # in ONNX x times a function of x, which no convolution takes in
 
 KINDS = {
-    "input": "input", "conv": "conv", "conv_transpose": "conv", "linear": "linear", "batch_norm": "batch_norm",
-    "group_norm": "norm", "activation": "activation", "prelu": "activation", "affine": "activation",
-    "scale": "activation", "add": "add", "sub": "add", "mul": "mul", "cat": "concat", "softmax": "softmax",
+    "input": "input", "conv": "conv", "conv_transpose": "conv", "linear": "linear",
+    "batch_norm": "batch_norm", "group_norm": "norm", "channel_norm": "norm",
+    "activation": "activation", "prelu": "activation", "affine": "activation", "scale": "activation",
+    "add": "add", "sub": "add", "mul": "mul", "cat": "concat", "softmax": "softmax",
     "max_pool": "pool", "avg_pool": "pool", "adaptive_avg_pool": "pool", "adaptive_max_pool": "pool",
     "resize": "resize", "channel_shuffle": "shuffle", "pixel_shuffle": "shuffle", "pixel_unshuffle": "shuffle",
     "subsample": "shuffle", "pad": "shuffle", "slice": "shuffle",
@@ -82,8 +83,8 @@ def folded_norm(network: Network, name: str) -> str | None:
 def operations_of(network: Network) -> list[Operation]:
     """The network as the cost model reads it, one operation a vertex.
 
-    `devices.layer_cost.fuse` makes the same layers of it as of the network's ONNX file, but for names and the shapes in
-    which shuffles and group norms are written there.
+    `devices.layer_cost.fuse` makes the same layers of it as of the network's ONNX file, but for names, the shapes in
+    which shuffles and group norms are written there, and channel norms, which are many small operations there.
     """
     operations = []
     for vertex in network.vertices:

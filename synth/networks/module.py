@@ -177,6 +177,13 @@ def _avg_pool(attrs: Mapping[str, Any], inputs: list[Shape]) -> nn.Module:
                         attrs["count_padding"])
 
 
+class ChannelNorm(nn.LayerNorm):
+    """A layer norm over the channels of every pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class ChannelScale(nn.Module):
     """x * weight + bias, one number a channel or one for all."""
 
@@ -236,6 +243,7 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], list[Shape]], Callable[..., Te
     "linear": lambda a, s: nn.Linear(s[0][0], a["out"], a["bias"]),
     "batch_norm": _batch_norm,
     "group_norm": lambda a, s: nn.GroupNorm(a["groups"], s[0][0], a["eps"], a["affine"]),
+    "channel_norm": lambda a, s: ChannelNorm(s[0][0], a["eps"], a["affine"]),
     "prelu": lambda a, s: nn.PReLU(1 if a["shared"] else s[0][0]),
     "scale": lambda a, s: ChannelScale(a, s[0]),
     "activation": _activation,

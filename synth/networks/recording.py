@@ -275,12 +275,12 @@ class _Functions(TorchFunctionMode):
         """In evaluation dropout passes its input through; here it becomes a node and a tensor of its own."""
         p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
         value = self.recorder.known(out)
-        if not isinstance(value, Value) or value.index is not None:
+        if not isinstance(value, Value):
             return out
         alias = out.view_as(out)
         node = self.recorder.add_node("dropout", {"p": float(p), "channelwise": _DROPOUTS[func]}, (value.node,))
         self.recorder.nodes[node].sample = self.recorder.nodes[value.node].sample
-        self.recorder.bind(alias, Value(node))
+        self.recorder.bind(alias, Value(node, value.index, None if value.index is None else (node, value.index)))
         return alias
 
 

@@ -288,6 +288,34 @@ class PreActivationResNet(nn.Module):
         return self.fc(functional.avg_pool2d(x, x.shape[2:]).squeeze(3).squeeze(2))
 
 
+class ConvNextBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.widen, self.narrow = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
+        self.gamma = nn.Parameter(torch.full((channels,), 0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        y = self.gamma * self.narrow(functional.gelu(self.widen(y)))
+        return x + y.permute(0, 3, 1, 2)
+
+
+class ConvNext(nn.Module):
+    """Channels last: layer norms over channels, linear layers at every pixel, a learnt scale of each branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 2, stride=2)
+        self.block1, self.down, self.block2 = ConvNextBlock(8), nn.Conv2d(8, 12, 2, stride=2), ConvNextBlock(12)
+        self.norm, self.head = nn.LayerNorm(12), nn.Linear(12, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block2(self.down(self.block1(self.stem(x))))
+        return self.head(self.norm(x.mean([-2, -1])))
+
+
 class Functional(nn.Module):
     """No submodules at all: parameters and functional calls."""
 
@@ -337,7 +365,7 @@ class ShapeControlled(nn.Module):
 ZOO: dict[str, Callable[[], nn.Module]] = {
     "vgg": Vgg, "resnet": ResNet, "densenet": DenseNet, "mobilenet_v2": MobileNetV2, "shufflenet_v2": ShuffleNetV2,
     "squeeze_excite": SqueezeExcite, "encoder_decoder": EncoderDecoder, "preactivation": PreActivationResNet,
-    "functional": Functional, "shape_controlled": ShapeControlled,
+    "convnext": ConvNext, "functional": Functional, "shape_controlled": ShapeControlled,
 }
 INPUT_SHAPE: Shape = (3, 16, 16)  # of all of them
 

@@ -162,6 +162,22 @@ class GroupNorm(Operator):
 
 
 @register
+class ChannelNorm(Operator):
+    """attrs: eps, affine. A layer norm over the channels of every pixel by itself, as in ConvNeXt."""
+
+    name = "channel_norm"
+
+    def _shape(self, attrs: Attrs, inputs: Sequence[Shape]) -> Shape:
+        return need_map(inputs)
+
+    def weights(self, attrs: Attrs, inputs: Sequence[Shape]) -> dict[str, Shape]:
+        return dict.fromkeys(self.axes(attrs), (inputs[0][0],))
+
+    def axes(self, attrs: Attrs) -> dict[str, tuple[str, ...]]:
+        return dict.fromkeys(("weight", "bias") if attrs["affine"] else (), ("out",))
+
+
+@register
 class PRelu(Operator):
     """attrs: shared. A leaky ReLU with a learnt slope, one a channel or one for all (shared)."""
 

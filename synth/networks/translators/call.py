@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -39,14 +40,18 @@ class Call:
         """Whether an argument is a tensor that depends on the images."""
         return isinstance(self[name], Tensor) and isinstance(self.recorder.known(self[name]), Value)
 
+    def value_of(self, tensor: Tensor) -> Value:
+        value = self.recorder.known(tensor)
+        if not isinstance(value, Value):
+            raise self.refusal("takes a constant where the network's own values are expected; " + REMEDY)
+        return value
+
     def node(self, name: str, broadcast: bool = False) -> int:
         return self.node_of(self[name], broadcast)
 
     def node_of(self, tensor: Tensor, broadcast: bool = False) -> int:
         """The node whose output a tensor is. broadcast: its equal rows or columns may stand for one."""
-        value = self.recorder.known(tensor)
-        if not isinstance(value, Value):
-            raise self.refusal("takes a constant where the network's own values are expected; " + REMEDY)
+        value = self.value_of(tensor)
         if value.index is not None and broadcast:
             value = self._narrowed(value, value.index)
         if value.index is not None:
@@ -62,6 +67,22 @@ class Call:
                 index, root = index.narrow(axis, 0, 1), root.narrow(axis, 0, 1)
         return self.recorder.rearranged(value, index, root)
 
+    def pixels_of(self, tensor: Tensor) -> int | None:
+        """The node whose map a tensor holds with the channels last, as (batch, height, width, channels) or flatter."""
+        value = self.value_of(tensor)
+        if value.index is None or len(self.recorder.nodes[value.node].shape) != 3:
+            return None
+        places = self.channels_last(value.node)
+        alike = places.shape[-1] == tensor.shape[-1] and torch.equal(places.reshape(-1), value.index.reshape(-1))
+        return value.node if alike else None
+
+    def channels_last(self, node: int) -> Tensor:
+        return self.recorder.all_places(node).permute(0, 2, 3, 1)
+
+    def arranged(self, node: int, places: Tensor) -> Value:
+        """The output of a node, its elements at `places`."""
+        return self.recorder.rearranged(Value(node), places, places)
+
     def constant(self, name: str) -> Tensor | None:
         """A tensor that does not depend on the images, such as a weight."""
         tensor = self[name]
@@ -75,6 +96,16 @@ class Call:
 
     def add(self, op: str, *inputs: int, **attrs: Any) -> int:
         return self.recorder.add_node(op, attrs, inputs)
+
+    def pointwise(self, name: str, op: str, **attrs: Any) -> Value:
+        """A node that works element by element: it may come before the rearrangement of what it reads."""
+        value = self.value_of(self[name])
+        return self.carried(value, self.add(op, value.node, **attrs))
+
+    @staticmethod
+    def carried(value: Value, node: int) -> Value:
+        """The output of a node, rearranged as `value` is."""
+        return Value(node, value.index, None if value.index is None else (node, value.index))
 
     def add_layer(self, op: str, source: int, stored: dict[str, str], made: dict[str, Tensor] | None = None,
                   **attrs: Any) -> int:

@@ -4,47 +4,50 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
+from synth.networks.recording import Value
 from synth.networks.translators.call import Call, translates
 
 Number = float | Tensor
 
 
 @translates("relu", "relu6", "silu", "hardswish", "sigmoid", "hardsigmoid", "tanh", "mish")
-def _activation(call: Call) -> int:
-    return call.add("activation", call.node("self"), kind=call.name)
+def _activation(call: Call) -> Value:
+    return call.pointwise("self", "activation", kind=call.name)
 
 
 @translates("gelu")
-def _gelu(call: Call) -> int:
-    return call.add("activation", call.node("self"), kind="gelu", approximate=call["approximate"])
+def _gelu(call: Call) -> Value:
+    return call.pointwise("self", "activation", kind="gelu", approximate=call["approximate"])
 
 
 @translates("leaky_relu")
-def _leaky_relu(call: Call) -> int:
-    return call.add("activation", call.node("self"), kind="leaky_relu", negative_slope=float(call["negative_slope"]))
+def _leaky_relu(call: Call) -> Value:
+    return call.pointwise("self", "activation", kind="leaky_relu", negative_slope=float(call["negative_slope"]))
 
 
 @translates("elu")
-def _elu(call: Call) -> int:
+def _elu(call: Call) -> Value:
     alpha, scale, input_scale = float(call["alpha"]), float(call["scale"]), float(call["input_scale"])
     if (scale, input_scale) == (1.0, 1.0):
-        return call.add("activation", call.node("self"), kind="elu", alpha=alpha)
+        return call.pointwise("self", "activation", kind="elu", alpha=alpha)
     if math.isclose(alpha, 1.6732632423543772) and math.isclose(scale, 1.0507009873554805) and input_scale == 1.0:
-        return call.add("activation", call.node("self"), kind="selu")
+        return call.pointwise("self", "activation", kind="selu")
     raise call.refusal("has scales that are not supported; use nn.ELU or nn.SELU")
 
 
 @translates("softplus")
-def _softplus(call: Call) -> int:
+def _softplus(call: Call) -> Value:
     if (call["beta"], call["threshold"]) != (1, 20):
         raise call.refusal("is supported with its default arguments only")
-    return call.add("activation", call.node("self"), kind="softplus")
+    return call.pointwise("self", "activation", kind="softplus")
 
 
 @translates("hardtanh", "clamp", "clamp_min", "clamp_max", "threshold")
-def _clamp(call: Call) -> int:
+def _clamp(call: Call) -> Value:
     if call.name == "threshold":
         if (call["threshold"], call["value"]) != (0, 0):
             raise call.refusal("is supported as a ReLU only (threshold 0, value 0)")
@@ -54,12 +57,12 @@ def _clamp(call: Call) -> int:
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         raise call.refusal("clamps with a tensor; use numbers")
     if (low, high) == (0, None):
-        return call.add("activation", call.node("self"), kind="relu")
+        return call.pointwise("self", "activation", kind="relu")
     if (low, high) == (0, 6):
-        return call.add("activation", call.node("self"), kind="relu6")
+        return call.pointwise("self", "activation", kind="relu6")
     if low is None or high is None:
         raise call.refusal("needs both a lower and an upper bound")
-    return call.add("activation", call.node("self"), kind="hardtanh", min_val=float(low), max_val=float(high))
+    return call.pointwise("self", "activation", kind="hardtanh", min_val=float(low), max_val=float(high))
 
 
 @translates("_softmax", "_log_softmax")
@@ -70,19 +73,16 @@ def _softmax(call: Call) -> int:
 
 
 @translates("add", "sub", "rsub", "mul", "div", "neg")
-def _arithmetic(call: Call) -> int:
+def _arithmetic(call: Call) -> int | Value:
     """Of two computed tensors: add, sub or mul; with a constant: scale * x + shift."""
     first, second = ("other", "self") if call.name == "rsub" else ("self", "other")  # rsub is other - alpha * self
     op, alpha = call.name.removeprefix("r"), call["alpha"] if call["alpha"] is not None else 1
     if call.depends(first) and call.depends(second):
         if op == "div":
             raise call.refusal("of two computed tensors is not supported; use addition, subtraction or multiplication")
-        nodes = {name: call.node(name, True) for name in (first, second)}
-        if alpha != 1:
-            nodes[second] = call.add("affine", nodes[second], scale=float(alpha), shift=0.0)
-        return call.add(op, nodes[first], nodes[second])
+        return _of_two(call, op, call[first], call[second], alpha)
     if op == "neg":
-        return call.add("affine", call.node("self"), scale=-1.0, shift=0.0)
+        return call.pointwise("self", "affine", scale=-1.0, shift=0.0)
     name = first if call.depends(first) else second
     constant = call[second if name == first else first]
     if op == "div" and (name == second or call["rounding_mode"] is not None):
@@ -97,24 +97,50 @@ def _arithmetic(call: Call) -> int:
     return _scaled(call, name, scale, constant, call.sources("self", "other"))
 
 
-def _scaled(call: Call, name: str, scale: Number, shift: Number | None, sources: frozenset[str]) -> int:
+def _of_two(call: Call, op: str, a: Tensor, b: Tensor, alpha: float) -> int | Value:
+    first, second = call.value_of(a), call.value_of(b)
+    together = first.index is not None and second.index is not None and torch.equal(first.index, second.index)
+    nodes = [first.node, second.node] if together else [call.node_of(a, True), call.node_of(b, True)]
+    if alpha != 1:
+        nodes[1] = call.add("affine", nodes[1], scale=float(alpha), shift=0.0)
+    node = call.add(op, *nodes)
+    return call.carried(first, node) if together else node
+
+
+def _scaled(call: Call, name: str, scale: Number, shift: Number | None, sources: frozenset[str]) -> Value:
     """scale * x + shift: an affine vertex where both are plain numbers, else one that stores what is a tensor."""
-    source = call.node(name)
-    shift = 0.0 if shift is None else shift
+    value, shift = call.value_of(call[name]), 0.0 if shift is None else shift
     tensors = {key: t for key, t in (("weight", scale), ("bias", shift)) if isinstance(t, Tensor)}
     if not sources and all(t.numel() == 1 for t in tensors.values()):
-        return call.add("affine", source, scale=float(scale), shift=float(shift))
+        return call.pointwise(name, "affine", scale=float(scale), shift=float(shift))
+    source = value.node
     if "bias" in tensors and scale != 1.0:
-        source, scale = call.add("affine", source, scale=float(scale), shift=0.0), 1.0
+        source = call.add("affine", source, scale=float(scale), shift=0.0)
     (key, tensor), = tensors.items()
-    channels, rank = call.recorder.nodes[source].shape[0], call[name].dim()
-    aligned = tensor.reshape([1] * (rank - tensor.dim()) + list(tensor.shape)) if tensor.dim() <= rank else tensor
-    if aligned.numel() not in (1, channels) or aligned.shape[1:2] != (aligned.numel(),):
-        raise call.refusal(f"combines a map with a constant of shape {tuple(tensor.shape)}; only one number, or one a "
-                           f"channel, is supported")
-    attrs = {"weight": key == "weight", "bias": key == "bias", "shared": aligned.numel() == 1 != channels,
+    by_channel = _by_channel(call, value, tensor)
+    if call.recorder.called is functional.linear:  # torch adds the bias by itself where the rows are not contiguous
+        node = call.recorder.nodes[source]
+        node.attrs["bias"], node.tensors["bias"], node.sources = True, by_channel.clone(), node.sources | sources
+        node.sample = None
+        return value
+    attrs = {"weight": key == "weight", "bias": key == "bias", "shared": tensor.numel() == 1 != len(by_channel),
              "learnt": any(call.recorder.is_parameter(s) for s in sources)}
-    return call.recorder.add_node("scale", attrs, (source,), {key: aligned.reshape(-1)}, sources)
+    stored = by_channel[:1] if attrs["shared"] else by_channel
+    return call.carried(value, call.recorder.add_node("scale", attrs, (source,), {key: stored}, sources))
+
+
+def _by_channel(call: Call, value: Value, constant: Tensor) -> Tensor:
+    """What a constant that is combined with a map holds for each channel of it, wherever the channels stand."""
+    places, shape = call.recorder.place_in_image(value), call.recorder.nodes[value.node].shape
+    found = constant.new_zeros(shape[0])
+    if places is not None and call.out.shape[1:] == places.shape:
+        spread = constant.expand(call.out.shape)
+        channel = (places // math.prod(shape[1:])).to(constant.device)
+        found[channel.reshape(-1)] = spread[0].reshape(-1)
+        if torch.equal(found[channel].expand_as(spread), spread):
+            return found
+    raise call.refusal(f"combines a map with a constant of shape {tuple(constant.shape)}; only one number, or one a "
+                       "channel, is supported")
 
 
 @translates("pow", "square")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from synth.networks.operators.base import pair
+from synth.networks.recording import Value
 from synth.networks.translators.call import Call, translates
 
 
@@ -29,16 +30,24 @@ def _convolution(call: Call) -> int:
 
 
 @translates("addmm", "mm")
-def _linear(call: Call) -> int:
+def _linear(call: Call) -> int | Value:
+    """A linear layer; of a map with its channels last, a 1x1 convolution."""
     with_bias = call.name == "addmm"
-    source, weight = call.node("mat1" if with_bias else "self"), call.constant("mat2")
+    inputs, weight = call["mat1" if with_bias else "self"], call.constant("mat2")
     bias = call.constant("self") if with_bias else None
     assert weight is not None
     if bias is not None and (call["beta"] != 1 or call["alpha"] != 1 or bias.shape != weight.shape[1:]):
         raise call.refusal("is not a plain linear layer; use nn.Linear")
     tensors = {"weight": weight.t()} | ({} if bias is None else {"bias": bias})
-    return call.recorder.add_node("linear", {"out": weight.shape[1], "bias": with_bias}, (source,), tensors,
-                                  call.sources("mat2", *(["self"] if with_bias else [])))
+    sources = call.sources("mat2", *(["self"] if with_bias else []))
+    attrs = {"out": weight.shape[1], "bias": with_bias}
+    pixels = call.pixels_of(inputs)
+    if pixels is None:
+        return call.recorder.add_node("linear", attrs, (call.node_of(inputs),), tensors, sources)
+    attrs |= {"kernel": [1, 1], "stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1}
+    tensors["weight"] = tensors["weight"][:, :, None, None]
+    node = call.recorder.add_node("conv", attrs, (pixels,), tensors, sources)
+    return call.arranged(node, call.channels_last(node).reshape(call.out.shape))
 
 
 @translates("native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit",
@@ -71,15 +80,21 @@ def _group_norm(call: Call) -> int:
 
 
 @translates("native_layer_norm")
-def _layer_norm(call: Call) -> int:
-    """Over all of a vector or map: a group norm of one group."""
+def _layer_norm(call: Call) -> int | Value:
+    """Over all of a vector or map: a group norm of one group; over channels that stand last: a channel norm."""
+    over, affine = tuple(call["normalized_shape"]), call["weight"] is not None
+    if affine != (call["bias"] is not None):
+        raise call.refusal("has only one of weight and bias; use both or none")
+    stored, eps = {"weight": "weight", "bias": "bias"}, float(call["eps"])
+    pixels = call.pixels_of(call["input"])
+    if pixels is not None and len(over) == 1:
+        node = call.add_layer("channel_norm", pixels, stored, eps=eps, affine=affine)
+        return call.arranged(node, call.channels_last(node).reshape(call["input"].shape))
     source = call.node("input")
-    shape, affine = call.recorder.nodes[source].shape, call["weight"] is not None
-    if tuple(call["normalized_shape"]) != shape or (affine and len(shape) > 1) or affine != (call["bias"] is not None):
+    if over != call.recorder.nodes[source].shape or (affine and len(over) > 1):
         raise call.refusal("normalises a part of a map, or scales every pixel by itself; use nn.GroupNorm or "
                            "nn.BatchNorm2d")
-    return call.add_layer("group_norm", source, {"weight": "weight", "bias": "bias"}, groups=1, eps=float(call["eps"]),
-                          affine=affine)
+    return call.add_layer("group_norm", source, stored, groups=1, eps=eps, affine=affine)
 
 
 @translates("_prelu_kernel", "prelu")
