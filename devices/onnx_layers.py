@@ -127,6 +127,11 @@ class _Reader:
             found += self._of_node(node, inputs, moving, outputs)
         if len(found) == len(self.images):
             raise UserError(f"{self.path}: nothing in the model depends on its input: nothing to predict")
+        read = {name for operation in found for name in operation.inputs}
+        for value in self.graph.output:  # an output that the network itself goes on with must be written all the same
+            maker = self.maker.get(value.name)
+            if maker in read:
+                found.append(Operation(f"output {value.name}", "identity", (maker,), self._image_shape(value.name)))
         return found
 
     def _of_node(self, node: Any, inputs: list[str], moving: list[str], outputs: list[str]) -> list[Operation]:

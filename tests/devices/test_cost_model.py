@@ -148,6 +148,15 @@ def test_beyond_what_was_calibrated_it_says_so_and_widens(layers: list, batch: i
     assert not any("calibrated" in warning for warning in inside.warnings)
 
 
+def test_a_ready_input_spares_the_host_its_feeding() -> None:
+    ready = CostModel.for_target(resolve_target("tx2:maxp"), "fp16", input_ready=True)
+    fed, spared = model().predict(network(), 32), ready.predict(network(), 32)
+    assert spared.latency_ms.value < fed.latency_ms.value
+    assert spared.energy_mj["board"].value < fed.energy_mj["board"].value
+    assert any("feed images from the CPU" in warning for warning in fed.warnings)
+    assert not spared.warnings
+
+
 def test_what_has_no_cost_is_named_and_counts_as_bandwidth() -> None:
     odd = LayerCost("fft (Fancy)", "unknown", 0, 0, 10**6, 10**6, (10**6,))
     prediction = model().predict([*network(), odd], 8)

@@ -84,6 +84,17 @@ def test_transposed_convolutions_and_what_only_moves_data(tmp_path: pathlib.Path
     assert [c.output_elements for c in layers[1:]] == [1536, 768, 768, 768]
 
 
+def test_an_output_that_the_network_goes_on_with_is_written(tmp_path: pathlib.Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1], name="conv"),
+             helper.make_node("Relu", ["c"], ["y"], name="relu")]
+    path = save(tmp_path / "m.onnx", nodes, [1, 4, 8, 8], {"w": (4, 4, 1, 1)})
+    assert [c.host_elements for c in fuse(operations_of_onnx(path))] == [512]
+    loaded = onnx.load(path)
+    loaded.graph.output.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, [1, 4, 8, 8]))
+    onnx.save(loaded, path)
+    assert [c.host_elements for c in fuse(operations_of_onnx(path))] == [512, 256]
+
+
 def test_an_operator_without_a_cost_is_named(tmp_path: pathlib.Path) -> None:
     nodes = [helper.make_node("Fancy", ["x"], ["f"], domain="my.own", name="odd"),
              helper.make_node("Relu", ["f"], ["y"])]
