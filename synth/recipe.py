@@ -68,7 +68,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "digits": {
         "prototype": Recipe(24, batch=128, rate=0.02, average_epochs=2, augmentation=_DIGITS),
         "short": Recipe(4, batch=128, rate=0.01, distil=0.5, augmentation=_DIGITS),
-        "final": Recipe(25, batch=128, rate=0.02, average_epochs=2, distil=0.7, augmentation=_DIGITS),
+        "final": Recipe(25, batch=128, rate=0.02, average_epochs=2, distil=0.3, augmentation=_DIGITS),
     },
     "cifar10": {
         "prototype": Recipe(100, batch=128, rate=0.01, smoothing=0.1, average_epochs=2, augmentation=_CIFAR),
