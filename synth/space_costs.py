@@ -14,7 +14,7 @@ import numpy as np
 from devices.cost_model import LayerArrays
 from devices.layer_cost import FREE_KINDS, LAYER_KINDS, LayerCost, Operation, fuse
 from synth.decisions import FloatArray, IntArray
-from synth.networks.costs import folded_norm, operations_of
+from synth.networks.costs import WEIGHTED, folded_norm, operations_of
 from synth.networks.network import Vertex
 from synth.networks.operators import operator
 from synth.networks.rewriting import OPERATORS, PROJECTION_LEAST, PROJECTION_RATIO
@@ -61,8 +61,29 @@ class CostTables:
         operations = operations_of(self.network)
         self._operations: dict[str, Operation] = {op.name: op for op in operations}
         self._layers: list[LayerCost] = fuse(operations, siblings=False)
+        self._late = self._late_folds()
         self._blocks_of = {name: [b.addition for b in parent.blocks if name in b.branch or name in b.bypassed]
                            for name in self._operations}
+
+    def _late_folds(self) -> dict[str, tuple[str, list[str]]]:
+        """Norms that fold into nothing in φ, but do once residual blocks are gone: {norm: (the convolution or linear
+        layer that it then follows, the additions of those blocks)}."""
+        blocks = {block.exit: block for block in self.parent.blocks}
+        found = {}
+        for vertex in self.network.vertices:
+            if vertex.op != "batch_norm":
+                continue
+            source, additions = vertex.inputs[0], []
+            expected = {vertex.name}
+            while set(self.network.readers[source]) <= expected and source in blocks:
+                block = blocks[source]
+                additions.append(block.addition)
+                expected = set(block.branch) | {block.addition}
+                source = block.entry
+            whole = set(self.network.readers[source]) <= expected
+            if additions and whole and self.network[source].op in WEIGHTED:
+                found[vertex.name] = source, additions
+        return found
 
     def _count_tables(self, order: Mapping[str, np.ndarray]) -> dict[str, tuple[int, dict[str, IntArray]]]:
         """For every vertex: channels of fixed width, and for every group the channels that its first n units make."""
@@ -106,13 +127,18 @@ class CostTables:
         params, macs = np.zeros(n), np.zeros(n)
         for vertex in self.network.vertices:
             alive = present(vertex.name)
-            if vertex.op in ("conv", "conv_transpose", "linear"):
+            if vertex.op in WEIGHTED:
                 cost = self._weighted(vertex, channels, operators.get(vertex.name))
                 weighted[vertex.name] = cost
                 params += alive * cost.params
                 macs += alive * (cost.macs + cost.first_macs)
             else:
                 params += alive * self._unfolded(vertex, channels)
+                if vertex.name in self._late:
+                    convolution, additions = self._late[vertex.name]
+                    gone = np.logical_and.reduce([~kept[addition] for addition in additions])
+                    saved = 2 if self.network[convolution].attrs["bias"] else 1  # scale and shift, or become the bias
+                    params -= gone * saved * channels[vertex.name]
         return CostTable(params, macs, self._arrays(channels, weighted, present, n))
 
     # --- one vertex ------------------------------------------------------------------------------------------------

@@ -1,0 +1,70 @@
+"""Operators replaced and blocks left out, on every structure of the zoo."""
+
+import functools
+
+import module_zoo
+import pytest
+
+from synth.networks.module import build, check
+from synth.networks.rewriting import (
+    OPERATORS,
+    is_replaceable,
+    projected_width,
+    replaced,
+    residual_blocks,
+    without_blocks,
+)
+from synth.networks.tracing import trace
+
+
+@functools.cache
+def traced(name):
+    return trace(module_zoo.make(name), module_zoo.INPUT_SHAPE, name)[0]
+
+
+@pytest.mark.parametrize("choice", OPERATORS)
+@pytest.mark.parametrize("name", module_zoo.ZOO)
+def test_every_replaceable_convolution_can_be_every_operator(name, choice):
+    network = traced(name)
+    for vertex in [v for v in network.vertices if is_replaceable(network, v)]:
+        network = replaced(network, vertex.name, choice)
+    check(build(network))
+    assert network.output_shape == traced(name).output_shape
+
+
+def test_an_operator_keeps_the_name_and_the_shape_of_what_it_replaces():
+    network = traced("resnet")
+    vertex = next(v for v in network.vertices if is_replaceable(network, v) and v.attrs["stride"][0] == 2)
+    for choice in OPERATORS[:-1]:
+        other = replaced(network, vertex.name, choice)
+        assert other.shapes[vertex.name] == network.shapes[vertex.name]
+        assert other[network.readers[vertex.name][0]].inputs == network[network.readers[vertex.name][0]].inputs
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobilenet_v2", "preactivation"])
+def test_residual_blocks_can_go_one_by_one_and_all_together(name):
+    network = traced(name)
+    blocks = residual_blocks(network)
+    assert blocks, f"{name} has identity shortcuts"
+    for chosen in [[block] for block in blocks] + [list(blocks)]:
+        smaller = without_blocks(network, chosen)
+        check(build(smaller))
+        assert len(smaller.vertices) < len(network.vertices)
+        assert not any(name in smaller for block in chosen for name in block.branch)
+
+
+def test_a_projection_shortcut_is_no_block_that_can_go():
+    network = traced("resnet")
+    projected = [v for v in network.vertices if v.op == "add"
+                 and all(network[s].op in ("batch_norm", "conv") for s in v.inputs)]
+    assert projected, "the zoo's resnet has a projection"
+    assert not {v.name for v in projected} & {block.addition for block in residual_blocks(network)}
+
+
+@pytest.mark.parametrize("name", ["vgg", "densenet"])
+def test_networks_without_additions_have_no_blocks(name):
+    assert residual_blocks(traced(name)) == ()
+
+
+def test_projection_is_a_quarter_but_at_least_four_and_never_wider():
+    assert [projected_width(n) for n in (2, 4, 16, 17, 64)] == [2, 4, 4, 5, 16]

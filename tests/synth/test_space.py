@@ -1,0 +1,155 @@
+"""The space of real networks: costs for thousands at once are those of each network by itself."""
+
+import functools
+
+import module_zoo
+import numpy as np
+import pytest
+
+from devices.board import resolve_target
+from synth.feasibility import best_for, refuse_impossible
+from synth.networks.costs import costs
+from synth.networks.module import build, check
+from synth.networks.rewriting import OPERATORS
+from synth.networks.tracing import trace
+from synth.parent import ElasticParent
+from synth.prices import Prices
+from synth.probing import order_of_units
+from synth.requirements import Requirements
+from synth.space import BLOCK, WIDTH, NetworkSpace, width_choices
+
+WORDS = ("img_per_joule >= 1 @ batch=8", "latency <= 1000 ms", "energy <= 5 J @ board", "throughput >= 1 @ batch=4",
+         "power <= 100 W", "size <= 1 GB", "peak_memory <= 1 GB")
+
+
+@functools.cache
+def space_of(name, words=WORDS):
+    network, weights = trace(module_zoo.make(name), module_zoo.INPUT_SHAPE, name)
+    parent = ElasticParent(network, weights)
+    random = np.random.default_rng(0)
+    order = order_of_units(parent.channels, random.random(len(parent.channels.keep_all())))
+    return NetworkSpace(parent, order, Prices(Requirements.parse(words), resolve_target("tx2")))
+
+
+def some_rows(space, count, seed=0):
+    random = np.random.default_rng(seed)
+    rows = np.stack([random.integers(len(site.choices), size=count) for site in space.sites], axis=1)
+    rows[0] = [len(site.choices) - 1 for site in space.sites]
+    return space.canonical(rows)
+
+
+@pytest.mark.parametrize("name", module_zoo.ZOO)
+def test_parameters_macs_and_bytes_are_exact_for_every_structure(name):
+    space = space_of(name)
+    rows = some_rows(space, 12)
+    found = space.costs(rows)
+    for i, row in enumerate(rows):
+        network, _ = space.parent.draw(space.design(row))
+        exact = costs(network)
+        assert found["params"][i] == exact.params
+        assert found["macs"][i] == exact.macs
+        assert found["size"][i] == exact.weight_bytes
+        assert found["peak_memory"][i] == exact.peak_memory_bytes
+
+
+@pytest.mark.parametrize("name", ["vgg", "resnet", "mobilenet_v2", "squeeze_excite", "encoder_decoder"])
+def test_predictions_for_many_are_those_for_one(name):
+    space = space_of(name)
+    rows = some_rows(space, 12, seed=1)
+    found = space.costs(rows)
+    for i, row in enumerate(rows):
+        network, _ = space.parent.draw(space.design(row))
+        for item in space.prices.requirements.on_costs:
+            assert found[item.key][i] == pytest.approx(space.prices.reading(item, network).value, rel=1e-9), item
+
+
+@pytest.mark.parametrize("name", ["densenet", "shufflenet_v2", "preactivation", "functional", "shape_controlled"])
+def test_where_fusion_depends_on_the_choice_predictions_for_many_are_near(name):
+    """Merged siblings and norms that lose their partner are seen only in the drawn graph, which 1r is decided on."""
+    space = space_of(name)
+    rows = some_rows(space, 8, seed=2)
+    found = space.costs(rows)
+    for i, row in enumerate(rows):
+        network, _ = space.parent.draw(space.design(row))
+        for item in space.prices.requirements.on_costs:
+            assert found[item.key][i] == pytest.approx(space.prices.reading(item, network).value, rel=0.15), item
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobilenet_v2"])
+def test_canonical_rows_that_differ_are_networks_that_differ(name):
+    space = space_of(name)
+    rows = np.unique(some_rows(space, 60, seed=3), axis=0)
+    digests = {space.parent.draw(space.design(row))[0].digest for row in rows}
+    assert len(digests) == len(rows)
+
+
+def test_decisions_inside_a_dropped_block_make_no_difference():
+    space = space_of("resnet")
+    block = next(i for i, place in enumerate(space.places) if place.kind == BLOCK)
+    rows = some_rows(space, 20, seed=4)
+    rows[:, block] = 0
+    free = [column for at, inner in space._inside if at == block for column in inner]
+    assert free
+    other = rows.copy()
+    other[:, free] = 0
+    assert np.array_equal(space.canonical(rows), space.canonical(other))
+    assert np.array_equal(space.costs(rows)["macs"], space.costs(other)["macs"])
+
+
+def test_every_site_describes_itself_alike_and_the_last_choice_is_the_parents_own():
+    space = space_of("densenet")
+    assert len({len(site.descriptor) for site in space.sites}) == 1
+    whole = tuple(len(site.choices) - 1 for site in space.sites)
+    network, _ = space.parent.draw(space.design(whole))
+    assert network.digest == space.parent.network.digest
+    assert all(site.choices == OPERATORS for site in space.sites if site.kind == "operator")
+
+
+def test_summary_has_one_row_a_network_on_comparable_scales():
+    space = space_of("mobilenet_v2")
+    summary = space.summary(some_rows(space, 30, seed=5))
+    assert summary.shape == (30, 10) and np.isfinite(summary).all()
+
+
+@pytest.mark.parametrize("width, choices", [
+    (64, (8, 16, 24, 32, 40, 48, 56, 64)), (16, (4, 8, 12, 16)), (10, (2, 4, 6, 8, 10)), (3, (2, 3)), (2, (2,))])
+def test_width_choices(width, choices):
+    assert width_choices(width) == choices
+
+
+def test_the_best_in_a_metric_is_no_worse_than_any_of_many():
+    space = space_of("resnet")
+    rows = some_rows(space, 300, seed=6)
+    for item in space.prices.requirements.on_costs[:3]:
+        best = space.prices.reading(item, best_for(space, item)).value
+        values = space.costs(rows)[item.key]
+        assert best >= values.max() if item.lower else best <= values.min()
+
+
+@pytest.mark.parametrize("words, named", [
+    (("params <= 5",), "params <= 5"), (("img_per_joule >= 1000000",), "img_per_joule"),
+    (("macs <= 10M", "latency <= 1 us"), "latency")])
+def test_what_no_network_meets_is_refused_by_name_with_the_best_in_reach(words, named):
+    from devices.support.errors import UserError
+
+    with pytest.raises(UserError, match=named) as caught:
+        refuse_impossible(space_of("resnet", words))
+    assert "best that this space can reach" in str(caught.value)
+
+
+def test_requirements_that_cannot_hold_together_are_refused():
+    from devices.support.errors import UserError
+
+    space = space_of("resnet", ("params <= 1M",))
+    smallest = int(space.costs(space.smallest())["params"].min())
+    latency = min(space_of("resnet").costs(some_rows(space_of("resnet"), 1))["latency@1"])
+    words = (f"params <= {smallest}", f"power >= {latency}")
+    with pytest.raises(UserError):
+        refuse_impossible(space_of("resnet", (f"params <= {smallest}", "params <= 1", *words[1:])))
+
+
+def test_width_sites_name_real_groups():
+    space = space_of("shufflenet_v2")
+    groups = {group.name for group in space.parent.channels.groups}
+    assert {place.name for place in space.places if place.kind == WIDTH} <= groups
+    check(build(space.parent.draw(space.design(some_rows(space, 2)[1]))[0]))
