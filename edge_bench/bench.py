@@ -41,7 +41,7 @@ def bench_model(model: str | os.PathLike[str], *, host: str | None = None,
 
 def replay_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The result recomputed from a record that an earlier measurement kept beside its result."""
-    return evaluate.evaluate(store.load_record(os.fspath(path)))
+    return evaluate.replay(store.load_record(os.fspath(path)))
 
 
 def predict_model(model: str | os.PathLike[str], target: str, *, batch: int | None = None,

@@ -20,8 +20,10 @@ def read_clocks(root="/"):
 
 
 def _pinned(clock):
+    if "held" in clock:
+        return clock["held"]
     low, high, now = clock["min_hz"], clock["max_hz"], clock["current_hz"]
-    # the memory clock gives no minimum without root; a current clock may round to the divider next to what was asked
+    # a current clock may round to the divider next to what was asked
     return low == high and (now is None or abs(now - high) <= 0.02 * high)
 
 
@@ -60,4 +62,9 @@ def _gpu(root):
 
 
 def _emc(root):
-    return _clock("emc", *[read_integer(root, _EMC + "/" + word) for word in ("min_rate", "max_rate", "rate")])
+    """The memory clock: it is held by a lock of its own, at what the power mode caps it to, and not by its minimum."""
+    clock = _clock("emc", *[read_integer(root, _EMC + "/" + word) for word in ("min_rate", "max_rate", "rate")])
+    held = read_integer(root, _EMC + "/mrq_rate_locked")
+    if clock and held is not None:
+        clock["held"] = held == 1
+    return clock

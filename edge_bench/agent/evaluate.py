@@ -2,13 +2,14 @@
 import os
 import time
 
-from devices.support.errors import CannotMeasure
+from devices.support.errors import CannotMeasure, UserError
 from devices.support.reading import MEASURED, Reading
 from edge_bench.agent import statistics
-from edge_bench.agent.trial import unpack
+from edge_bench.agent.trial import TICK_MS, unpack
 
 DRIFT_SHARE = 0.01    # a drift smaller than this over all trials is recorded and not marked
 PERCENTS = (50, 90, 95, 99)
+MOST_INFERENCES = 10 ** 9  # in one window; more is damage
 
 
 def evaluate(record):
@@ -38,6 +39,23 @@ def evaluate(record):
     result["marks"] = _marks(result)
     result["warnings"] += _mark_warnings(result)
     return result
+
+
+def replay(record):
+    """The result of a record from a file. UserError when something in it does not fit, which is damage."""
+    try:
+        for trial in record["trials"]:
+            if sum(count for _, count in trial["latencies"]) != trial["inferences"]:
+                raise ValueError("the latencies are not as many as the inferences")
+            if not 0 < trial["inferences"] < MOST_INFERENCES:
+                raise ValueError("{} inferences".format(trial["inferences"]))
+            busy_s = sum(tick * count for tick, count in trial["latencies"]) * TICK_MS / 1000.0
+            seconds = trial["end_s"] - trial["start_s"]
+            if seconds <= 0 or (busy_s > 1.05 * seconds and not trial["runner"].get("pipelined")):
+                raise ValueError("a window of {:g} s holds inferences of {:g} s".format(seconds, busy_s))
+        return evaluate(record)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
+        raise UserError("the record is damaged ({}): measure again".format(error))
 
 
 def _latencies(trial, batch):

@@ -63,7 +63,7 @@ def bench(options, lines):
     """Measure, or recompute from a record, keep the result, and show it."""
     from edge_bench.agent import evaluate, result, store
     if lines is None and options.replay:
-        found = evaluate.evaluate(store.load_record(options.replay))
+        found = evaluate.replay(store.load_record(options.replay))
     else:
         request = _request(options, lines)
         arguments.complete(request)

@@ -3,7 +3,7 @@
 The bare loop is what one writes by hand: load, warm up, time each `session.run`, take the median. The order within a
 pair alternates (ABBA), so that a machine that gets slower favours neither.
 
-    python tests/benchmarks/bench_bench.py --pairs 20 --window 2 --json bench.json
+    python tests/benchmarks/bench_bench.py --pairs 30 --window 1 --json bench.json
 """
 
 from __future__ import annotations

@@ -34,6 +34,12 @@ def test_locked_is_what_is_observed(board):
     for path in board.root.glob("sys/devices/17000000.gp10b/devfreq/*/*_freq"):
         path.write_text("1300500000\n")
     assert clocks.read_clocks(root)["locked"] is True
+    # the memory clock, where root may read it, is held by its own lock below its maximum
+    for word, value in (("min_rate", 40800000), ("max_rate", 1866000000), ("rate", 1600000000), ("mrq_rate_locked", 0)):
+        board.write("sys/kernel/debug/bpmp/debug/clk/emc/" + word, str(value))
+    assert clocks.read_clocks(root)["locked"] is False
+    board.write("sys/kernel/debug/bpmp/debug/clk/emc/mrq_rate_locked", "1")
+    assert clocks.read_clocks(root)["locked"] is True
     assert clocks.read_clocks(str(board.root / "etc"))["locked"] is None
 
 
