@@ -63,6 +63,7 @@ class OnnxRunner:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # its remarks are no help to a user: what fails raises
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others use these cores too
         try:
             self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception

@@ -72,12 +72,23 @@ def trace(
     if buffer.tell() >= 2**31:
         raise UserError("the network is larger than 2 GB, which one ONNX file cannot hold: export a smaller one")
     model = onnx.load_from_string(buffer.getvalue())
+    if not batch.is_dynamic:
+        _state_shapes(model, outputs)
     if opset_of(model) != opset or external_files(model):
         wrote = f"opset {opset_of(model)} with side files {external_files(model)}"
         raise CheckFailed(
             f"torch {torch.__version__} was asked for opset {opset} in one file and wrote {wrote}: {REMEDY}"
         )
     return model
+
+
+def _state_shapes(model: onnx.ModelProto, outputs: Sequence[torch.Tensor]) -> None:
+    """Give the outputs the shapes that the module gave them: torch loses track of them behind a padding."""
+    for value, tensor in zip(model.graph.output, outputs, strict=True):
+        dims = value.type.tensor_type.shape.dim
+        del dims[:]
+        for size in tensor.shape:
+            dims.add().dim_value = size
 
 
 @contextlib.contextmanager
