@@ -28,8 +28,7 @@ from synth.requirements import YES, Verdict
 from synth.run_folder import RunFolder
 
 SEEDS = 256  # that finalists are chosen from
-ROUNDS = 3  # of training finalists, when some do not hold
-LIKELY = 0.7  # the least probability that 1r holds for the smallest finalist
+LIKELY = (0.7, 0.9, 0.97, 0.99)  # the least probability that 1r holds for a finalist, round by round
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,9 @@ def finish(lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, gen
     tried: set[Decisions] = set()
     wanted = lab.order.ferminets
     with progress.stage("finishing", wanted) as stage:
-        for _ in range(ROUNDS):
-            holding = [f for f in done if f.holds]
-            chosen = choose(lab, inquisitor, made, wanted, tried, holding)
+        for likely in LIKELY:  # more careful from round to round, when some did not hold
+            missing = wanted - sum(f.holds for f in done)
+            chosen = choose(lab, inquisitor, made, missing + (missing < wanted), tried, likely)
             if not chosen:
                 break
             tried |= {made.row(i) for i in chosen}
@@ -117,8 +116,9 @@ def finish(lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, gen
 
 
 def choose(lab: Laboratory, inquisitor: Inquisitor, made: Made, wanted: int, tried: set[Decisions],
-           holding: Sequence[Finished]) -> list[int]:
-    """Rows of `made` to train next: the smallest that likely holds, the most accurate, and between them by cost."""
+           least: float) -> list[int]:
+    """Rows of `made` to train next, of those for which 1r holds with probability `least`: the one with the greatest U,
+    the most accurate, and between them by cost."""
     usable = [i for i in _first_of_each(made) if made.feasible[i]
               and made.row(i) not in tried]
     if not usable:
@@ -128,19 +128,18 @@ def choose(lab: Laboratory, inquisitor: Inquisitor, made: Made, wanted: int, tri
     bound = lab.requirements.accuracy_bound
     chance = np.ones(len(usable)) if bound is None else belief.holds(float(log_error(bound)))
     cost, utility = log_cost(lab.space, decisions), belief.performance()
-    likely = np.flatnonzero(chance >= LIKELY)
-    if not len(likely):
+    likely = np.flatnonzero(chance >= least)
+    if len(likely) < wanted:
         likely = np.argsort(-chance, kind="stable")[:wanted]
-    missing = wanted - len(holding)
     smallest = int(likely[np.argmax(utility[likely])])
     accurate = int(likely[np.argmin(belief.log_error[likely])])
-    picked = [smallest] if missing == 1 or holding else [smallest, accurate]
-    for share in np.linspace(0, 1, max(missing, 2))[1:-1] if not holding else np.linspace(0.25, 1, missing):
+    picked = [smallest, accurate]
+    for share in np.linspace(0, 1, max(wanted, 2))[1:-1]:
         aim = (1 - share) * cost[smallest] + share * cost[accurate]
         free = [int(i) for i in likely if int(i) not in picked]
         if free:
             picked.append(min(free, key=lambda i: (abs(cost[i] - aim), -chance[i])))
-    return [usable[i] for i in dict.fromkeys(picked)][:missing]
+    return [usable[i] for i in dict.fromkeys(picked)][:wanted]
 
 
 def _first_of_each(made: Made) -> list[int]:

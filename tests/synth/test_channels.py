@@ -133,7 +133,8 @@ def _only_producers_and_linear_readers(net, group):
 def test_slices_of_one_tensor_part_its_units():
     net = network(conv("a", "input", 8), Vertex("left", "slice", {"start": 0, "stop": 4}, ("a",)),
                   Vertex("right", "slice", {"start": 4, "stop": 8}, ("a",)),
-                  conv("l", "left", 3), conv("r", "right", 3), Vertex("sum", "add", {}, ("l", "r")), conv("out", "sum", 2), outputs=("out",))
+                  conv("l", "left", 3), conv("r", "right", 3), Vertex("sum", "add", {}, ("l", "r")),
+                  conv("out", "sum", 2), outputs=("out",))
     channels = channels_of(net)
     halves = [g for g in channels.groups if "a" in g.vertices]
     assert [g.width for g in halves] == [4, 4]

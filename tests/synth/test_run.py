@@ -1,0 +1,182 @@
+"""A whole run: what it leaves, that it is the same every time, and that no cut changes it."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import tiny_run
+import torch
+
+from devices.support.errors import UserError
+from synth.generator import Generator
+from synth.networks.module import build
+from synth.preparation import load_network
+from synth.report.summary import RunSummary
+from synth.run import generate
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that was never cut, and its summary."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return out, tiny_run.run(out)
+
+
+def fingerprint(out: Path) -> dict[str, str]:
+    """Everything of a run that must not depend on when it was made or cut."""
+    from devices.support.files import sha256_file
+
+    kept = {str(path.relative_to(out)): sha256_file(path) for path in sorted(out.rglob("*"))
+            if path.suffix in (".safetensors", ".onnx") or path.name in ("network.json", "test.json", "card.json",
+                                                                         "outcomes.json", "anchors.json")}
+    summary = json.loads((out / "summary.json").read_text())
+    kept["networks"] = json.dumps([{"name": n["name"], "readings": n["readings"], "network": n["network"],
+                                    "judgements": n["judgements"]} for n in summary["networks"]])
+    return kept
+
+
+def test_a_run_leaves_what_it_says(finished):
+    out, summary = finished
+    assert [row.name for row in summary.networks] == ["network", "ferminet-a", "ferminet-b"]
+    for row in summary.ferminets:
+        network, weights = load_network(out / row.folder)
+        assert row.readings["params"].value == sum(_folded(network, weights))
+        images = torch.randn(4, *network.input_shape)
+        with torch.no_grad():
+            wanted = build(network, weights).eval()(images).numpy()
+        session = onnxruntime.InferenceSession(out / row.folder / f"{row.name}.onnx")
+        found = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
+        assert np.abs(wanted - found).max() < 1e-4
+        assert row.readings["img_per_joule@1:module"].provenance == "predicted"
+        assert row.readings["accuracy"].provenance == "measured"
+        assert {j.requirement.split()[0] for j in row.judgements} == {"accuracy", "img_per_joule", "params"}
+    assert (out / "report.html").stat().st_size > 10_000
+    assert RunSummary.load(out / "summary.json").to_json() == summary.to_json()
+
+
+def _folded(network, weights):
+    from synth.networks.costs import costs
+
+    yield costs(network).params
+
+
+def test_the_same_seed_gives_the_same_ferminets_whatever_the_workers(finished, tmp_path):
+    out, _ = finished
+    tiny_run.run(tmp_path / "again", workers=2)
+    assert fingerprint(tmp_path / "again") == fingerprint(out)
+
+
+def test_another_seed_gives_another_run(finished, tmp_path):
+    out, _ = finished
+    tiny_run.run(tmp_path / "other", seed=1)
+    assert fingerprint(tmp_path / "other")["networks"] != fingerprint(out)["networks"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_random_points_and_resumed_it_ends_the_same(finished, tmp_path, seed):
+    whole, _ = finished
+    out, points = tmp_path / "cut", random.Random(seed)
+    steps = len((whole / "steps.jsonl").read_text().splitlines())
+    kills = sorted(points.sample(range(1, steps), 2))
+    for attempt, kill_at in enumerate([*kills, None]):
+        command = [sys.executable, str(Path(tiny_run.__file__)), str(out), *(["--resume"] if attempt else [])]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+        if kill_at is None:
+            assert process.wait(120) == 0, process.stderr.read().decode()
+            break
+        journal = out / "steps.jsonl"
+        while process.poll() is None and _lines(journal) < kill_at:
+            time.sleep(0.01)
+        time.sleep(points.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if not (out / "run.json").exists():
+            shutil.rmtree(out, ignore_errors=True)
+    assert fingerprint(out) == fingerprint(whole)
+
+
+def _lines(path):
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_resuming_a_finished_run_shows_it_again(finished):
+    out, summary = finished
+    before = fingerprint(out)
+    assert tiny_run.run(out, resume=True).to_json() == summary.to_json()
+    assert fingerprint(out) == before
+
+
+def test_a_run_is_not_resumed_with_other_arguments(finished):
+    out, _ = finished
+    with pytest.raises(UserError, match="cycles was 3, now 5"):
+        tiny_run.run(out, resume=True, cycles=5)
+    with pytest.raises(UserError, match="holds a run already"):
+        tiny_run.run(out)
+
+
+def test_a_damaged_file_is_named_and_nothing_is_lost(finished, tmp_path):
+    out, _ = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    manifest = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(manifest | {"finished": None}))
+    weights = copy / "prototype" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-3])
+    with pytest.raises(UserError, match=r"prototype.weights\.safetensors"):
+        tiny_run.run(copy, resume=True)
+    assert weights.exists() and (copy / "generator" / "generator.safetensors").exists()
+
+
+def test_more_networks_come_from_the_saved_generator(finished, tmp_path, monkeypatch):
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    monkeypatch.setattr("synth.preparation.recipe_for", tiny_run.short_recipes)
+    before = (out / "generator" / "generator.safetensors").read_bytes()
+    done = generate(out, [100, 101, 102])
+    assert [one.seed for one in done] == [100, 101, 102]
+    for one in done:
+        assert (out / "generated" / one.name / f"{one.name}.onnx").stat().st_size > 1000
+    again = generate(out, [101])
+    assert again[0].network == done[1].network and again[0].metrics == done[1].metrics
+    assert (out / "generator" / "generator.safetensors").read_bytes() == before
+    generator = Generator.load(out / "generator")
+    assert np.array_equal(generator.generate([100]), generator.generate([100]))
+
+
+@pytest.mark.parametrize("words, named", [
+    (("params <= 3",), "params <= 3"), (("img_per_joule >= 10000000",), "img_per_joule"),
+    (("latency <= 1 us", "accuracy >= 10 %"), "latency"), (("accuracy >= 99.99 %",), "accuracy")])
+def test_what_cannot_be_reached_is_refused(tmp_path, words, named):
+    with pytest.raises(UserError, match=named):
+        tiny_run.run(tmp_path / "never", requirements=words)
+    if not words[0].startswith("accuracy"):
+        assert not (tmp_path / "never").exists(), "refused before anything is written"
+
+
+def test_an_interrupted_run_can_go_on(tmp_path, finished, monkeypatch):
+    from synth import problem
+
+    whole, _ = finished
+    original, calls = problem.NetworkProblem._evaluate, []
+
+    def interrupt(self, batch):
+        calls.append(batch)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, batch)
+
+    monkeypatch.setattr(problem.NetworkProblem, "_evaluate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tiny_run.run(tmp_path / "cut")
+    tiny_run.run(tmp_path / "cut", resume=True)
+    assert fingerprint(tmp_path / "cut") == fingerprint(whole)
