@@ -20,7 +20,8 @@ EXAMPLES = HERE / "examples"
 
 def order(**changes):
     asked = {"target": "tx2", "data": f"{HERE / 'tiny_run.py'}:data",
-             "prototype": f"{EXAMPLES / 'own_data.py'}:network", "requirements": ("accuracy >= 1 %", "img_per_joule >= 1", "params <= 100k"), "cycles": 3, "batch": 2,
+             "prototype": f"{EXAMPLES / 'own_data.py'}:network",
+             "requirements": ("accuracy >= 1 %", "img_per_joule >= 1", "params <= 100k"), "cycles": 3, "batch": 2,
              "ferminets": 2}
     return Order(**{**asked, **changes})
 
