@@ -4,6 +4,7 @@ The trial is the unit: samples inside one window are autocorrelated and say noth
 flagged and never dropped. Everything is deterministic: the same numbers give the same interval everywhere.
 """
 import collections
+import functools
 import math
 import random
 
@@ -251,11 +252,13 @@ def _kendall_exact(count, score):
 
 # quantiles
 
+@functools.lru_cache(maxsize=64)
 def normal_quantile(probability):
     """The standard normal quantile, by bisection on erfc."""
     return _invert(lambda x: 0.5 * math.erfc(-x / math.sqrt(2.0)), probability)
 
 
+@functools.lru_cache(maxsize=64)
 def t_quantile(probability, freedom):
     """Student's t quantile for any positive real number of degrees of freedom, by bisection on the distribution."""
     if not freedom > 0:
