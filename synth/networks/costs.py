@@ -23,7 +23,7 @@ KINDS = {
     "add": "add", "sub": "add", "mul": "mul", "cat": "concat", "softmax": "softmax",
     "max_pool": "pool", "avg_pool": "pool", "adaptive_avg_pool": "pool", "adaptive_max_pool": "pool",
     "resize": "resize", "channel_shuffle": "shuffle", "pixel_shuffle": "shuffle", "pixel_unshuffle": "shuffle",
-    "subsample": "shuffle", "pad": "shuffle", "slice": "shuffle",
+    "subsample": "pool", "pad": "shuffle", "slice": "shuffle",
     "dropout": "identity", "identity": "identity", "flatten": "identity", "to_map": "identity",
 }
 
@@ -103,8 +103,8 @@ def operations_of(network: Network) -> list[Operation]:
 def _window(vertex: Vertex, inputs: list[Shape], output: Shape) -> tuple[tuple[int, int], int]:
     """Kernel and stride of a convolution or pool; (1, 1) and 1 of all else, and of global pooling."""
     attrs = vertex.attrs
-    if "kernel" in attrs:
-        return pair(attrs["kernel"]), pair(attrs["stride"])[0]
+    if "stride" in attrs:
+        return pair(attrs.get("kernel", 1)), pair(attrs["stride"])[0]
     if KINDS[vertex.op] == "pool" and output[1:] != (1, 1):
         (height, width), (rows, columns) = inputs[0][1:], output[1:]
         if height % rows == width % columns == 0:
