@@ -60,4 +60,4 @@ def predict_model(model: str | os.PathLike[str], target: str, *, batch: int | No
         raise UserError(f"--batch {batch} makes no sense: give a whole number of at least 1")
     if precision is None:
         precision = "fp16" if resolve_target(target).board.has("fp16") else "fp32"
-    return predict_onnx(path, target, precision, 1 if batch is None else batch)
+    return predict_onnx(path, target, precision, 1 if batch is None else batch, input_ready=True)

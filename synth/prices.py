@@ -32,7 +32,7 @@ class Prices:
     @functools.cached_property
     def model(self) -> CostModel | None:
         """UserError when the target has no cost model or not this precision."""
-        return None if self.target is None else CostModel.for_target(self.target, self.precision)
+        return None if self.target is None else CostModel.for_target(self.target, self.precision, input_ready=True)
 
     def of(self, table: CostTable) -> dict[str, FloatArray]:
         """The cost of every network of a table, [n], for every key that can be had from it.
