@@ -55,10 +55,12 @@ class Connection:
             raise CannotMeasure("there is no ssh on this machine: install OpenSSH's client")
         self.host = host
         self.agent = f"{FOLDER}/agent-{agent_hash()[:16]}.pyz"
-        folder = Path(tempfile.gettempdir()) / f"edgesynth-{os.getuid()}"
+        temporary = tempfile.gettempdir()
+        # a socket's path may have 107 characters, and ssh adds 58 to the folder's
+        folder = Path(temporary if len(temporary) <= 30 else "/tmp") / f"edgesynth-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
-            raise CannotMeasure(f"{folder} belongs to somebody else: set TMPDIR to a folder of yours")
+        if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
+            raise CannotMeasure(f"{folder} is open to others: remove it, or set TMPDIR to a folder of yours")
         self.options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10",
                         "-o", "ServerAliveCountMax=3", "-o", "ControlMaster=auto", "-o", "ControlPersist=60",
                         "-o", f"ControlPath={folder}/%C"]

@@ -13,6 +13,7 @@ from typing import Any
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import sha256_bytes, sha256_file
 from edge_bench.agent import engines, store
+from edge_bench.agent.sidecar import sidecar_path
 from edge_bench.connection import Connection, ConnectionLost
 
 __all__ = ["bench_on_host", "build_on_host", "probe_host"]
@@ -125,8 +126,8 @@ def upload(connection: Connection, model: str, progress: Callable[[str], None]) 
         if missing:
             raise UserError(f"{model}: its weights are in {missing[0].name}, which is not beside it: put it there "
                             "or export with the weights inside")
-    elif os.path.exists(engines.sidecar_path(model)):
-        beside = [Path(engines.sidecar_path(model))]
+    elif os.path.exists(sidecar_path(model)):
+        beside = [Path(sidecar_path(model))]
     files = [path, *beside]
     hashes = [sha256_file(file) for file in files]
     folder = hashes[0] if len(hashes) == 1 else sha256_bytes("".join(hashes).encode())

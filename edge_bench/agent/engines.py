@@ -6,38 +6,15 @@ import subprocess
 import time
 
 from devices.support.errors import CannotMeasure, UserError
-from devices.support.files import canonical_json, read_json, sha256_bytes, sha256_file, write_json
-from edge_bench.agent import interpreter, power_mode, protocol, state
+from devices.support.files import canonical_json, sha256_bytes, sha256_file, write_json
+from edge_bench.agent import interpreter, power_mode, protocol, runners, state
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.identity import identify, software
+from edge_bench.agent.sidecar import SCHEMA, read_sidecar, sidecar_path
 from edge_bench.agent.spawn import agent_command
 
-SCHEMA = "edgesynth.engine/1"
 BUILD_S = 3600.0  # the longest a build may take; minutes are usual on a TX2
 _EXTERNAL = re.compile(b"\x0a\x08location\x12(.)", re.DOTALL)  # of an external_data entry, and its length
-
-
-def sidecar_path(engine):
-    return engine + ".json"
-
-
-def read_sidecar(engine):
-    """What is known about an engine: its side-car, or None for one from elsewhere."""
-    path = sidecar_path(engine)
-    return read_json(path, SCHEMA) if os.path.exists(path) else None
-
-
-def refuse_foreign(engine, sidecar, version, capability):
-    """CannotMeasure for an engine that was built on another device or by another TensorRT, with that reason."""
-    if not sidecar:
-        return
-    here = "sm_{}{}".format(*capability)
-    if sidecar.get("tensorrt") and sidecar["tensorrt"] != version:
-        raise CannotMeasure("{}: built by TensorRT {}, here is {}: build it again from the ONNX file".format(
-            engine, sidecar["tensorrt"], version))
-    if sidecar.get("device") and sidecar["device"] != here:
-        raise CannotMeasure("{}: built on a {} device, here is {}: build it again from the ONNX file".format(
-            engine, sidecar["device"], here))
 
 
 def build(given, progress=lambda text: None):
@@ -50,14 +27,15 @@ def build(given, progress=lambda text: None):
     model, root = request["model"], request.get("root", "/")
     if not model.endswith(".onnx"):
         raise UserError("{}: an engine is built from an ONNX file".format(model))
+    if not os.path.isfile(model):
+        raise UserError("{}: there is no such file".format(model))
     _check_weights(model)
-    from edge_bench.agent.runners import runner_for
-    request["runner"] = request["runner"] or runner_for(model, root)
+    request["runner"] = request["runner"] or runners.runner_for(model, root)
     if request["runner"] == "onnxruntime":
         raise UserError("onnxruntime needs no engine: leave --runner out, or name tensorrt or trtexec")
     request["python"] = interpreter.choose(request["runner"], request["board_python"])
     board = _board(root)
-    if request["precision"] and board is not None:
+    if request["precision"] and board is not None and board.kind == "jetson":
         request["precision"] = board.require_precision(request["precision"])
     key = cache_key(request, root)
     engine = state.home("engines", key[:24] + ".engine")

@@ -4,7 +4,7 @@ import time
 
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.reading import MEASURED, Reading
-from edge_bench.agent import statistics
+from edge_bench.agent import joules, statistics
 from edge_bench.agent.trial import TICK_MS, unpack
 
 DRIFT_SHARE = 0.01    # a drift smaller than this over all trials is recorded and not marked
@@ -24,7 +24,6 @@ def evaluate(record):
     rows = [_latencies(trial, batch) for trial in record["trials"]]
     power = None
     if record.get("power"):
-        from edge_bench.agent import joules
         power = joules.add_energy(rows, record, batch)
     source = _source(record, len(rows))
     result = {
@@ -100,7 +99,6 @@ def _readings(rows, source, power):
     if all(row["compute_ms"] is not None for row in rows):
         readings["compute_ms"] = between_trials([row["compute_ms"] for row in rows], "ms", source)
     if power:
-        from edge_bench.agent import joules
         readings.update(joules.readings(power, source))
     return {name: reading.to_json() for name, reading in readings.items()}
 

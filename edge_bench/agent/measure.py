@@ -4,9 +4,10 @@ import os
 
 from devices.support.errors import UserError
 from devices.support.files import sha256_file
-from edge_bench.agent import evaluate, interpreter, runners, settings, trials
+from edge_bench.agent import engines, evaluate, interpreter, runners, settings, trials
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.identity import is_jetson
+from edge_bench.agent.joules import PowerSession
 from edge_bench.agent.lock import board_lock
 from edge_bench.agent.preflight import preflight
 
@@ -43,7 +44,6 @@ def _measure(request, progress):
     record: dict = {"created": evaluate.now_utc(), "request": request, "trials": [], "power": None, "layers": None,
                     "model": evaluate.describe_model(model, sha256_file(model))}
     if request["runner"] in runners.NEED_ENGINE and model.endswith(".onnx"):
-        from edge_bench.agent import engines
         request["engine"] = engines.build(request, progress)["engine"]
     progress("preflight")
     record["preflight"] = preflight(request["root"])  # before the sampler, which is no other process's load
@@ -75,5 +75,4 @@ class _NoPower(object):
 def _power(request):
     if not (request["power"] or request["power_source"]):
         return _NoPower()
-    from edge_bench.agent.joules import PowerSession
     return PowerSession(request["power_source"], request["root"])

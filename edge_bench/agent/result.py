@@ -59,9 +59,10 @@ def to_text(result):
         lines.append("compute    {} ms on the device".format(figure(reading(result, "compute_ms").value)))
     lines += energy_lines(result)
     memory = result["memory"]
-    lines.append("memory     peak RSS {} MB{}".format(
-        figure(memory["peak_rss_bytes"] / 1e6),
-        "   device {} MB".format(figure(memory["device_bytes"] / 1e6)) if memory.get("device_bytes") else ""))
+    sizes = [("peak RSS", memory["peak_rss_bytes"]), ("device", memory.get("device_bytes")),
+             ("engine", result["runner"].get("engine_bytes"))]
+    words = ["{} {} MB".format(name, figure(size / 1e6)) for name, size in sizes if size]
+    lines.append("memory     " + "   ".join(words))
     slowest = sorted(result.get("layers") or [], key=lambda layer: -layer["ms"])[:10]
     lines += ["  {:>9} ms  {}".format(figure(layer["ms"]), layer["name"]) for layer in slowest]
     if result["marks"]:

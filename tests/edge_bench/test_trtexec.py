@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench.agent import engines
+from edge_bench.agent import engines, sidecar
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.runners import RUNNERS, runner_for, trtexec
 
@@ -129,4 +129,4 @@ def test_external_weights_are_found_without_an_onnx_reader(tmp_path):
 def test_a_damaged_sidecar_is_one_sentence(tmp_path):
     (tmp_path / "net.engine.json").write_text(json.dumps({"schema": "edgesynth.other/1"}))
     with pytest.raises(UserError, match=r"expected edgesynth\.engine/1"):
-        engines.read_sidecar(str(tmp_path / "net.engine"))
+        sidecar.read_sidecar(str(tmp_path / "net.engine"))

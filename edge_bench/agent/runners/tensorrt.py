@@ -3,7 +3,7 @@ import os
 from typing import Any
 
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench.agent import engines
+from edge_bench.agent import sidecar as sidecars
 from edge_bench.agent.arguments import shapes
 from edge_bench.agent.runners.base import Runner
 from edge_bench.agent.runners.cuda import open_cuda
@@ -41,8 +41,8 @@ class TensorRtRunner(Runner):
         runner.cuda = open_cuda()  # before TensorRT, which may crash where CUDA does not work
         runner.trt = load_tensorrt()
         runner.version = runner.trt.__version__
-        runner.sidecar = engines.read_sidecar(runner.path)
-        engines.refuse_foreign(runner.path, runner.sidecar, runner.version, runner.cuda.compute_capability())
+        runner.sidecar = sidecars.read_sidecar(runner.path)
+        sidecars.refuse_foreign(runner.path, runner.sidecar, runner.version, runner.cuda.compute_capability())
         runner.logger = make_logger(runner.trt)
         runner.engine = runner._deserialize()
         runner.pipelined = bool(request.get("pipelined"))

@@ -10,7 +10,8 @@ import time
 from typing import Any
 
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench.agent import engines, interpreter
+from edge_bench.agent import interpreter
+from edge_bench.agent import sidecar as sidecars
 from edge_bench.agent.identity import software
 from edge_bench.agent.runners.base import Runner
 
@@ -47,7 +48,7 @@ class TrtexecRunner(Runner):
         if program() is None:
             raise CannotMeasure("trtexec is not on this machine (looked on the PATH and in {})".format(_PLACES))
         runner.version = software(request.get("root", "/"))["tensorrt"]
-        runner.sidecar = engines.read_sidecar(runner.path)
+        runner.sidecar = sidecars.read_sidecar(runner.path)
         runner.batch = request.get("batch") or (runner.sidecar or {}).get("batch") or 1
         runner.inputs = [{"name": name, "dtype": None, "shape": shape} for name, shape in
                          ((runner.sidecar or {}).get("inputs") or {}).items()]

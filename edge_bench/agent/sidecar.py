@@ -1,0 +1,30 @@
+"""The side-car of an engine: a file beside it that says of what, where and by which TensorRT it was built."""
+import os
+
+from devices.support.errors import CannotMeasure
+from devices.support.files import read_json
+
+SCHEMA = "edgesynth.engine/1"
+
+
+def sidecar_path(engine):
+    return engine + ".json"
+
+
+def read_sidecar(engine):
+    """What is known about an engine: its side-car, or None for one from elsewhere."""
+    path = sidecar_path(engine)
+    return read_json(path, SCHEMA) if os.path.exists(path) else None
+
+
+def refuse_foreign(engine, sidecar, version, capability):
+    """CannotMeasure for an engine that was built on another device or by another TensorRT, with that reason."""
+    if not sidecar:
+        return
+    here = "sm_{}{}".format(*capability)
+    if sidecar.get("tensorrt") and sidecar["tensorrt"] != version:
+        raise CannotMeasure("{}: built by TensorRT {}, here is {}: build it again from the ONNX file".format(
+            engine, sidecar["tensorrt"], version))
+    if sidecar.get("device") and sidecar["device"] != here:
+        raise CannotMeasure("{}: built on a {} device, here is {}: build it again from the ONNX file".format(
+            engine, sidecar["device"], here))
