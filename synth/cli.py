@@ -90,7 +90,7 @@ def synth(out: str | None, resume: bool, workers: int | None, json_path: str | N
     if json_path == "-":
         _give(summary.to_json(), json_path)
     else:
-        Console().print(console_table(summary))
+        Console(width=None if sys.stdout.isatty() else 140).print(console_table(summary))
         if json_path:
             _give(summary.to_json(), json_path)
     if any(row.holds != "yes" for row in summary.ferminets) or not summary.ferminets:

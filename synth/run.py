@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 
 from devices.support.errors import UserError
 from devices.support.files import read_json, write_json
+from devices.support.reading import Reading
+from edge_bench.bench import bench_model
 from export.exporter import export_network
 from synth.data.dataset import Dataset, load_dataset
 from synth.evaluation import Metrics, evaluate
@@ -23,10 +26,11 @@ from synth.problem import NetworkProblem
 from synth.progress import Progress
 from synth.report.summary import FILE_NAME, RunSummary
 from synth.run_folder import Manifest, RunFolder
-from synth.summary import Exported, summarise
+from synth.summary import Exported, Results, summarise
 from synth.synthesis import CycleReport, Settings, Synthesis
 
-TESTED, EXPORT = "edgesynth.tested/1", "edgesynth.export/1"
+TESTED, EXPORT, MEASURED = "edgesynth.tested/1", "edgesynth.export/1", "edgesynth.measured/1"
+MEASURED_S, WARMUP_CAP_S = 0.5, 2.0  # of a first look on this machine
 SAMPLES = 32  # validation images that an export is compared on
 
 
@@ -59,8 +63,9 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, worke
             done = finish(lab, learned.problem, learned.synthesis.inquisitor, learned.synthesis.generator, folder,
                           progress)
             exported = export_all(lab, done, folder, progress)
-            tested = test_once(lab, done, folder)
-            summary = summarise(lab, learned.synthesis, done, exported, tested, folder, progress)
+            measured = measure_here(exported, folder, progress)
+            results = Results(exported, test_once(lab, done, folder), measured)
+            summary = summarise(lab, learned.synthesis, done, results, folder, progress)
         summary.save(folder.path / FILE_NAME)
         _report(summary, folder.path)
         folder.finish()
@@ -89,10 +94,12 @@ def _save_generator(path: Path, generator: Generator) -> None:
 
 
 def export_all(lab: Laboratory, done: Sequence[Finished], folder: RunFolder, progress: Progress) -> dict[str, Exported]:
-    """Every FermiNet in a folder of its own name."""
+    """The prototype, and every FermiNet in a folder of its own name."""
     found = {}
-    with progress.stage("exporting", len(done)) as stage:
-        for number, finished in enumerate(done, 1):
+    with progress.stage("exporting", 1 + len(done)) as stage:
+        found["prototype"] = export_prototype(lab, folder)
+        stage.at(1)
+        for number, finished in enumerate(done, 2):
             found[finished.name] = export_one(lab, finished, finished.name, folder)
             stage.at(number)
     return found
@@ -106,7 +113,41 @@ def export_one(lab: Laboratory, finished: Finished, place: str, folder: RunFolde
                              lab.order.target, finished.name)
         write_json(path / "export.json", report, EXPORT)
 
-    return Exported(place, folder.step(place, dict, save, lambda path: read_json(path / "export.json", EXPORT)))
+    report = folder.step(place, dict, save, lambda path: read_json(path / "export.json", EXPORT))
+    return Exported(f"{place}/{finished.name}.onnx", report)
+
+
+def export_prototype(lab: Laboratory, folder: RunFolder) -> Exported:
+    """prototype.onnx in the folder "prototype-onnx" of the run."""
+    def save(path: Path, _: Mapping[str, Any]) -> None:
+        path.mkdir(parents=True)
+        prototype = lab.prototype
+        report = export_onnx(lab.dataset, prototype.network, prototype.weights, path / "prototype.onnx",
+                             lab.order.target, "prototype")
+        write_json(path / "export.json", report, EXPORT)
+
+    report = folder.step("prototype-onnx", dict, save, lambda path: read_json(path / "export.json", EXPORT))
+    return Exported("prototype-onnx/prototype.onnx", report)
+
+
+def measure_here(exported: Mapping[str, Exported], folder: RunFolder, progress: Progress) -> dict[str, Reading]:
+    """A first look at the latency of every ONNX file on this machine, batch 1; its source says that it is quick."""
+    def measure(place: str) -> Reading:
+        result = bench_model(folder.path / place, trials=1, window=MEASURED_S, warmup_cap=WARMUP_CAP_S, threads=1)
+        value = result["readings"]["latency_p50_ms"]
+        return Reading.from_json({**value, "source": f"{value['source']}, quick, onnxruntime on one thread"})
+
+    def save(path: Path, reading: Reading) -> None:
+        write_json(path, {"latency": reading.to_json()}, MEASURED)
+
+    found = {}
+    with progress.stage("measuring", len(exported)) as stage:
+        for number, (name, one) in enumerate(exported.items(), 1):
+            found[name] = folder.step(
+                f"measured/{name}.json", functools.partial(measure, one.path), save,
+                lambda path: Reading.from_json(read_json(path, MEASURED)["latency"]))
+            stage.at(number)
+    return found
 
 
 def export_onnx(dataset: Dataset, network: Network, weights: dict[str, Any], path: Path, target: str,

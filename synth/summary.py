@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,27 +30,40 @@ from synth.report.summary import (
     NetworkRow,
     RunSummary,
 )
+from synth.requirements import Verdict
 from synth.run_folder import RunFolder
 from synth.synthesis import FRESH_COUNT, Synthesis
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Where a FermiNet's files are, relative to the run, and what the exporter reported."""
+    """Where a network's ONNX file is, relative to the run, and what the exporter reported."""
 
-    folder: str
+    path: str
     report: Mapping[str, Any]
 
+    @property
+    def folder(self) -> str:
+        return self.path.rpartition("/")[0]
 
-def summarise(lab: Laboratory, synthesis: Synthesis, done: Sequence[Finished], exported: Mapping[str, Exported],
-              tested: Mapping[str, Metrics], folder: RunFolder, progress: Progress) -> RunSummary:
+
+@dataclass(frozen=True)
+class Results:
+    """What a run came to, by network name, "prototype" among them. measured: latency on this machine."""
+
+    exported: Mapping[str, Exported]
+    tested: Mapping[str, Metrics]
+    measured: Mapping[str, Reading]
+
+
+def summarise(lab: Laboratory, synthesis: Synthesis, done: Sequence[Finished], results: Results, folder: RunFolder,
+              progress: Progress) -> RunSummary:
     """The summary of a run that is through."""
     order, dataset = lab.order, lab.dataset
     judgements = judge(lab, lab.prototype.network, lab.prototype.metrics)
-    networks = [_row(lab, lab.prototype.name.rpartition(":")[2], PROTOTYPE, lab.prototype.network,
-                     lab.prototype.metrics, tested["prototype"], judgements, None, "prototype")]
-    networks += [_row(lab, f.name, FERMINET, f.network, f.metrics, tested[f.name], f.verdicts, f.seed,
-                      exported[f.name].folder) for f in done]
+    networks = [_row(lab, PROTOTYPE, PROTOTYPE, lab.prototype.network, lab.prototype.metrics, results, judgements)]
+    networks += [_row(lab, f.name, FERMINET, f.network, f.metrics, results, f.verdicts, f.seed) for f in done]
+    networks[0] = replace(networks[0], name=lab.prototype.name.rpartition(":")[2])
     first = done[0].name if done else "ferminet-a"
     manifest = folder.manifest
     making = Making(
@@ -74,10 +87,10 @@ def summarise(lab: Laboratory, synthesis: Synthesis, done: Sequence[Finished], e
             "report": f"{folder.path}/report.html"})
 
 
-def _row(lab: Laboratory, name: str, role: str, network: Network, validation: Metrics, test: Metrics, verdicts,
-         seed: int | None, folder: str) -> NetworkRow:
+def _row(lab: Laboratory, name: str, role: str, network: Network, validation: Metrics, results: Results,
+         verdicts: Mapping[str, Verdict], seed: int | None = None) -> NetworkRow:
     found = costs(network)
-    accuracy = accuracy_reading(test, "test")
+    accuracy = accuracy_reading(results.tested[name], "test")
     graph = "the graph"
 
     def of_accuracy(formula, *values: float, unit: str, source: str) -> Reading:
@@ -96,6 +109,8 @@ def _row(lab: Laboratory, name: str, role: str, network: Network, validation: Me
         "size": Reading(found.weight_bytes, "B", COMPUTED, graph),
         "peak_memory": Reading(found.peak_memory_bytes, "B", COMPUTED, graph),
     }
+    if name in results.measured:
+        readings["latency_here"] = results.measured[name]
     batches = sorted({1, *(item.batch or 1 for item in lab.requirements.on_costs)})
     for batch in batches:
         prediction = lab.space.prices.prediction(network, batch)
@@ -110,7 +125,8 @@ def _row(lab: Laboratory, name: str, role: str, network: Network, validation: Me
         reading = (accuracy_reading(validation, "validation") if item.metric == "accuracy"
                    else lab.space.prices.reading(item, network))
         judged.append(Judgement(words, verdict, reading))
-    return NetworkRow(name, role, readings, tuple(judged), seed, network.to_json(), folder=folder)
+    return NetworkRow(name, role, readings, tuple(judged), seed, network.to_json(),
+                      folder=results.exported[name].folder)
 
 
 def _cycles(synthesis: Synthesis) -> list[CycleRow]:

@@ -23,6 +23,7 @@ PLAIN: dict[str, tuple[str, str]] = {
     "netscore": ("NetScore", "score"),
     "size": ("size", "bytes"),
     "peak_memory": ("peak memory", "bytes"),
+    "latency_here": ("latency here", "time"),
 }
 TITLES = {"img_per_joule": "img/J", "latency_max": "latency max"}
 # measured on the data, not on a board: the title says so

@@ -34,9 +34,9 @@ class NetworkRow:
 
     name: "ferminet-a". role: of ROLES. readings: {key: Reading}, with keys "accuracy" (test split, read once),
     "validation_accuracy", "params" (batch norm folded), "params_raw", "macs", "information_density", "netscore",
-    "size", "peak_memory" and the keys of requirements on the target, such as "latency@1" and "img_per_joule@8:module".
-    network: `Network.to_json()`, for the drawing. insights: {vertex: what the inquisitor saw there}. folder: where its
-    files are, relative to the run.
+    "size", "peak_memory", "latency_here" (a quick measurement on this machine) and the keys of requirements on the
+    target, such as "latency@1" and "img_per_joule@8:module". network: `Network.to_json()`, for the drawing. insights:
+    {vertex: what the inquisitor saw there}. folder: where its files are, relative to the run.
     """
 
     name: str

@@ -12,7 +12,8 @@ from synth.report.columns import Column, column, columns, name_in_words
 from synth.report.summary import FERMINET, PROTOTYPE, Judgement, NetworkRow, RunSummary
 from synth.requirements import NO, UNCERTAIN, YES, Requirement
 
-SHOWN = ("accuracy", "params", "macs", "information_density", "netscore")  # before what is read on the target
+# before what is read on the target
+SHOWN = ("accuracy", "params", "macs", "information_density", "netscore", "latency_here")
 STYLES = {YES: "green", NO: "bold red", UNCERTAIN: "yellow"}
 
 
@@ -53,7 +54,8 @@ class _Fitting:
         """What 1r does not ask about and can go, first what says least: other batches, img/J beside mJ, density."""
         required = {Requirement.parse(text).key for text in self.summary.requirements}
         on_target = [column for column in reversed(shown) if "@" in column.key and column.key not in required]
-        groups = ([column for column in on_target if column.batch != 1],
+        groups = ([column for column in shown if column.key == "latency_here"],
+                  [column for column in on_target if column.batch != 1],
                   [column for column in on_target if column.key.startswith("img_per_joule")],
                   [column for column in shown if column.key == "information_density"],
                   on_target)
