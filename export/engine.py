@@ -8,7 +8,8 @@ from typing import Any
 
 from devices.support.errors import CannotMeasure
 from export import document
-from export.report import BUILDER, ExportReport
+from export.dialect import dialect_of
+from export.report import GRAPH, ExportReport
 
 Progress = Callable[[str], None]
 
@@ -40,5 +41,8 @@ def engine_options(report: ExportReport) -> dict[str, Any]:
     model = document.load(report.path)
     batch = document.description(model).get("batch")
     tuned = batch["opt"] if isinstance(batch, dict) else 1
-    told = report.precision_by == BUILDER or report.precision != "fp16"
-    return {"precision": report.precision if told else None, "batch": tuned}
+    # INT8 is in the graph, and TensorRT up to 10 wants its flag as well; 11 knows no flags
+    in_graph = report.precision_by == GRAPH and (
+        report.precision == "fp16" or dialect_of(report.target).precision_in_graph
+    )
+    return {"precision": None if in_graph else report.precision, "batch": tuned}

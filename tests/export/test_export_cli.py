@@ -8,6 +8,8 @@ from click.testing import CliRunner
 import edgesynth
 from devices.support.errors import CheckFailed, EdgesynthError, UserError
 from export import document, source
+from export.cli import export_model
+from export.engine import engine_options
 from export.samples import Samples, judge, read_samples
 
 NET = """
@@ -174,6 +176,22 @@ def test_an_engine_is_built_by_the_agent(folder, monkeypatch):
     words = ("--precision", "fp16", "--batch", "1:4:8", "--engine", "--host", "nvidia@tx2", "--out", "a.onnx")
     assert "/there/a.engine" in run(*MAKE, *words)[1]
     assert asked == {"host": "nvidia@tx2", "model": "a.onnx", "precision": "fp16", "batch": 4}
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "told"),
+    [
+        ("tx2", "fp32", "fp32"),
+        ("tx2", "fp16", "fp16"),
+        ("orin-nx", "int8", "int8"),
+        ("nvidia-gpu", "fp16", None),
+        ("nvidia-gpu", "int8", None),
+    ],
+)
+def test_the_builder_is_told_the_precision_where_it_has_flags(folder, target, precision, told):
+    words = {"precision": precision, "samples_path": "images.npz", "input_text": "3x8x8"}
+    report, _ = export_model("net.py:make", target, out="a.onnx", **words)
+    assert engine_options(report) == {"precision": told, "batch": 1}
 
 
 def test_the_folder_of_a_network_needs_the_front_door(tmp_path, monkeypatch):
