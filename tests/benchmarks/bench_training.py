@@ -69,7 +69,7 @@ class Step:
             return lambda: flat.step(1e-3)
         if self.channels_last:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        ways = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+        ways: dict[str, Any] = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
         optimiser = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=recipe.decay, **ways[self.optimiser])
 
         def step() -> None:
@@ -131,7 +131,7 @@ print(time.process_time() - start, pss() - before)
 
 
 def bench_recipes(dataset: Dataset, seeds: int) -> list[dict[str, Any]]:
-    """The three recipes: the prototype's on resnet8, the others on a slim network taught by it."""
+    """The three recipes: the prototype's on resnet8, the others on a slim network from scratch, taught by it."""
     rows: list[dict[str, Any]] = []
     teachers: list[nn.Module] = []
     for purpose in ("prototype", "short", "final"):

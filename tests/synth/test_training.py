@@ -18,6 +18,7 @@ from synth.recipe import Recipe
 from synth.training import TrainingDiverged, batches, one_cycle, recalibrate_batch_norm, train
 from synth.workers import single_thread
 
+IMAGES = 96  # six batches of 16
 VIEWS = Augmentation(shift_px=0.7, rotate_deg=8, zoom=0.1)
 RECIPE = Recipe(2, batch=16, average_epochs=1, smoothing=0.1, distil=0.5, augmentation=VIEWS)
 
@@ -30,7 +31,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return load_dataset("digits").train.subset(slice(0, 150))
+    return load_dataset("digits").train.subset(slice(0, IMAGES))
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -69,10 +70,10 @@ def test_one_seed_one_result_whatever_the_global_state(split):
 def test_it_learns(split):
     module = network()
     before = evaluate(module, split)
-    history = train(module, split, Recipe(30, batch=16, rate=0.02), seed=0)
+    history = train(module, split, Recipe(25, batch=16, rate=0.02), seed=0)
     after = evaluate(module, split)
     assert after.accuracy > 0.95 > before.accuracy and history.losses[-1] < 0.3 < history.losses[0]
-    assert history.images == 30 * len(split) and len(history.to_json()["losses"]) == 30
+    assert history.images == 25 * len(split) and len(history.to_json()["losses"]) == 25
 
 
 def test_what_is_left_behind(split):
@@ -135,11 +136,11 @@ def test_cached_answers_are_of_the_views_that_are_shown(split):
 
 def test_distillation_pulls_to_the_teacher(split):
     teacher = network()
-    train(teacher, split, Recipe(6, batch=16), seed=0)
+    train(teacher, split, Recipe(4, batch=16), seed=0)
 
     def distance(distil: float) -> float:
         student = network(8)
-        train(student, split, Recipe(6, batch=16, distil=distil), seed=1, teacher=teacher)
+        train(student, split, Recipe(4, batch=16, distil=distil), seed=1, teacher=teacher)
         with torch.no_grad():
             return float((student(split.images).log_softmax(1) - teacher(split.images).log_softmax(1)).abs().mean())
 
@@ -147,14 +148,14 @@ def test_distillation_pulls_to_the_teacher(split):
 
 
 def test_teacher_logits_of_another_shape_are_refused(split):
-    with pytest.raises(ValueError, match=r"\[2, 150, classes\] expected"):
-        trained(split, teacher=torch.zeros(1, 150, 10))
+    with pytest.raises(ValueError, match=r"\[2, 96, classes\] expected"):
+        trained(split, teacher=torch.zeros(1, IMAGES, 10))
 
 
 def test_every_image_is_seen_once_an_epoch_and_no_batch_is_tiny(split):
-    for size in (7, 64, 149, 400):
+    for size in (7, 64, 95, 400):
         rows = [r for r, _, _ in batches(split, Recipe(1, batch=size), 0, 0, 0, torch.device("cpu"))]
-        assert sorted(torch.cat(rows).tolist()) == list(range(150))
+        assert sorted(torch.cat(rows).tolist()) == list(range(IMAGES))
         counts = [len(part) for part in rows]
         assert max(counts) <= size and max(counts) - min(counts) <= 1
 
@@ -162,10 +163,10 @@ def test_every_image_is_seen_once_an_epoch_and_no_batch_is_tiny(split):
 def test_a_loss_that_is_not_finite_is_said(split):
     with pytest.raises(TrainingDiverged, match="diverged in epoch 1 of 2"):
         module = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, 10))
-        train(module, split, Recipe(2, optimiser="sgd", rate=1e3, batch=16), seed=0)
+        train(module, split, Recipe(2, optimiser="sgd", rate=1e3, batch=4), seed=0)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(3, batch=16, rate=0.02, decay=0.1), Recipe(3, 16, "sgd", 0.05, decay=0.0)])
+@pytest.mark.parametrize("recipe", [Recipe(2, batch=16, rate=0.02, decay=0.1), Recipe(2, 16, "sgd", 0.05, decay=0.0)])
 def test_the_flat_optimiser_is_torchs(split, recipe):
     """The reference is torch.optim itself, stepping the same network over the same batches."""
     ours, theirs = network().double(), network().double()
@@ -184,16 +185,13 @@ def test_the_flat_optimiser_is_torchs(split, recipe):
     for epoch in range(recipe.epochs):
         for _, images, labels in batches(double, recipe, 0, 0, epoch, torch.device("cpu")):
             for group in optimiser.param_groups:
-                group["lr"] = recipe.rate * one_cycle(step, recipe.epochs * 10, recipe.warmup)
+                group["lr"] = recipe.rate * one_cycle(step, recipe.epochs * 6, recipe.warmup)
             optimiser.zero_grad()
             nn.functional.cross_entropy(theirs(images), labels).backward()
             optimiser.step()
             step += 1
-    assert step == recipe.epochs * 10
-    if recipe.optimiser == "adamw":
-        assert torch.allclose(weights(ours), weights(theirs), atol=1e-9)
-    else:  # torch's momentum holds gradients, as ours does
-        assert torch.allclose(weights(ours), weights(theirs), atol=1e-9)
+    assert step == recipe.epochs * 6
+    assert torch.allclose(weights(ours), weights(theirs), atol=1e-9)
 
 
 def test_the_running_average_is_a_mean_of_the_way(split):
@@ -207,7 +205,7 @@ def test_the_running_average_is_a_mean_of_the_way(split):
 def test_batch_norms_are_recalibrated(split):
     module = network()
     modes = [part.training for part in module.modules()]
-    recalibrate_batch_norm(module, split.images, batch=150)
+    recalibrate_batch_norm(module, split.images, batch=IMAGES)
     assert [part.training for part in module.modules()] == modes
     with torch.no_grad():
         stem = module.stem[0](split.images)
