@@ -134,11 +134,12 @@ def _cycles(synthesis: Synthesis) -> list[CycleRow]:
     found = []
     for report in synthesis.reports:
         evaluated += len(report.observations)
-        found.append(CycleRow(report.cycle, report.incumbent, _share(report.feasible_share, FRESH_COUNT), evaluated))
+        share = share_reading(report.feasible_share, FRESH_COUNT)
+        found.append(CycleRow(report.cycle, report.incumbent, share, evaluated))
     return found
 
 
-def _share(share: float, count: int) -> Reading:
+def share_reading(share: float, count: int) -> Reading:
     """A share of seeds with its 95 % Wilson interval (1927); exact requirements are computed, not measured."""
     z2 = 1.959964**2
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
