@@ -16,6 +16,7 @@ from synth.performance import performance
 NODES = 5  # of the quadrature over what the accuracy may be
 SOFT = 0.3  # NetScore points over which "no improvement" fades out, so that the search has a slope everywhere
 BROKEN = 20.0  # nats that a network pays for breaking an exact requirement, and per unit of relative excess
+LASTING = 40  # changes that a path keeps trying after its first step
 PARTNERS = 4  # best changes of either sort that are also tried in pairs
 
 
@@ -120,18 +121,20 @@ def climb(moves: Moves, believe: Believe, starts: IntArray, wish: Wish, pool: Po
     A step looks at every single change, and at pairs of the changes that raise U most with those that raise the
     chance of 1r most. What was looked at near a path goes into `pool`.
     """
-    space, count = moves.space, len(moves.site)
+    space = moves.space
     now = space.canonical(starts)
+    which = np.broadcast_to(np.arange(len(moves.site)), (len(now), len(moves.site)))
     here = believe(now)
     pool.add(now, here)
     score = log_improvement(here, wish)
     active = np.arange(len(now))
     for _ in range(steps):
-        near = space.canonical(moves.neighbours(now[active]).reshape(-1, now.shape[1]))
+        count = which.shape[1]
+        near = space.canonical(moves.neighbours(now[active], which).reshape(-1, now.shape[1]))
         belief = believe(near)
         owner = np.repeat(active, count)
         value = log_improvement(belief, wish.take(owner)).reshape(len(active), count)
-        pairs = _pairs(moves, belief, wish.take(owner), now[active], value)
+        pairs = _pairs(moves, which, belief, wish.take(owner), now[active], value)
         pairs = space.canonical(pairs.reshape(-1, now.shape[1]))
         paired = believe(pairs)
         owner_of_pairs = np.repeat(active, len(pairs) // len(active))
@@ -148,20 +151,25 @@ def climb(moves: Moves, believe: Believe, starts: IntArray, wish: Wish, pool: Po
         pool.add(pairs[pair_at], paired.take(pair_at))
         now[active[better]] = target[better]
         score[active[better]] = np.maximum(top, top_pair)[better]
-        active = active[better]
+        active, which, value = active[better], which[better], value[better]
         if not len(active):
             break
+        if count > LASTING:  # what made a network much worse is not tried again on the same path
+            which = np.take_along_axis(which, np.argsort(-value, axis=1, kind="stable")[:, :LASTING], axis=1)
     return now
 
 
-def _pairs(moves: Moves, belief: Belief, wish: Wish, now: IntArray, value: FloatArray) -> IntArray:
+def _pairs(
+    moves: Moves, which: IntArray, belief: Belief, wish: Wish, now: IntArray, value: FloatArray
+) -> IntArray:
     """[b, pairs, sites]: the changes that raise U most joined with those that raise the chance of 1r most, and the
     best single changes joined with each other."""
     shape = value.shape
     chance = np.minimum((wish.demand - belief.log_error) / belief.log_error_sd, 1e3).reshape(shape)
     chance = chance - 1e3 * belief.violation.reshape(shape)
     price = performance(1.0, belief.costs).reshape(shape)
-    same = now[:, moves.site] == moves.choice
+    site, choice = moves.site[which], moves.choice[which]
+    same = np.take_along_axis(now, site, axis=1) == choice
     best, cheap, safe = (
         np.argsort(np.where(same, np.inf, -measure), axis=1, kind="stable")[:, :PARTNERS]
         for measure in (value, price, chance)
@@ -169,9 +177,9 @@ def _pairs(moves: Moves, belief: Belief, wish: Wish, now: IntArray, value: Float
     left = np.repeat(np.concatenate([best, cheap, best], axis=1), PARTNERS, axis=1)
     right = np.concatenate([np.tile(safe, PARTNERS), np.tile(safe, PARTNERS), np.tile(cheap, PARTNERS)], axis=1)
     both = np.repeat(now[:, None, :], left.shape[1], axis=1)
-    row, column = np.arange(len(now))[:, None], np.arange(left.shape[1])[None, :]
-    both[row, column, moves.site[left]] = moves.choice[left]
-    both[row, column, moves.site[right]] = moves.choice[right]
+    for half in (left, right):
+        at, to = np.take_along_axis(site, half, axis=1), np.take_along_axis(choice, half, axis=1)
+        np.put_along_axis(both, at[..., None], to[..., None], axis=2)
     return both
 
 

@@ -30,8 +30,11 @@ REFERENCE_NETWORKS = 256  # over which features are standardised
 HUNTERS = 6  # local searches that start from the best networks evaluated so far
 GREEDY_STEPS, SEED_STEPS = 10, 6  # of local search, for hunters and for seeds
 CAUTION = 6.0  # NetScore points that the most cautious seed aims below the best known
-NEAREST, CROWDED = 0.06, 3.0  # least cost-weighted distance between targets, and nats paid below it
+SEARCHED = 16  # seeds of a step that search for themselves; the others choose from what these found
+PULL = 8.0  # nats that a target pays for the whole distance from G(s): near ones are learnt, far ones only recited
+NEAREST, CROWDED = 0.06, 1.0  # least cost-weighted distance between targets, and nats paid below it
 FIRST_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 0.5, 0.1, 1.5  # of the trust region, nats per site
+FINAL_POOL, DRAWS = 120, 256  # networks that finalists are chosen from, and draws of the belief to choose by
 TAIL = 0.1  # share of seeds whose worst slack sets how far targets keep from exact bounds
 
 
@@ -54,6 +57,7 @@ class Inquisitor:
         self.moves = Moves(self.space)
         self.random = np.random.default_rng([seed, 0x1])
         self.radius = FIRST_RADIUS
+        self.safety = 0.0  # NetScore points that every seed aims lower, for the sake of 1r
         self.margin = 0.0  # relative slack that targets keep from exact bounds
         self.observations: list[Observation] = []
         bound = self.requirements.accuracy_bound
@@ -131,13 +135,10 @@ class Inquisitor:
         """What each seed is after, by its preference: how accurate raises the demand on accuracy from the bound
         towards the best known; how small lowers the caution."""
         wants = np.array([preference(seed) for seed in seeds]).reshape(-1, 2)
-        return self.wish_for(wants)
-
-    def wish_for(self, wants: FloatArray) -> Wish:
-        """Wishes for preferences [b, 2]."""
+        caution = self.safety + CAUTION * (1.0 - wants[:, 1])
         seen, _, reference = self.incumbent()
         if not len(seen):
-            return Wish(np.full(len(wants), self.bound), reference - CAUTION * (1.0 - wants[:, 1]))
+            return Wish(np.full(len(wants), self.bound), reference - caution)
         belief = self.believe(seen)
         best = float(belief.log_error.min())
         loosest = min(self.bound, float(belief.log_error.max()))
@@ -148,29 +149,31 @@ class Inquisitor:
         meets = belief.log_error[None, :] <= np.minimum(demand, self.bound)[:, None]
         known = np.where(meets, u[None, :], -np.inf).max(axis=1)
         known = np.where(np.isfinite(known), np.minimum(known, reference), reference)
-        return Wish(demand, known - CAUTION * (1.0 - wants[:, 1]))
+        return Wish(demand, known - caution)
 
-    def search(self, generator: Generator, seeds: Sequence[int]) -> tuple[IntArray, Belief, Wish]:
-        """The pool of networks worth looking at: local searches from G(s) for the wishes of the seeds, and from the
-        best networks evaluated, for improvement alone. Returns (pool [n, sites], belief, wishes of the seeds)."""
+    def search(self, starts: IntArray, wish: Wish) -> tuple[IntArray, Belief]:
+        """The pool of networks worth looking at: local searches from `starts` [b, sites] for the wishes [b] of their
+        seeds, and from the best networks evaluated, for improvement alone. Returns (pool [n, sites], belief)."""
         self.pool = Pool(len(self.space.sites))
-        wish = self.wishes(seeds)
-        starts = generator.generate(seeds)
         climb(self.moves, lambda d: self.believe(d, self.margin), starts, wish, self.pool, SEED_STEPS)
         best, _, reference = self.incumbent()
-        hunters = np.concatenate([best[:HUNTERS], self.pool.join()[0][:0]])
+        hunters = best[:HUNTERS]
         if len(hunters):
             greedy = Wish(np.full(len(hunters), self.bound), np.full(len(hunters), reference))
             climb(self.moves, lambda d: self.believe(d, self.margin), hunters, greedy, self.pool, GREEDY_STEPS)
-        decisions, belief = self.pool.join()
-        return decisions, belief, wish
+        return self.pool.join()
 
-    def step(self, generator: Generator, seeds: Sequence[int]) -> Insight:
-        """Δθ_G = I(G): search from G(s) for what each seed should have become, and the step that makes it so."""
+    def step(self, generator: Generator, seeds: Sequence[int], search: bool = True) -> Insight:
+        """Δθ_G = I(G): search from G(s) for what each seed should have become, and the step that makes it so.
+
+        Without `search` the seeds choose from what the last search found; nothing may have been observed since.
+        """
         seeds = list(seeds)
-        decisions, belief, wish = self.search(generator, seeds)
-        column = Wish(wish.demand[:, None], wish.reference[:, None])
-        values = log_improvement(belief, column)
+        wish, starts = self.wishes(seeds), self.space.canonical(generator.generate(seeds))
+        some = np.arange(0, len(seeds), max(1, len(seeds) // SEARCHED))
+        decisions, belief = self.search(starts[some], wish.take(some)) if search else self.pool.join()
+        values = log_improvement(belief, Wish(wish.demand[:, None], wish.reference[:, None]))
+        values = values - PULL * self.moves.distance(starts, decisions)
         chosen = spread_targets(self.moves, decisions, values, NEAREST, CROWDED)
         targets = decisions[chosen]
         step = fit_step(generator, seeds, targets, self.radius)
@@ -221,16 +224,44 @@ class Inquisitor:
             if not len(top):
                 break
             now = self._imagine(picked, decisions[top]) if picked else belief.take(top)
-            value_now = log_improvement(now, wish)
             if number >= count:
                 chance = np.clip(now.holds(self.bound), 1e-9, 1 - 1e-9)
                 doubt = -(chance * np.log(chance) + (1 - chance) * np.log(1 - chance))
                 gain = np.logaddexp(0.0, performance(1 - np.exp(min(self.bound, -1e-3)), now.costs) - reference)
-                value_now = np.log(doubt) + np.log(gain)
+                value_now = np.log(doubt) + np.log(1.0 - np.exp(-gain))
+            else:
+                # the link errs for all networks alike, so that what is bold fails together: the first plays safe
+                shift = self.link.common_sd(now.log_loss) if number == 0 else 0.0
+                value_now = log_improvement(now, Wish(wish.demand - shift, wish.reference))
             best = int(np.argmax(value_now))
             picked.append(decisions[top[best]])
             top = np.delete(top, best)
         return picked
+
+    def choose(self, decisions: IntArray, count: int, random: np.random.Generator) -> list[int]:
+        """Rows of `decisions` [n, sites] that together promise most: greedily, by the expectation of the best U under
+        1r among them, over draws of the joint belief."""
+        belief = self.believe(decisions)
+        _, _, reference = self.incumbent()
+        value = log_improvement(belief, Wish(np.float64(self.bound), np.float64(reference - CAUTION)))
+        top = np.argsort(-value, kind="stable")[:FINAL_POOL]
+        mean, covariance = self.surrogate.covariance(self.inputs(decisions[top]))
+        lower = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(mean)))
+        losses = mean + random.standard_normal((DRAWS, len(mean))) @ lower.T
+        level, scatter = self.link.final_log_error(losses.ravel(), np.zeros(losses.size))
+        # what is uncertain about the link is so for all networks at once
+        errors = level.reshape(losses.shape) + scatter.mean() * random.standard_normal((DRAWS, 1))
+        u = performance(1.0 - np.exp(np.minimum(errors, -1e-3)), belief.take(top).costs)
+        holds = (errors <= self.bound) & (belief.violation[top] <= 0)
+        worth = np.where(holds, u, reference - 4 * CAUTION)
+        chosen: list[int] = []
+        have = np.full(DRAWS, -np.inf)
+        for _ in range(min(count, len(top))):
+            total = np.maximum(have[:, None], worth).mean(axis=0)
+            total[chosen] = -np.inf
+            chosen.append(int(np.argmax(total)))
+            have = np.maximum(have, worth[:, chosen[-1]])
+        return [int(top[index]) for index in chosen]
 
     def _imagine(self, picked: list[IntArray], decisions: IntArray) -> Belief:
         """The belief of networks, had the picked ones come out as believed."""

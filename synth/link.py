@@ -64,12 +64,14 @@ class Link:
 
     def final_log_error(self, mean: FloatArray, sd: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of log(1 - accuracy after full training), given those of the log loss."""
-        at = mean - self.centre
-        basis = np.stack([np.ones_like(at), at], axis=1)
-        slope = self.short[0][1] + self.full[0][1]
-        level = basis @ (self.short[0] + self.full[0])
-        spread = np.einsum("ij,jk,ik->i", basis, self.short[1] + self.full[1], basis)
-        return level, np.sqrt(slope**2 * sd**2 + spread + self.scatter**2)
+        (intercept, slope) = self.short[0] + self.full[0]
+        level = intercept + slope * (mean - self.centre)
+        return level, np.hypot(slope * sd, self.common_sd(mean))
+
+    def common_sd(self, mean: FloatArray) -> FloatArray:
+        """Standard deviation of the error at exactly known log losses: the link's own, and each network's scatter."""
+        basis = np.stack([np.ones_like(mean), mean - self.centre], axis=1)
+        return np.sqrt(np.einsum("ij,jk,ik->i", basis, self.short[1] + self.full[1], basis) + self.scatter**2)
 
     def probability(self, mean: FloatArray, sd: FloatArray, accuracy_bound: float | None) -> FloatArray:
         """That the accuracy after full training is at least the bound, for these log losses."""

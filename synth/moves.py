@@ -23,10 +23,13 @@ class Moves:
         self.choice = np.array([choice for _, choice in pairs], dtype=np.int64)
         self.weight = site_weights(space)
 
-    def neighbours(self, decisions: IntArray) -> IntArray:
-        """[n, moves, sites]: every single-site change of every row (the row itself where a move changes nothing)."""
-        near = np.repeat(decisions[:, None, :], len(self.site), axis=1)
-        near[:, np.arange(len(self.site)), self.site] = self.choice
+    def neighbours(self, decisions: IntArray, which: IntArray | None = None) -> IntArray:
+        """[n, moves, sites]: single-site changes of every row (the row itself where a move changes nothing); all of
+        them, or the moves `which` [n, m] of each row."""
+        if which is None:
+            which = np.broadcast_to(np.arange(len(self.site)), (len(decisions), len(self.site)))
+        near = np.repeat(decisions[:, None, :], which.shape[1], axis=1)
+        np.put_along_axis(near, self.site[which][..., None], self.choice[which][..., None], axis=2)
         return near
 
     def distance(self, a: IntArray, b: IntArray) -> FloatArray:

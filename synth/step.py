@@ -11,7 +11,7 @@ from torch import Tensor
 from synth.decisions import IntArray
 from synth.generator import Generator
 
-ITERATIONS = 40
+ITERATIONS = 24
 RATE = 0.03
 ENTROPY_FLOOR = 0.15  # share of the greatest entropy that the choices over all seeds keep at every site
 FLOOR_WEIGHT = 1.0
@@ -58,7 +58,7 @@ def fit_step(generator: Generator, seeds: list[int], targets: IntArray, radius: 
             far = float(_divergence(old, new.log_probabilities(latents, preferences)))
         if far <= radius * 1.001:
             break
-        delta = 0.8 * delta
+        delta = delta * max(0.3, 0.95 * (radius / far) ** 0.5)  # the divergence grows with the square of the step
     return Step(delta, far, float(loss.detach()))
 
 

@@ -11,16 +11,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from synth.acquisition import Belief, Wish, log_improvement
+from synth.acquisition import Belief
 from synth.decisions import Decisions, FloatArray, IntArray, Observation, Problem, rows
 from synth.generator import Generator
 from synth.inquisitor import Inquisitor, Insight
 from synth.moves import log_cost, repair, violation
-from synth.performance import performance
 
 FRESH_COUNT = 64  # seeds of the unbiased count
 FRESH_FROM = 1_000_000  # seeds of the unbiased count, never used for learning
 BATCH_SEEDS = 16  # seeds a Δθ_G is fitted to
+LAST_STEPS, LAST_SEEDS = 12, 48  # steps after the last cycle, and the seeds of each
+LAST_RADIUS = 2.0  # of their trust region: what they are fitted to will not change any more
+SAFETY = 3.0  # NetScore points that seeds aim lower in the end than while there is something to find out
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,17 @@ class Synthesis:
         """All cycles; returns the learned generator."""
         for cycle in range(self.settings.cycles):
             self.cycle(cycle)
+        self.consolidate()
         return self.generator
+
+    def consolidate(self) -> None:
+        """The last steps of the generator, when nothing more will be evaluated: many seeds, more safety."""
+        self.inquisitor.safety, self.inquisitor.radius = SAFETY, LAST_RADIUS
+        first = (self.settings.cycles + 1) * BATCH_SEEDS
+        for number in range(LAST_STEPS):
+            seeds = list(range(first + number * LAST_SEEDS, first + (number + 1) * LAST_SEEDS))
+            self.generator.move(self.inquisitor.step(self.generator, seeds, number % 4 == 0).step.delta)
+            self.inquisitor.keep_clear(self._fresh())
 
     def cycle(self, cycle: int) -> CycleReport:
         """One cycle, in the paper's order."""
@@ -122,6 +134,10 @@ class Synthesis:
         self.reports.append(report)
         self.problem.end_cycle(cycle, report)
         return report
+
+    def _fresh(self) -> IntArray:
+        """[64, sites] what G makes of seeds it did not learn from, not repaired."""
+        return self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + 64)))
 
     def candidates(self, cycle: int) -> tuple[list[Decisions], list[str]]:
         """What to evaluate next: most by expected improvement, one where 1r is uncertain, one fresh seed."""
@@ -165,41 +181,10 @@ class Synthesis:
         return after - before
 
     def finalists(self, count: int) -> list[Decisions]:
-        """`count` networks that together promise most: the expectation of the best U under 1r among them, over the
-        joint belief of what was evaluated and what the generator makes."""
-        inquisitor, space = self.inquisitor, self.problem.space
-        best, _, reference = inquisitor.incumbent()
-        made = rows(self.make(list(range(FRESH_FROM + 2000, FRESH_FROM + 2064))), len(space.sites))
-        pool = np.unique(np.concatenate([best, made, self._greedy_pool()]), axis=0)
-        belief = inquisitor.believe(pool)
-        value = log_improvement(belief, Wish(np.float64(inquisitor.bound), np.float64(reference - 6.0)))
-        top = np.argsort(-value, kind="stable")[:120]
-        pool, belief = pool[top], belief.take(top)
-        mean, covariance = inquisitor.surrogate.covariance(inquisitor.inputs(pool))
-        random = np.random.default_rng([self.settings.seed, 0x4])
-        lower = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(mean)))
-        losses = mean + random.standard_normal((256, len(mean))) @ lower.T
-        utility = self._utility(losses, belief, random)
-        chosen: list[int] = []
-        have = np.full(len(utility), utility.min() - 1.0)
-        for _ in range(min(count, len(pool))):
-            total = np.maximum(have[:, None], utility).mean(axis=0)
-            total[chosen] = -np.inf
-            chosen.append(int(np.argmax(total)))
-            have = np.maximum(have, utility[:, chosen[-1]])
-        return [tuple(int(c) for c in pool[index]) for index in chosen]
-
-    def _greedy_pool(self) -> IntArray:
+        """`count` networks that together promise most, of what was evaluated, generated or found by the search."""
+        best, _, _ = self.inquisitor.incumbent()
+        made = rows(self.make(list(range(FRESH_FROM + 2000, FRESH_FROM + 2064))), len(self.problem.space.sites))
         decisions, belief = self.pool
-        return decisions[belief.violation <= 0][-200:]
-
-    def _utility(self, losses: FloatArray, belief: Belief, random: np.random.Generator) -> FloatArray:
-        """[samples, n] U where 1r holds, else the least."""
-        errors = np.empty_like(losses)
-        for row in range(len(losses)):
-            errors[row], _ = self.inquisitor.link.final_log_error(losses[row], np.zeros(losses.shape[1]))
-        _, spread = self.inquisitor.link.final_log_error(losses.mean(0), np.zeros(losses.shape[1]))
-        errors += random.standard_normal((len(losses), 1)) * spread[None, :]
-        u = performance(1 - np.exp(np.minimum(errors, -1e-3)), belief.costs)
-        holds = (errors <= self.inquisitor.bound) & (belief.violation <= 0)[None, :]
-        return np.where(holds, u, u.min() - 5.0)
+        pool = np.unique(np.concatenate([best, made, decisions[belief.violation <= 0]]), axis=0)
+        random = np.random.default_rng([self.settings.seed, 0x4])
+        return [tuple(int(c) for c in pool[index]) for index in self.inquisitor.choose(pool, count, random)]

@@ -87,8 +87,7 @@ def test_replaying_the_observations_reaches_the_same_state(finished):
 def test_another_seed_goes_another_way(finished):
     _, run = finished
     other = Synthesis(ToyProblem(), Settings(cycles=1, batch=4, seed=2))
-    other.run()
-    assert other.reports[0].candidates != run.reports[0].candidates
+    assert other.candidates(0)[0] != run.reports[0].candidates
 
 
 def test_the_generator_starts_inside_the_target_band():
@@ -104,8 +103,9 @@ def test_the_generator_starts_inside_the_target_band():
 @pytest.mark.parametrize("bounds", [ToyBounds(None, None), ToyBounds(0.75, None), ToyBounds(None, 50_000.0)])
 def test_it_runs_with_any_sort_of_requirement(bounds):
     problem = ToyProblem(bounds)
-    run = Synthesis(problem, Settings(cycles=3, batch=3))
-    run.run()
+    run = Synthesis(problem, Settings(batch=3))
+    for cycle in range(3):
+        run.cycle(cycle)
     seen = rows((c for report in run.reports for c in report.candidates), 9)
     assert np.isfinite(truth(problem, seen)).any()
 
@@ -115,8 +115,9 @@ def test_it_runs_without_anything_known_beforehand():
         def initial(self):
             return []
 
-    run = Synthesis(Blank(), Settings(cycles=2, batch=2))
-    run.run()
+    run = Synthesis(Blank(), Settings(batch=2))
+    for cycle in range(2):
+        run.cycle(cycle)
     assert len(run.inquisitor.observations) == 4
 
 
