@@ -155,6 +155,9 @@ def _mark_warnings(result):
     if "drift" in result["marks"]:
         found.append("latency drifted by {:+.1%} over the trials: let the board settle and measure again".format(
             result["drift"]["share"]))
+    if result["power"] and result["power"]["shares"].get("rest", 0.0) < -0.05:
+        found.append("the rails below {} add up to more than it: check the board's file and its shunts".format(
+            result["power"]["total_name"]))
     if "outliers" in result["marks"]:
         found.append("trial {} stands apart from the others; it is kept".format(
             ", ".join(str(index + 1) for index in result["outliers"])))

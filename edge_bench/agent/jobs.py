@@ -18,6 +18,7 @@ from edge_bench.agent.spawn import agent_command
 
 SCHEMA = "edgesynth.job/1"
 ENDS = ("result", "error", "cancelled")
+LEFT_S = 86400.0  # a result that nobody fetched for longer is measured anew
 KEEP = 20        # finished jobs whose folders stay
 POLL_S = 0.3     # of a follower; reading a file's size this often costs the board nothing that shows
 CANCEL_S = 30.0  # how long a cancelled job may take to put the settings back
@@ -111,7 +112,8 @@ def find(request):
     """The id of a job for the same request that runs, or that ended well and was never fetched; else None."""
     wanted = key_of(request)
     for job in reversed(list_jobs()):
-        if job["key"] == wanted and (job["state"] == "running" or (job["state"] == "result" and not job["fetched"])):
+        left = job["state"] == "result" and not job["fetched"] and time.time() - job["created"] < LEFT_S
+        if job["key"] == wanted and (job["state"] == "running" or left):
             return job["id"]
     return None
 

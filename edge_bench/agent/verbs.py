@@ -32,7 +32,10 @@ def _request(options, lines):
     if not options.model:
         raise UserError("name a model: edgesynth {} MODEL".format(options.verb))
     names = ["root"] + [argument.name for argument in arguments.BENCH]
-    return dict({name: getattr(options, name) for name in names}, model=os.path.abspath(options.model))
+    request = dict({name: getattr(options, name) for name in names}, model=os.path.abspath(options.model))
+    if request["board_python"] and os.sep in request["board_python"]:
+        request["board_python"] = os.path.abspath(request["board_python"])  # the job runs in another folder
+    return request
 
 
 def _run_job(kind, request, lines):
