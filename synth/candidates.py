@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from synth.networks.module import Weights, build, check, weights_of
 from synth.networks.network import Network
 from synth.probing import Insight, probe
 from synth.recipe import Recipe
-from synth.training import recalibrate_batch_norm, train
+from synth.training import TrainingDiverged, recalibrate_batch_norm, train
 from synth.workers import Shared
 
 STIMULI = 256  # training images that networks are probed with
@@ -63,7 +64,8 @@ def seed_of(run_seed: int, network: Network, purpose: str) -> int:
 
 
 def run_task(shared: Shared, task: Task) -> Outcome:
-    """Train as the task says, then evaluate and probe."""
+    """Train as the task says, then evaluate and probe. A candidate whose training diverges knows nothing, which is an
+    answer too: the cross-entropy and accuracy of guessing, and no insights."""
     module = build(task.network, task.weights)
     check(module)  # after every change the network is run and its shapes are checked
     train_split = Split(shared["train.images"], shared["train.labels"])
@@ -72,11 +74,21 @@ def run_task(shared: Shared, task: Task) -> Outcome:
         module.eval()
     else:
         teacher = None if task.teacher is None else shared[task.teacher]
-        train(module, train_split, task.recipe, seed=task.seed, view_seed=task.view_seed, teacher=teacher)
+        try:
+            train(module, train_split, task.recipe, seed=task.seed, view_seed=task.view_seed, teacher=teacher)
+        except TrainingDiverged:
+            return Outcome(guessing(task.network.output_shape[0], len(shared["validation.labels"])), {}, task.weights)
     metrics = evaluate(module, Split(shared["validation.images"], shared["validation.labels"]))
     stimuli = Split(shared["stimuli.images"], shared["stimuli.labels"])
     insights = probe(module, stimuli, task.probed) if task.probed else {}
     return Outcome(metrics, insights, weights_of(module) if task.keep_weights else None)
+
+
+def guessing(classes: int, count: int) -> Metrics:
+    """What a network that says nothing of its input has on a split of `count` images."""
+    accuracy, entropy = 1 / classes, math.log(classes)
+    return Metrics(entropy, math.log(entropy), 1 / math.sqrt(count), accuracy,
+                   math.sqrt(accuracy * (1 - accuracy) / count), count)
 
 
 def stimuli_of(split: Split, seed: int) -> Split:

@@ -92,8 +92,8 @@ class Indicator(Protocol):
         ...
 
     def exact(self, costs: Mapping[str, FloatArray]) -> FloatArray:
-        """[n, r] slack of every requirement on costs, relative to its bound and with its margin: (bound - cost) /
-        bound for an upper bound, (cost - bound) / bound for a lower one; >= 0 where it holds. r may be 0."""
+        """[n, r] slack of every requirement on costs, less its margin: the log of the ratio to its bound, >= 0 where it
+        holds (see `synth.requirements.Requirement.slack`). r may be 0."""
         ...
 
 

@@ -28,6 +28,7 @@ from synth.report.summary import FILE_NAME, RunSummary
 from synth.run_folder import Manifest, RunFolder
 from synth.summary import Exported, Results, summarise
 from synth.synthesis import CycleReport, Settings, Synthesis
+from synth.workers import start_server
 
 TESTED, EXPORT, MEASURED = "edgesynth.tested/1", "edgesynth.export/1", "edgesynth.measured/1"
 MEASURED_S, WARMUP_CAP_S = 0.5, 2.0  # of a first look on this machine
@@ -50,6 +51,8 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, worke
     before anything is written where that can be told; a run that was cut goes on with resume=True to the same result.
     """
     progress = progress or Progress(quiet=True)
+    if workers > 1:
+        start_server()
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
     manifest = Manifest(command, order.arguments(), {order.data: dataset.checksum})
@@ -203,7 +206,7 @@ def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, workers: int 
     progress = progress or Progress(quiet=True)
     manifest = Manifest.read(run)
     if manifest.finished is None:
-        raise UserError(f"{run}: this run is not finished; go on with: {manifest.command} --resume")
+        raise UserError(f"{run}: this run is not finished; go on with: {manifest.resume_command(run)}")
     order = Order.from_arguments(dict(manifest.arguments))
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)

@@ -99,6 +99,7 @@ def run(order: Order, seeds: int, after: Sequence[int], workers: int, folder: Pa
             if cycle in after:
                 made[cycle] = synthesis.generator.generate(fresh)
             synthesis.cycle(cycle)
+        synthesis.consolidate()
         made[order.cycles] = synthesis.generator.generate(fresh)
         synthesis.generator.save(str(folder))
         assert np.array_equal(Generator.load(folder).generate(fresh), made[order.cycles])
