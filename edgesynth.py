@@ -10,6 +10,17 @@ import importlib
 import os
 import sys
 
+
+def _leave_working_folder() -> None:
+    """Take the working folder off the front of sys.path, where `python -m edgesynth` puts it."""
+    here = os.getcwd()
+    if os.path.dirname(os.path.abspath(__file__)) != here:
+        sys.path[:] = [p for p in sys.path if p not in ("", here)]
+
+
+if __name__ == "__main__":
+    _leave_working_folder()  # before the first import that a user's own module could take the place of
+
 import click
 
 # Imported here so that a user's own export.py, devices.py or synth.py can never take their place.
@@ -17,7 +28,7 @@ import devices
 import edge_bench
 import export
 import synth
-from devices.support.errors import EdgesynthError
+from devices.support.errors import BAD_INPUT, EdgesynthError, unknown
 
 __all__ = ["cli", "main"]
 __version__ = "0.1.0"
@@ -48,6 +59,8 @@ DEVICE_COMMANDS = {
     "install-agent": ("edge_bench.devices_cli:install_agent", "Leave the agent on a board as `edgesynth`."),
     "read-log": ("edge_bench.devices_cli:read_log", "The milliwatts in a tegrastats log, line by line."),
 }
+STOPPED, READER_LEFT = 130, 141  # 128 and the signal, as a shell says it
+SYNTH_EXTRA = ("torch", "safetensors", "scipy")  # what a base install does without
 
 
 class LazyGroup(click.Group):
@@ -67,6 +80,12 @@ class LazyGroup(click.Group):
         # `python -m edgesynth` runs this file as __main__; importing it again would build everything twice
         module = sys.modules[__name__] if place == "edgesynth" else importlib.import_module(place)
         return getattr(module, attribute)
+
+    def resolve_command(self, ctx: click.Context,
+                        args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands_at and not ctx.resilient_parsing:
+            raise unknown("command", args[0], self.commands_at)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -93,11 +112,14 @@ def devices_group() -> None:
     """Boards as data: what they are, what a network costs there."""
 
 
-def _leave_working_folder() -> None:
-    """Take the working folder off the front of sys.path, where `python -m edgesynth` puts it."""
-    here = os.getcwd()
-    if os.path.dirname(os.path.abspath(__file__)) != here:
-        sys.path[:] = [p for p in sys.path if p not in ("", here)]
+def _show(error: click.ClickException) -> None:
+    """A misused option as one sentence; the help that stands for a missing command as it is."""
+    context = getattr(error, "ctx", None)
+    if context is None or isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return
+    text = error.format_message().rstrip(".")
+    click.echo(f"edgesynth: {text[:1].lower()}{text[1:]}; see {context.command_path} --help", err=True)
 
 
 def main() -> None:
@@ -108,16 +130,20 @@ def main() -> None:
     except EdgesynthError as error:
         click.echo(f"edgesynth: {error}", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name not in SYNTH_EXTRA:
+            raise
+        click.echo(f"edgesynth: this command needs {error.name}: pip install 'edgesynth[synth]'", err=True)
+        sys.exit(BAD_INPUT)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("edgesynth: stopped.", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        # the reader of standard output went away (`| head`); python would complain once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(STOPPED)
+    except SystemExit as stop:
+        # click and rich say 1, which is "check failed" here, when the reader of standard output leaves (`| head`)
+        sys.exit(READER_LEFT if stop.code == 1 else stop.code)
 
 
 if __name__ == "__main__":

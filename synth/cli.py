@@ -12,10 +12,16 @@ from typing import Any
 
 import click
 
-from devices.support.errors import CheckFailed, UserError
+from devices.support.errors import CheckFailed, EdgesynthError, UserError
 from devices.support.files import write_text
 
 RUNS = "runs"
+
+
+class Stopped(EdgesynthError):
+    """Ctrl-C; the message says how to go on."""
+
+    exit_code = 130
 
 
 def _default_workers() -> int:
@@ -31,7 +37,15 @@ def _give(value: Any, place: str) -> None:
         write_text(place, text + "\n")
 
 
-json_option = click.option("--json", "json_path", metavar="PATH|-", help="Also write the result as JSON; - prints it.")
+def _refuse_no_folder(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+    """At once, and not after a long run."""
+    if path not in (None, "-") and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+        raise UserError(f"--json {path}: name a file in a folder that exists, or -")
+    return path
+
+
+json_option = click.option("--json", "json_path", metavar="PATH|-", callback=_refuse_no_folder,
+                           help="Also write the result as JSON; - prints it.")
 workers_option = click.option("--workers", type=click.IntRange(1), default=None, show_default="up to 4",
                               help="Processes; the result does not depend on them.")
 data_root_option = click.option("--data-root", type=click.Path(), help="Folder with your copy of the data set.")
@@ -74,19 +88,17 @@ def synth(out: str | None, resume: bool, workers: int | None, json_path: str | N
     from synth.progress import Progress
     from synth.report.table import console_table
     from synth.run import synthesise
+    from synth.run_folder import MANIFEST, Manifest
 
     command = shlex.join(["edgesynth", *sys.argv[1:]])
     try:
         summary = synthesise(order, folder, command=command, workers=workers or _default_workers(), resume=resume,
                              progress=Progress())
     except KeyboardInterrupt:
-        if (folder / "run.json").exists():
-            words = ["edgesynth", *sys.argv[1:]]
-            words += [] if out is not None else ["--out", str(folder)]
-            words += [] if resume else ["--resume"]
-            click.echo(f"\nedgesynth: stopped; nothing is lost, go on with: {shlex.join(words)}", err=True)
-            sys.exit(130)
-        raise
+        if not (folder / MANIFEST).exists():
+            raise
+        again = Manifest.read(folder).resume_command(folder)
+        raise Stopped(f"stopped; nothing is lost, go on with: {again}") from None
     if json_path == "-":
         _give(summary.to_json(), json_path)
     else:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from devices.board import Target, resolve_target
+from devices.cost_model import CostModel
 from devices.support.errors import UserError
 from synth.requirements import Requirements
 
@@ -20,7 +21,7 @@ ACCURACY_ALLOWANCE, FRUGALITY = 0.02, 1.3
 class Order:
     """target: "board[:mode]". prototype: a registered name or a factory; None: the data set's own default. data: a
     registered name or a factory, data_root: a user's copy. requirements: in words; empty: the defaults. cycles, batch:
-    of the search. ferminets: how many to finish. seed: of everything."""
+    of the search. ferminets: how many to finish. seed: of everything. UserError for what cannot be ordered."""
 
     target: str
     prototype: str | None = None
@@ -39,6 +40,8 @@ class Order:
                 raise UserError(f"--{name} {getattr(self, name)}: it must be {low} to {high}")
         if self.seed < 0:
             raise UserError(f"--seed {self.seed}: it must not be negative")
+        CostModel.for_target(self.resolve_target(), self.precision)  # for what it refuses
+        self.stated_requirements()
 
     def arguments(self) -> dict[str, Any]:
         """What a resumed run must have in common with its start."""

@@ -125,6 +125,7 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
         ratio = Prices(Requirements(), target, order.precision).prediction(network, 8)
         assert ratio is not None
         stated = relative_requirements(prototype.metrics.accuracy, ratio.img_per_joule["module"].value)
+        progress.say(f"no --require: taken from the prototype: {', '.join(map(str, stated))}")
     refuse_unreachable_accuracy(stated, prototype.metrics)
     requirements = with_margins(stated, ElasticParent(network, weights), order, dataset)
 

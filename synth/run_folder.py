@@ -60,6 +60,13 @@ class Manifest:
         except KeyError as error:
             raise UserError(f"{path}: damaged ({error} is missing); restore it or start a new run") from error
 
+    def resume_command(self, folder: str | os.PathLike[str]) -> str:
+        """What to type to go on after a stop."""
+        words = shlex.split(self.command)
+        words += [] if any(word.split("=")[0] == "--out" for word in words) else ["--out", os.fspath(folder)]
+        words += [] if "--resume" in words else ["--resume"]
+        return shlex.join(words)
+
     def write(self, folder: Path) -> None:
         files.write_json(folder / MANIFEST, asdict(self), SCHEMA)
 
@@ -113,14 +120,6 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         return self.manifest.finished is not None
-
-    @property
-    def resume_hint(self) -> str:
-        """How to go on after a stop, for the user."""
-        words = shlex.split(self.manifest.command)
-        words += [] if "--out" in words else ["--out", str(self.path)]
-        words += [] if "--resume" in words else ["--resume"]
-        return f"go on with: {shlex.join(words)}"
 
     def step(self, name: str, compute: Callable[[], T], save: Callable[[Path, T], object],
              load: Callable[[Path], T]) -> T:

@@ -79,6 +79,8 @@ def _load_file(path):
         raise UserError("{}:{}: {}".format(path, error.lineno, error.msg))
     except ImportError as error:
         raise UserError("{}: cannot be imported: {}".format(path, error))
+    except (Exception, SystemExit) as error:
+        raise _blamed(path, error)
     return module
 
 
@@ -87,3 +89,10 @@ def _load_module(name):
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise UserError("{}: {}; install it, or name a file: path/file.py:name".format(name, error))
+    except (Exception, SystemExit) as error:
+        raise _blamed(name, error)
+
+
+def _blamed(place, error):
+    """UserError for code that fails while it is imported."""
+    return UserError("{}: fails when it is imported: {}: {}".format(place, type(error).__name__, error))

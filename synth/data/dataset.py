@@ -84,7 +84,7 @@ def load_dataset(name: str, root: str | os.PathLike[str] | None = None) -> Datas
     root: folder with the user's copy, for data sets that are not shipped. A factory may take it as `root` and returns
     a Dataset or a dict of arrays, see `from_factory`. UserError for an unknown name and for data that cannot be used.
     """
-    if is_factory(name):
+    if is_factory(name) or name.endswith(".py"):
         return from_factory(name, root)
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)

@@ -36,7 +36,8 @@ def load_prototype(name: str, dataset: Dataset, *, seed: int = 0) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = _from_factory(name, dataset) if is_factory(name) else _registered(name, dataset)
+        own = is_factory(name) or name.endswith(".py")
+        module = _from_factory(name, dataset) if own else _registered(name, dataset)
         check_prototype(module, dataset, name)  # inside, since a lazy module draws its weights at the first answer
     return module
 

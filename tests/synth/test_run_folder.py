@@ -288,7 +288,8 @@ def test_a_disk_that_refuses_is_one_sentence_and_loses_nothing(uncut, tmp_path, 
 
 def test_the_hint_says_how_to_go_on(tmp_path):
     with RunFolder.start(tmp_path / "my run", MANIFEST) as run:
-        assert run.resume_hint == f"go on with: edgesynth synth --target tx2 --out '{tmp_path}/my run' --resume"
+        again = run.manifest.resume_command(run.path)
+        assert again == f"edgesynth synth --target tx2 --out '{tmp_path}/my run' --resume"
 
 
 def test_the_manifest_says_what_is_installed(tmp_path):
