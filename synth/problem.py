@@ -27,6 +27,7 @@ from synth.workers import Pool
 BANK = "edgesynth.bank/1"
 EVALUATED = "edgesynth.evaluated/1"
 WRITE_BACK_STEP = 0.1
+LINK_EVERY = 5  # cycles; in each fifth the first candidate is trained in full as well, for the link to be learnt
 SHORT_LOGITS, FINAL_LOGITS = "logits.short", "logits.final"  # keys of the shared arrays
 
 
@@ -41,9 +42,11 @@ class Recipes:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What one cycle left on disk: its outcomes, and the bank with what they learnt written back."""
+    """What one cycle left on disk: its outcomes, and the bank with what they learnt written back. final: the first
+    candidate's outcome after full training, in the cycles that have one."""
 
     outcomes: list[dict[str, Any]]
+    final: dict[str, Any] | None
     bank: Weights
     rolled_back: bool
 
@@ -84,14 +87,16 @@ class NetworkProblem:
         return known
 
     def evaluate(self, cycle: int, batch: Sequence[Decisions]) -> list[Observation]:
-        evaluated = self._folder.step(_place(cycle), lambda: self._evaluate(batch), _save_cycle, _load_cycle)
+        in_full = cycle % LINK_EVERY == LINK_EVERY - 1
+        evaluated = self._folder.step(_place(cycle), lambda: self._evaluate(batch, in_full), _save_cycle, _load_cycle)
         self.space.parent.bank = evaluated.bank
         self.rolled_back += evaluated.rolled_back
         observations = []
-        for decisions, row in zip(batch, evaluated.outcomes, strict=True):
+        for number, (decisions, row) in enumerate(zip(batch, evaluated.outcomes, strict=True)):
             outcome = Outcome.from_json(row)
             self.probes.record(decisions, outcome.insights)
-            observations.append(_observation(decisions, outcome))
+            final = Outcome.from_json(evaluated.final).metrics.accuracy if evaluated.final and number == 0 else None
+            observations.append(_observation(decisions, outcome, final))
         return observations
 
     def probe_table(self) -> ProbeTable:
@@ -134,15 +139,19 @@ class NetworkProblem:
         outcomes = self._pool.map(run_task, [task for task, _ in pairs])
         return [(outcome, origins) for outcome, (_, origins) in zip(outcomes, pairs, strict=True)]
 
-    def _evaluate(self, batch: Sequence[Decisions]) -> Evaluated:
-        results = self._outcomes(batch, self._recipes.short, SHORT_LOGITS, "short", keep_weights=True)
+    def _evaluate(self, batch: Sequence[Decisions], in_full: bool) -> Evaluated:
+        short = [self.task(d, self._recipes.short, SHORT_LOGITS, "short", keep_weights=True) for d in batch]
+        full = [self.task(d, self._recipes.final, FINAL_LOGITS, "final")[0] for d in batch[:int(in_full)]]
+        outcomes = list(self._pool.map(run_task, [*full, *(task for task, _ in short)]))  # the longest first
+        results = [(outcome, origins) for outcome, (_, origins) in zip(outcomes[len(full):], short, strict=True)]
         parent = self.space.parent
         before = {key: tensor.clone() for key, tensor in parent.bank.items()}
         worth_before = self._anchor_loss()
         parent.write_back(((origins, outcome.weights or {}) for outcome, origins in results), WRITE_BACK_STEP)
         rolled_back = self._anchor_loss() > worth_before
         bank = before if rolled_back else parent.bank
-        return Evaluated([outcome.to_json() for outcome, _ in results], bank, rolled_back)
+        final = outcomes[0].to_json() if full else None
+        return Evaluated([outcome.to_json() for outcome, _ in results], final, bank, rolled_back)
 
     def _anchor_loss(self) -> float:
         """Mean log loss of the anchors with inherited weights, norms recalibrated, untrained."""
@@ -161,12 +170,12 @@ def _place(cycle: int) -> str:
 
 def _save_cycle(path: Path, evaluated: Evaluated) -> None:
     path.mkdir(parents=True, exist_ok=True)
-    write_json(path / "outcomes.json", {"outcomes": evaluated.outcomes, "rolled_back": evaluated.rolled_back},
-               EVALUATED)
+    value = {"outcomes": evaluated.outcomes, "final": evaluated.final, "rolled_back": evaluated.rolled_back}
+    write_json(path / "outcomes.json", value, EVALUATED)
     save_tensors(path / "bank.safetensors", evaluated.bank, BANK)
 
 
 def _load_cycle(path: Path) -> Evaluated:
     value = read_json(path / "outcomes.json", EVALUATED)
     bank, _ = load_tensors(path / "bank.safetensors", BANK)
-    return Evaluated(value["outcomes"], bank, value["rolled_back"])
+    return Evaluated(value["outcomes"], value["final"], bank, value["rolled_back"])

@@ -171,11 +171,11 @@ def test_an_interrupted_run_can_go_on(tmp_path, finished, monkeypatch):
     whole, _ = finished
     original, calls = problem.NetworkProblem._evaluate, []
 
-    def interrupt(self, batch):
+    def interrupt(self, batch, in_full):
         calls.append(batch)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return original(self, batch)
+        return original(self, batch, in_full)
 
     monkeypatch.setattr(problem.NetworkProblem, "_evaluate", interrupt)
     with pytest.raises(KeyboardInterrupt):
