@@ -159,7 +159,7 @@ def _mark_warnings(result):
         found.append("the rails below {} add up to more than it: check the board's file and its shunts".format(
             result["power"]["total_name"]))
     if "outliers" in result["marks"]:
-        found.append("trial {} stands apart from the others; it is kept".format(
+        found.append("apart from the other trials, and kept: number {}".format(
             ", ".join(str(index + 1) for index in result["outliers"])))
     return found
 
