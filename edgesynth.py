@@ -126,7 +126,7 @@ def main() -> None:
     """Run the command line; end in one sentence and an exit code for a user's mistake."""
     _leave_working_folder()
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="edgesynth", standalone_mode=False)
     except EdgesynthError as error:
         click.echo(f"edgesynth: {error}", err=True)
         sys.exit(error.exit_code)

@@ -86,6 +86,7 @@ def synth(out: str | None, resume: bool, workers: int | None, json_path: str | N
     from rich.console import Console
 
     from synth.progress import Progress
+    from synth.report.summary import SCHEMA
     from synth.report.table import console_table
     from synth.run import synthesise
     from synth.run_folder import MANIFEST, Manifest
@@ -99,12 +100,10 @@ def synth(out: str | None, resume: bool, workers: int | None, json_path: str | N
             raise
         again = Manifest.read(folder).resume_command(folder)
         raise Stopped(f"stopped; nothing is lost, go on with: {again}") from None
-    if json_path == "-":
-        _give(summary.to_json(), json_path)
-    else:
+    if json_path != "-":
         Console(width=None if sys.stdout.isatty() else 140).print(console_table(summary))
-        if json_path:
-            _give(summary.to_json(), json_path)
+    if json_path:
+        _give({"schema": SCHEMA, **summary.to_json()}, json_path)
     if any(row.holds != "yes" for row in summary.ferminets) or not summary.ferminets:
         raise CheckFailed("not every FermiNet satisfies 1r on the validation split; see the table above")
 
@@ -200,11 +199,12 @@ def evaluate(network: str, data: str, data_root: str | None, split: str, json_pa
     from synth.preparation import load_network
 
     dataset = load_dataset(data, data_root)
+    chosen = dataset.split(split)
     graph, weights = load_network(Path(network))
     if graph.input_shape != dataset.shape or graph.output_shape != (len(dataset.classes),):
         raise UserError(f"{network}: reads {graph.input_shape} and gives {graph.output_shape}, but {dataset.name} has "
                         f"images of {dataset.shape} in {len(dataset.classes)} classes; name the data it was made for")
-    metrics = evaluate_module(build(graph, weights), dataset.split(split))
+    metrics = evaluate_module(build(graph, weights), chosen)
     if json_path != "-":
         click.echo(f"{100 * metrics.accuracy:.2f} % ± {196 * metrics.accuracy_se:.2f} of {metrics.count} {split} images"
                    f" · cross-entropy {metrics.cross_entropy:.4f}")
@@ -220,13 +220,13 @@ def evaluate(network: str, data: str, data_root: str | None, split: str, json_pa
 def report(run: str, out: str | None, json_path: str | None) -> None:
     """A run as one self-contained HTML file."""
     from synth.report.report import write_report
-    from synth.report.summary import FILE_NAME, RunSummary
+    from synth.report.summary import FILE_NAME, SCHEMA, RunSummary
 
     if not (Path(run) / FILE_NAME).is_file():
         raise UserError(f"{run}: holds no finished run (no {FILE_NAME}); name a run folder, or finish it with --resume")
     summary = RunSummary.load(Path(run) / FILE_NAME)
     place = write_report(summary, Path(out) if out else Path(run) / "report.html")
     if json_path:
-        _give(summary.to_json(), json_path)
+        _give({"schema": SCHEMA, **summary.to_json()}, json_path)
     if json_path != "-":
         click.echo(f"report: {place}")
