@@ -228,7 +228,7 @@ class Inquisitor:
                 chance = np.clip(now.holds(self.bound), 1e-9, 1 - 1e-9)
                 doubt = -(chance * np.log(chance) + (1 - chance) * np.log(1 - chance))
                 gain = np.logaddexp(0.0, performance(1 - np.exp(min(self.bound, -1e-3)), now.costs) - reference)
-                value_now = np.log(doubt) + np.log(1.0 - np.exp(-gain))
+                value_now = np.log(doubt) + np.log(np.maximum(-np.expm1(-gain), np.finfo(np.float64).tiny))
             else:
                 # the link errs for all networks alike, so that what is bold fails together: the first plays safe
                 shift = self.link.common_sd(now.log_loss) if number == 0 else 0.0

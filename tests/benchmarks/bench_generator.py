@@ -112,7 +112,7 @@ def run(order: Order, seeds: int, after: Sequence[int], workers: int, folder: Pa
                 results.append(figures(name, found, bench.holds(found, progress, name), share, lab))
         best = max((key for key, holds in bench.known.items() if holds),
                    key=lambda key: -float(log_cost(lab.space, np.array([key]))[0]))
-        for rate in (0.1, 0.3):
+        for rate in (0.2,):
             mutated = mutations(best, lab, seeds, rate, order.seed)
             name = f"mutations of the best, rate {rate:g}"
             results.append(figures(name, mutated, bench.holds(mutated, progress, name), 0.0, lab))
