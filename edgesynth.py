@@ -13,7 +13,10 @@ import sys
 
 def _leave_working_folder() -> None:
     """Take the working folder off the front of sys.path, where `python -m edgesynth` puts it."""
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except OSError:  # it was deleted under us
+        return
     if os.path.dirname(os.path.abspath(__file__)) != here:
         sys.path[:] = [p for p in sys.path if p not in ("", here)]
 

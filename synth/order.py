@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from devices.board import Target, resolve_target
@@ -49,7 +49,12 @@ class Order:
 
     @classmethod
     def from_arguments(cls, value: dict[str, Any]) -> Order:
-        return cls(**{**value, "requirements": tuple(value["requirements"])})
+        """UserError for arguments of another version."""
+        unknown = sorted(set(value) - {field.name for field in fields(cls)})
+        if unknown:
+            raise UserError(f"this run was ordered with {', '.join(unknown)}, which this version of edgesynth does not "
+                            "know; use the version that made it, or start a new run")
+        return cls(**{**value, "requirements": tuple(value.get("requirements", ()))})
 
     def resolve_target(self) -> Target:
         target = resolve_target(self.target)

@@ -55,6 +55,8 @@ class Manifest:
         if not path.is_file():
             raise UserError(f"{folder}: there is no run in this folder (no {MANIFEST})")
         value = files.read_json(path, SCHEMA)
+        if not isinstance(value.get("arguments", {}), dict):
+            raise UserError(f"{path}: damaged (its arguments are no object); restore it or start a new run")
         try:
             return cls(**{name: value[name] for name in cls.__dataclass_fields__})
         except KeyError as error:

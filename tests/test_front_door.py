@@ -127,6 +127,12 @@ def test_ctrl_c_outside_a_run(failing):
     assert (answer.code, answer.err) == (130, "\nedgesynth: stopped.\n")
 
 
+def test_a_working_folder_that_is_gone(tmp_path):
+    program = f"import os; os.chdir({str(tmp_path)!r}); os.rmdir({str(tmp_path)!r}); import edgesynth; edgesynth.main()"
+    done = subprocess.run([sys.executable, "-c", program, "devices", "list"], capture_output=True, text=True)
+    assert done.returncode == 0 and "Jetson TX2" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("words", [("--help",), ("devices", "list"), ("devices", "show", "tx2", "--json", "-")])
 def test_a_reader_that_leaves_is_no_failed_check(words, tmp_path):
     """As in `edgesynth devices list | head -0`: no noise, and a code that is none of ours."""

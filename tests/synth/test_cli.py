@@ -113,6 +113,19 @@ def test_generate_of_an_unfinished_run_says_how_to_finish_it(finished, tmp_path)
     assert answer.sentence.endswith("--resume") and answer.sentence.count("--out") == 1
 
 
+@pytest.mark.parametrize(("changed", "said"), [
+    ({"arguments": {"colour": "red"}}, "ordered with colour, which this version of edgesynth does not know"),
+    ({"arguments": {"target": "tx2"}}, "started otherwise"),
+    ({"arguments": 3}, "damaged (its arguments are no object)"),
+])
+def test_generate_with_the_manifest_of_another_version(finished, tmp_path, changed, said):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / "run.json").write_text(json.dumps(_json(out / "run.json") | changed))
+    answer = call("generate", out)
+    assert answer.code == 2 and said in answer.sentence
+
+
 @pytest.mark.parametrize(("words", "seeds"), [("7", [7]), ("100:103", [100, 101, 102]), ("0:1", [0])])
 def test_seeds(words, seeds):
     assert SeedRange().convert(words, None, None) == seeds
