@@ -62,7 +62,8 @@ class CostModel:
         if target.mode is None:
             raise UserError(f"{target.board.title} has no power modes, and the cost model needs the clocks of one")
         self.target, self.precision, self.constants = target, precision, constants
-        self.source = f"{target.board.name} cost model {constants['version']}" + (", input ready" if input_ready else "")
+        ready = ", input ready" if input_ready else ""
+        self.source = f"{target.board.name} cost model {constants['version']}{ready}"
         values = {name: value_of(entry) for name, entry in constants["parameters"].items()}
         host = value_of(constants["ready_input_factor"]) if input_ready else 1.0
         self.input_ready = input_ready
