@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -14,7 +15,7 @@ from synth.requirements import Requirements
 DEFAULT_REQUIREMENTS = {
     "digits": ("accuracy >= 96 %", "img_per_joule >= 280 @ batch=1"),
 }
-ACCURACY_ALLOWANCE, FRUGALITY = 0.02, 1.3
+ACCURACY_ALLOWANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,12 @@ class Order:
         return Requirements.parse(words) if words else None
 
 
-def relative_requirements(accuracy: float, img_per_joule: float) -> Requirements:
-    """What is required when nothing is said: φ's validation accuracy less 2 points, and 1.3 times its images per joule
-    as predicted at batch 8."""
+def relative_requirements(accuracy: float, own: float, best: float, sigma: float) -> Requirements:
+    """What is required when nothing is said: φ's validation accuracy less 2 points, and half of the way (in logarithm)
+    from φ's images per joule to the best that its space can reach, with the prediction's margin to spare.
+
+    accuracy: of φ. own, best: images per joule predicted at batch 8. sigma: relative standard error of predictions.
+    """
+    bound = math.sqrt(own * max(own, best)) * math.exp(-sigma)
     return Requirements.parse((f"accuracy >= {100 * max(accuracy - ACCURACY_ALLOWANCE, 0.01):.2f} %",
-                               f"img_per_joule >= {FRUGALITY * img_per_joule:.4g} @ batch=8"))
+                               f"img_per_joule >= {bound:.3g} @ batch=8"))

@@ -17,7 +17,7 @@ from synth.candidates import Outcome, Task, run_task, shared_arrays, stimuli_of
 from synth.data.dataset import Dataset
 from synth.distillation import teacher_logits
 from synth.evaluation import Metrics, evaluate
-from synth.feasibility import refuse_impossible, refuse_unreachable_accuracy
+from synth.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
 from synth.networks.module import Weights, build, weights_of
 from synth.networks.network import Network
 from synth.networks.tracing import trace
@@ -104,6 +104,16 @@ def traced_prototype(order: Order, dataset: Dataset) -> Traced:
     return Traced(name, network, weights)
 
 
+def _derived_requirements(order: Order, prototype: Prototype, dataset: Dataset) -> Requirements:
+    """What is required when nothing is said and nothing stands for the data set."""
+    parent = ElasticParent(prototype.network, prototype.weights)
+    asked = with_margins(Requirements.parse(("img_per_joule >= 1 @ batch=8",)), parent, order, dataset)
+    (item,), prices = asked.on_costs, Prices(asked, order.resolve_target(), order.precision)
+    best = prices.reading(item, best_for(_space(parent, None, prices), item)).value
+    own = prices.reading(item, prototype.network).value
+    return relative_requirements(prototype.metrics.accuracy, own, best, asked.relative_sigma[item.key])
+
+
 def with_margins(stated: Requirements, parent: ElasticParent, order: Order, dataset: Dataset) -> Requirements:
     """The requirements with margins for the size of the validation split and the errors of predictions for this space:
     φ's and those of its smallest networks."""
@@ -122,9 +132,7 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     name, network, weights = traced
     prototype = _train_prototype(order, name, network, weights, dataset, folder, progress)
     if stated is None:
-        ratio = Prices(Requirements(), target, order.precision).prediction(network, 8)
-        assert ratio is not None
-        stated = relative_requirements(prototype.metrics.accuracy, ratio.img_per_joule["module"].value)
+        stated = _derived_requirements(order, prototype, dataset)
         progress.say(f"no --require: taken from the prototype: {', '.join(map(str, stated))}")
     refuse_unreachable_accuracy(stated, prototype.metrics)
     requirements = with_margins(stated, ElasticParent(network, weights), order, dataset)

@@ -182,3 +182,10 @@ def test_an_interrupted_run_can_go_on(tmp_path, finished, monkeypatch):
         tiny_run.run(tmp_path / "cut")
     tiny_run.run(tmp_path / "cut", resume=True)
     assert fingerprint(tmp_path / "cut") == fingerprint(whole)
+
+
+def test_requirements_that_nobody_stated_are_within_reach(tmp_path):
+    summary = tiny_run.run(tmp_path / "derived", requirements=(), cycles=1, ferminets=1)
+    accuracy, energy = summary.requirements
+    assert accuracy.startswith("accuracy >= ") and energy.startswith("img_per_joule >= ") and "batch=8" in energy
+    assert summary.networks[0].judgements[1].verdict.slack > -1
