@@ -78,8 +78,9 @@ def _source(record, count):
     if board.get("serial"):
         name += " (serial …{})".format(str(board["serial"])[-4:])
     mode = (record["preflight"]["mode"] or {}).get("name")
-    return "{}{}, {}, {} trials of {:g} s".format(name, " in " + mode if mode else "", record["created"][:10], count,
-                                                  record["request"]["window"])
+    trials = "{} trial{}".format(count, "" if count == 1 else "s")
+    return "{}{}, {}, {} of {:g} s".format(name, " in " + mode if mode else "", record["created"][:10], trials,
+                                           record["request"]["window"])
 
 
 def between_trials(values, unit, source):
