@@ -14,6 +14,8 @@ from devices.support.files import write_text
 
 __all__ = ["list_boards", "predict", "predict_onnx", "show"]
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
 
 def predict_onnx(model: str | os.PathLike[str], target: str, precision: str = "fp16", batch: int = 1,
                  input_ready: bool = False) -> Prediction:
@@ -48,7 +50,7 @@ def _summary(board: Board) -> dict[str, Any]:
     }
 
 
-@click.command(name="list")
+@click.command(name="list", context_settings=HELP)
 @click.option("--json", "json_path", metavar="PATH|-", help="Write the list as JSON.")
 def list_boards(json_path: str | None) -> None:
     """The boards that are known.
@@ -72,7 +74,7 @@ def list_boards(json_path: str | None) -> None:
         Console().print(table)
 
 
-@click.command()
+@click.command(context_settings=HELP)
 @click.argument("board")
 @click.option("--json", "json_path", metavar="PATH|-", help="Write the board's file as JSON.")
 def show(board: str, json_path: str | None) -> None:
@@ -125,7 +127,7 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-@click.command()
+@click.command(context_settings=HELP)
 @click.argument("model", type=click.Path())
 @click.option("--target", required=True, help="Board and power mode, such as tx2 or tx2:maxq.")
 @click.option("--precision", default="fp16", show_default=True, help="fp32, fp16 or int8, where the board has it.")

@@ -77,6 +77,7 @@ def test_it_learns(split):
 
 
 def test_what_is_left_behind(split):
+    compiler = "torch._dynamo" in sys.modules
     module = network()
     seen = []
     train(module, split, RECIPE, seed=1, progress=lambda done, of: seen.append((done, of)))
@@ -84,7 +85,8 @@ def test_what_is_left_behind(split):
     storages = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     assert len(storages) == len(list(module.parameters()))
     assert all(parameter.is_contiguous() and parameter.grad is None for parameter in module.parameters())
-    assert "torch._dynamo" not in sys.modules  # a second and 80 MB in every worker
+    # a second and 80 MB in every worker; other tests of this process may have imported it
+    assert compiler or "torch._dynamo" not in sys.modules
 
 
 def test_tied_and_frozen_weights_stay_so(split):
