@@ -24,7 +24,7 @@ from synth.networks.tracing import trace
 from synth.order import Order, relative_requirements
 from synth.parent import ElasticParent, elastic_parent
 from synth.prices import Prices
-from synth.probing import Probes, importance, order_of_units, probe, single_swaps, vertex_of
+from synth.probing import Probes, importance, order_of_units, probe, probed_vertices, single_swaps
 from synth.problem import FINAL_LOGITS, SHORT_LOGITS, Recipes
 from synth.progress import Progress
 from synth.prototypes.registry import default_prototype, load_prototype
@@ -148,8 +148,7 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
         shared = shared_arrays(dataset.train, dataset.validation, stimuli)
         for key, recipe in ((SHORT_LOGITS, recipes.short), (FINAL_LOGITS, recipes.final)):
             shared[key] = teacher_logits(module, dataset.train, recipe, view_seed=recipes.view_seed)
-        vertices = tuple(dict.fromkeys(vertex_of(parent, place) for place in space.places))
-        insights = probe(module, stimuli, vertices)
+        insights = probe(module, stimuli, probed_vertices(space))
     parent_outcome = Outcome(prototype.metrics, insights)
     with Pool(workers, shared) as pool:
         probes = _probed(space, unit_importance, parent_outcome, pool, order, folder, progress)

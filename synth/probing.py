@@ -98,6 +98,11 @@ def vertex_of(parent: ElasticParent, place: Place) -> str:
     return spoken[-1] if spoken else place.name.rstrip("'")
 
 
+def probed_vertices(space: NetworkSpace) -> tuple[str, ...]:
+    """The vertices that speak for the sites of a space, each once."""
+    return tuple(dict.fromkeys(vertex_of(space.parent, place) for place in space.places))
+
+
 def _speaks(network: Network, name: str) -> bool:
     return network[name].op in ("activation", "batch_norm", "add", "conv") and len(network.shapes[name]) == 3
 
@@ -107,7 +112,7 @@ class Probes:
 
     def __init__(self, space: NetworkSpace, unit_importance: np.ndarray, insights: Mapping[str, Insight]) -> None:
         self.space = space
-        self.vertices = tuple(dict.fromkeys(vertex_of(space.parent, place) for place in space.places))
+        self.vertices = probed_vertices(space)
         self.parent_insights = insights
         self.table = ProbeTable(space.sites, STATISTICS, SIGNS)
         self._cut = [self._importance_cut(place, site, unit_importance)

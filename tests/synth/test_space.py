@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from devices.board import resolve_target
+from devices.support.errors import UserError
 from synth.feasibility import best_for, refuse_impossible
 from synth.networks.costs import costs
 from synth.networks.module import build, check
@@ -54,25 +55,23 @@ def test_parameters_macs_and_bytes_are_exact_for_every_structure(name):
 
 @pytest.mark.parametrize("name", ["vgg", "resnet", "mobilenet_v2", "squeeze_excite", "encoder_decoder"])
 def test_predictions_for_many_are_those_for_one(name):
-    space = space_of(name)
-    rows = some_rows(space, 12, seed=1)
-    found = space.costs(rows)
-    for i, row in enumerate(rows):
-        network, _ = space.parent.draw(space.design(row))
-        for item in space.prices.requirements.on_costs:
-            assert found[item.key][i] == pytest.approx(space.prices.reading(item, network).value, rel=1e-9), item
+    compare_predictions(space_of(name), count=12, seed=1, tolerance=1e-9)
 
 
 @pytest.mark.parametrize("name", ["densenet", "shufflenet_v2", "preactivation", "functional", "shape_controlled"])
 def test_where_fusion_depends_on_the_choice_predictions_for_many_are_near(name):
     """Merged siblings and norms that lose their partner are seen only in the drawn graph, which 1r is decided on."""
-    space = space_of(name)
-    rows = some_rows(space, 8, seed=2)
+    compare_predictions(space_of(name), count=8, seed=2, tolerance=0.15)
+
+
+def compare_predictions(space, count, seed, tolerance):
+    rows = some_rows(space, count, seed)
     found = space.costs(rows)
     for i, row in enumerate(rows):
         network, _ = space.parent.draw(space.design(row))
         for item in space.prices.requirements.on_costs:
-            assert found[item.key][i] == pytest.approx(space.prices.reading(item, network).value, rel=0.15), item
+            wanted = space.prices.reading(item, network).value
+            assert found[item.key][i] == pytest.approx(wanted, rel=tolerance), item
 
 
 @pytest.mark.parametrize("name", ["resnet", "mobilenet_v2"])
@@ -130,22 +129,20 @@ def test_the_best_in_a_metric_is_no_worse_than_any_of_many():
     (("params <= 5",), "params <= 5"), (("img_per_joule >= 1000000",), "img_per_joule"),
     (("macs <= 10M", "latency <= 1 us"), "latency")])
 def test_what_no_network_meets_is_refused_by_name_with_the_best_in_reach(words, named):
-    from devices.support.errors import UserError
-
     with pytest.raises(UserError, match=named) as caught:
         refuse_impossible(space_of("resnet", words))
     assert "best that this space can reach" in str(caught.value)
 
 
 def test_requirements_that_cannot_hold_together_are_refused():
-    from devices.support.errors import UserError
-
-    space = space_of("resnet", ("params <= 1M",))
-    smallest = int(space.costs(space.smallest())["params"].min())
-    latency = min(space_of("resnet").costs(some_rows(space_of("resnet"), 1))["latency@1"])
-    words = (f"params <= {smallest}", f"power >= {latency}")
-    with pytest.raises(UserError):
-        refuse_impossible(space_of("resnet", (f"params <= {smallest}", "params <= 1", *words[1:])))
+    """Each is within reach alone: the least parameters, and as many MACs as the prototype has."""
+    space = space_of("resnet")
+    table = space.costs(np.concatenate([space.smallest(), some_rows(space, 1)]))
+    words = (f"params <= {int(table['params'].min())}", f"macs >= {int(table['macs'][-1])}")
+    for alone in words:
+        refuse_impossible(space_of("resnet", (alone,)))
+    with pytest.raises(UserError, match="all requirements at once"):
+        refuse_impossible(space_of("resnet", words))
 
 
 def test_width_sites_name_real_groups():
