@@ -48,7 +48,8 @@ json_option = click.option("--json", "json_path", metavar="PATH|-", callback=_re
                            help="Also write the result as JSON; - prints it.")
 workers_option = click.option("--workers", type=click.IntRange(1), default=None, show_default="up to 4",
                               help="Processes; the result does not depend on them.")
-data_root_option = click.option("--data-root", type=click.Path(), help="Folder with your copy of the data set.")
+data_root_option = click.option("--data-root", type=click.Path(),
+                                help="Folder with your copy of the data set; without it cifar10 is downloaded.")
 
 
 @click.command(epilog="\b\nExamples:\n"

@@ -1,18 +1,21 @@
-"""CIFAR-10 (Krizhevsky 2009) from the user's own copy, in its python or its binary form."""
+"""CIFAR-10 (Krizhevsky 2009) from the user's own copy, in its python or its binary form, or from its official page."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import pickle
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from devices.support.errors import UserError
-from devices.support.files import explain
+from devices.support.files import explain, write_bytes
 from synth.data.dataset import Dataset, from_arrays
+from synth.data.download import cache_folder, download
+from synth.folder_lock import FolderLock
 
 PYTHON_FOLDER, BINARY_FOLDER = "cifar-10-batches-py", "cifar-10-batches-bin"
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -25,6 +28,8 @@ MD5 = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
+ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+ARCHIVE_MD5, ARCHIVE_BYTES = "c58f30108f718f92721af3b95e74349a", 170_498_071
 # of the binary form: the same images in the same order
 MD5_BINARY = {
     "data_batch_1": "5dd7e06a14cb22eb9f671a540d1b7c25",
@@ -54,8 +59,11 @@ RECONSTRUCT = np.empty(0).__reduce__()[0]  # numpy's own _reconstruct, wherever 
 
 
 def load(root: Path | None = None) -> Dataset:
-    """The user's copy below `root`. UserError when there is none, when a file is cut, changed or no batch."""
-    read, folder = _find(root)
+    """The user's copy below `root`; None: the one that was downloaded, which is fetched where it is not there yet.
+
+    UserError when there is none, when it cannot be fetched, and when a file is cut, changed or no batch.
+    """
+    read, folder = _find(fetch() if root is None else root)
     batches = [read(folder, name) for name in (*TRAIN_BATCHES, TEST_BATCH)]
     digest = hashlib.sha256()
     for batch in batches:
@@ -82,10 +90,44 @@ def validation_rows(records: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def _find(root: Path | None) -> tuple[Any, Path]:
+def fetch() -> Path:
+    """The folder of the downloaded copy, filled from the official page where it is not whole."""
+    root = cache_folder("cifar10")
+    folder, names = root / PYTHON_FOLDER, (*TRAIN_BATCHES, TEST_BATCH)
+    if all((folder / name).is_file() for name in names):
+        return root
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, folder) from error
+    lock = FolderLock(root)
+    try:
+        archive = root / ARCHIVE_URL.rpartition("/")[2]
+        if not archive.is_file():
+            download(ARCHIVE_URL, archive, ARCHIVE_MD5, ARCHIVE_BYTES, HOW_TO)
+        _unpack(archive, folder, names)
+        archive.unlink()
+    finally:
+        lock.release()
+    return root
+
+
+def _unpack(archive: Path, folder: Path, names: tuple[str, ...]) -> None:
+    """The six batches of the archive, each whole or not there; nothing else of it is written."""
+    try:
+        with tarfile.open(archive) as packed:
+            for name in names:
+                member = packed.extractfile(f"{PYTHON_FOLDER}/{name}")
+                if member is None:
+                    raise KeyError(name)
+                write_bytes(folder / name, member.read())
+    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
+        archive.unlink(missing_ok=True)
+        raise UserError(f"{archive}: cannot be unpacked ({error}); run the same command again") from error
+
+
+def _find(root: Path) -> tuple[Any, Path]:
     """The reader and the folder of the form that `root` holds; the python form when both are there."""
-    if root is None:
-        raise UserError(f"cifar10 is not shipped: {HOW_TO}")
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder; {HOW_TO}")
     for folder in (root, root / PYTHON_FOLDER, root / BINARY_FOLDER):

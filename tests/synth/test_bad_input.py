@@ -72,7 +72,6 @@ def refused(answer, said: str) -> None:
     ("--prototype", "importing.py:make", "importing.py: cannot be imported: No module named 'no_such_package'"),
     ("--data", "digts", "unknown data set 'digts': did you mean digits?"),
     ("--data", "own.py", "write package.module:name or path/file.py:name"),
-    ("--data", "cifar10", "cifar10 is not shipped: give the folder"),
     ("--batch", "-1", "--batch -1: it must be 2 to 1000"),
     ("--batch", "two", "invalid value for '--batch': 'two' is not a valid integer; see edgesynth synth --help"),
     ("--cycles", "-3", "--cycles -3: it must be 1 to 10000"),
