@@ -2,21 +2,37 @@
 import glob
 import os
 
-from edge_bench.agent.identity import read_integer
+from edge_bench.agent.identity import is_jetson, read, read_integer
 
 _EMC = "/sys/kernel/debug/bpmp/debug/clk/emc"  # of the TX2 and later; readable by root alone
+_EMC_CAP = "/sys/kernel/nvpmodel_emc_cap/emc_iso_cap"  # in Hz, set by the power mode; 0 is none
 _GPU_WORDS = ("gp10b", "gv11b", "gm20b", "ga10b", "gpu")
 
 
 def read_clocks(root="/"):
-    """{"cpu": [...], "gpu": {...} or None, "emc": {...} or None, "locked": True, False or None}.
+    """{"cpu": [...], "gpu", "emc": {...} or None, "emc_cap_hz", "boost", "unseen": [...], "locked"}.
 
-    Each clock is {"name", "min_hz", "max_hz", "current_hz"}. locked is what was observed: minimum, maximum and
-    current are the same for every clock that can be read, whoever set them; None where no clock can be read.
+    Each clock is {"name", "min_hz", "max_hz", "current_hz", "governor"}. emc_cap_hz: what the power mode holds the
+    memory clock below, 0 for nothing. boost: whether a host's CPU may exceed its nominal clock. unseen: which of "cpu",
+    "gpu" and "emc" this machine has and does not show to this user. locked is what was observed: minimum, maximum and
+    current are the same for every clock that can be read, whoever set them; None where none can be read, as in most
+    virtual machines. What is not known is None.
     """
     cpu, gpu, emc = _cpu(root), _gpu(root), _emc(root)
     seen = cpu + [clock for clock in (gpu, emc) if clock]
-    return {"cpu": cpu, "gpu": gpu, "emc": emc, "locked": all(_pinned(clock) for clock in seen) if seen else None}
+    expected = [("cpu", cpu)] + ([("gpu", gpu), ("emc", emc)] if is_jetson(root) else [])
+    return {"cpu": cpu, "gpu": gpu, "emc": emc, "emc_cap_hz": read_integer(root, _EMC_CAP), "boost": _boost(root),
+            "unseen": [name for name, found in expected if not found],
+            "locked": all(_pinned(clock) for clock in seen) if seen else None}
+
+
+def _boost(root):
+    """Whether the CPU may run above its nominal clock: True, False, or None where no driver says so."""
+    allowed = read_integer(root, "/sys/devices/system/cpu/cpufreq/boost")
+    if allowed is None:
+        forbidden = read_integer(root, "/sys/devices/system/cpu/intel_pstate/no_turbo")
+        return None if forbidden is None else forbidden == 0
+    return allowed == 1
 
 
 def _pinned(clock):
@@ -27,11 +43,11 @@ def _pinned(clock):
     return low == high and (now is None or abs(now - high) <= 0.02 * high)
 
 
-def _clock(name, low, high, now, scale=1):
+def _clock(name, low, high, now, scale=1, governor=None):
     if high is None:
         return None
     return {"name": name, "min_hz": None if low is None else low * scale, "max_hz": high * scale,
-            "current_hz": None if now is None else now * scale}
+            "current_hz": None if now is None else now * scale, "governor": governor}
 
 
 def _cpu(root):
@@ -42,7 +58,7 @@ def _cpu(root):
         if read_integer(root, "/sys/devices/system/cpu/{}/online".format(name)) == 0:
             continue
         low, high, now = [read_integer(folder, "scaling_{}_freq".format(word)) for word in ("min", "max", "cur")]
-        clock = _clock(name, low, high, now, scale=1000)
+        clock = _clock(name, low, high, now, scale=1000, governor=read(folder, "scaling_governor"))
         if clock:
             clocks.append(clock)
     return clocks
@@ -55,7 +71,8 @@ def _gpu(root):
         for folder in sorted(glob.glob(os.path.join(root, pattern))):
             name = os.path.basename(folder)
             if any(word in name for word in _GPU_WORDS):
-                clock = _clock(name, *[read_integer(folder, word + "_freq") for word in ("min", "max", "cur")])
+                low, high, now = [read_integer(folder, word + "_freq") for word in ("min", "max", "cur")]
+                clock = _clock(name, low, high, now, governor=read(folder, "governor"))
                 if clock:
                     return clock
     return None

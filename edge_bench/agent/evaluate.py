@@ -65,7 +65,7 @@ def _latencies(trial, batch):
            "throughput_img_s": trial["inferences"] * batch / seconds, "latency_max_ms": latencies[-1],
            "compute_ms": trial.get("compute_ms"), "temperature_c": trial.get("temperature_c"),
            "load_s": trial["load_s"], "warmup_s": trial["warmup"]["seconds"], "steady": trial["warmup"]["steady"],
-           "unsteady": trial["warmup"]["unsteady"]}
+           "unsteady": trial["warmup"]["unsteady"], "throttling": trial.get("throttling") or []}
     for name, value in statistics.percentiles(latencies, PERCENTS).items():
         row["latency_{}_ms".format(name)] = value
     return row
@@ -137,7 +137,8 @@ def _marks(result):
     """What a reader must know before relying on the numbers, as words; [] for a result that can become a baseline."""
     state = result["preflight"]
     marks = {"quick": result["quick"], "not_steady": not all(row["steady"] for row in result["trials"]),
-             "unlocked": state["clocks"]["locked"] is not True, "throttled": bool(state["throttling"]),
+             "unlocked": state["clocks"]["locked"] is False, "clocks_unknown": state["clocks"]["locked"] is None,
+             "throttled": bool(state["throttling"] or any(row["throttling"] for row in result["trials"])),
              "busy": bool((state["load"] or {}).get("processes")),
              "pipelined": bool(result["runner"].get("pipelined")),
              "origin_unknown": bool(result["runner"].get("origin_unknown")),
@@ -153,12 +154,20 @@ def _mark_warnings(result):
         what = sorted({name for row in result["trials"] for name in row["unsteady"]})
         found.append("not steady ({}) when the warm-up ended: cool or quieten the board, or raise --warmup-cap".format(
             ", ".join(what)))
+    during = sorted({name for row in result["trials"] for name in row["throttling"]})
+    if during and not result["preflight"]["throttling"]:
+        found.append("clocks were held down by {} during the trials: improve the cooling, or measure in a smaller "
+                     "power mode".format(", ".join(during)))
     if "drift" in result["marks"]:
         found.append("latency drifted by {:+.1%} over the trials: let the board settle and measure again".format(
             result["drift"]["share"]))
     if result["power"] and result["power"]["shares"].get("rest", 0.0) < -0.05:
         found.append("the rails below {} add up to more than it: check the board's file and its shunts".format(
             result["power"]["total_name"]))
+    built, present = result["runner"].get("built_in_mode"), (result["preflight"]["mode"] or {}).get("name")
+    if built and present and built != present:
+        found.append("the engine was built in power mode {} and is measured in {}: its kernels were chosen for other "
+                     "clocks; build it again in this mode to see its best".format(built, present))
     if "outliers" in result["marks"]:
         found.append("apart from the other trials, and kept: number {}".format(
             ", ".join(str(index + 1) for index in result["outliers"])))

@@ -9,7 +9,7 @@ from edge_bench.agent.arguments import complete
 from edge_bench.agent.identity import is_jetson
 from edge_bench.agent.joules import PowerSession
 from edge_bench.agent.lock import board_lock
-from edge_bench.agent.preflight import preflight
+from edge_bench.agent.preflight import preflight, throttling
 
 
 def measure(given, progress=lambda text: None):
@@ -52,9 +52,10 @@ def _measure(request, progress):
             progress("idle power")
             power.measure_idle()
         for number in range(request["trials"]):
-            record["trials"].append(trials.run_trial(
-                request, number, progress, power.mean_power_mw if power else None,
-                power.quantum_mw if power else 0.0))
+            trial = trials.run_trial(request, number, progress, power.mean_power_mw if power else None,
+                                     power.quantum_mw if power else 0.0)
+            trial["throttling"] = throttling(request["root"])
+            record["trials"].append(trial)
         if power:
             record["power"] = power.finish()
     if request["layers"]:

@@ -8,6 +8,7 @@ from edge_bench.agent.identity import identify, read, read_integer, software
 from edge_bench.agent.load import other_load
 
 _DEAD_SENSOR_C = -200.0  # tegra reports -256 for a sensor that is off
+_NO_CLOCK = ("fan", "tcc offset", "iwlwifi", "lcd")  # cooling devices that hold no clock down
 
 
 def temperatures(root="/"):
@@ -26,7 +27,7 @@ def throttling(root="/"):
     active = []
     for folder in sorted(glob.glob(os.path.join(root, "sys/class/thermal/cooling_device*"))):
         name, state = read(folder, "type") or "", read_integer(folder, "cur_state")
-        if state and "fan" not in name.lower():
+        if state and state > 0 and not any(word in name.lower() for word in _NO_CLOCK):  # -1: switched off
             active.append(name)
     return active
 
@@ -62,5 +63,8 @@ def warnings(state):
         found.append("other processes use the CPU ({}): end them, or the latency is theirs too".format(
             ", ".join("{name} {share:.0%}".format(**process) for process in busy)))
     if state["clocks"]["locked"] is False:
-        found.append("clocks are not locked: the result cannot become a baseline; lock them with --lock")
+        remedy = "fix minimum and maximum of its CPU's clocks" if state["mode"] is None else "lock them with --lock"
+        found.append("clocks are not locked: the result cannot become a baseline; " + remedy)
+    if state["clocks"]["locked"] is None:
+        found.append("this machine does not show its clocks: whether they moved while it measured is not known")
     return found

@@ -50,7 +50,9 @@ def to_text(found):
         names = ", ".join(mode["name"] for mode in found["modes"])
         lines.append("mode       {} of {}".format(found["mode"]["name"], names))
     locked = {True: "locked", False: "not locked", None: "cannot be read"}[found["clocks"]["locked"]]
-    lines.append("clocks     " + locked)
+    unseen = found["clocks"]["unseen"]
+    lines.append("clocks     {}{}".format(locked, " (not shown to this user: {})".format(", ".join(unseen))
+                                          if unseen and locked != "cannot be read" else ""))
     if found["temperatures_c"]:
         lines.append("hottest    {:.1f} °C".format(max(found["temperatures_c"].values())))
     lines.append("runners    " + (", ".join(sorted(name for name, path in found["runners"].items() if path)) or "none"))

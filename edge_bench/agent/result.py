@@ -63,8 +63,7 @@ def to_text(result):
              ("engine", result["runner"].get("engine_bytes"))]
     words = ["{} {} MB".format(name, figure(size / 1e6)) for name, size in sizes if size]
     lines.append("memory     " + "   ".join(words))
-    slowest = sorted(result.get("layers") or [], key=lambda layer: -layer["ms"])[:10]
-    lines += ["  {:>9} ms  {}".format(figure(layer["ms"]), layer["name"]) for layer in slowest]
+    lines += layer_lines(result.get("layers") or [])
     if result["marks"]:
         lines.append("marked     " + ", ".join(result["marks"]))
     lines += ["warning    " + text for text in result["warnings"]]
@@ -111,6 +110,20 @@ def energy_lines(result):
     if above is not None:
         shares.append("above idle {} mJ/image".format(figure(above.value)))
     return lines + (["           " + "   ".join(shares)] if shares else [])
+
+
+def layer_lines(layers, most=10):
+    """The slowest layers; energy is attributed by their times, since no sensor here is as fast as a layer."""
+    if not layers:
+        return []
+    total = sum(layer["ms"] for layer in layers)
+    attributed = layers[0].get("attributed_mj") is not None
+    heading = "layers     {} in a separate pass{}".format(
+        len(layers), "; mJ is attributed by time, not measured" if attributed else "")
+    return [heading] + ["  {:>9} ms {:>4.0%}{}  {}".format(
+        figure(layer["ms"]), layer["ms"] / total if total else 0.0,
+        " {:>9} mJ".format(figure(layer["attributed_mj"])) if attributed else "", layer["name"])
+        for layer in sorted(layers, key=lambda layer: -layer["ms"])[:most]]
 
 
 def interval_words(value):

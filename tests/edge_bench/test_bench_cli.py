@@ -37,6 +37,8 @@ def test_bench_measures_saves_and_replays(model, tmp_path):
     assert kept["batch"] == 4 and kept["runner"]["inputs"] == [{"name": "x", "dtype": "float32", "shape": [4, 64]}]
     assert "quick" in kept["marks"] and kept["layers"][0]["ms"] > 0
     record = next((tmp_path / "results").glob("*.record.gz"))
+    assert {path.name for path in tmp_path.iterdir()} == {"net.onnx", "out.json", "results"}  # no profile is left
+    assert "layers     " in done.stdout and "MatMul" in done.stdout
     again = json.loads(edgesynth("bench", "--replay", record, "--json", "-", cwd=tmp_path).stdout)
     assert again == kept
 

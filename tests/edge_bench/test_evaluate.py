@@ -35,10 +35,39 @@ def test_interval_comes_from_between_the_trials():
 
 @pytest.mark.parametrize("options, mark", [
     ({"window": 1.0}, "quick"), ({"steady": False}, "not_steady"), ({"locked": False}, "unlocked"),
-    ({"locked": None}, "unlocked"), ({"pipelined": True}, "pipelined"), ({"origin_unknown": True}, "origin_unknown"),
+    ({"locked": None}, "clocks_unknown"), ({"pipelined": True}, "pipelined"),
+    ({"origin_unknown": True}, "origin_unknown"),
 ])
 def test_marks(options, mark):
     assert mark in evaluate.evaluate(make_record(**options))["marks"]
+
+
+def test_clocks_that_are_not_shown_are_no_unlocked_ones():
+    found = evaluate.evaluate(make_record(locked=None))
+    assert "unlocked" not in found["marks"] and not set(found["marks"]) & set(result.NOT_COMPARABLE)
+
+
+def test_throttling_during_a_trial_is_marked_and_named():
+    record = make_record()
+    record["trials"][3]["throttling"] = ["gpu-balanced"]
+    found = evaluate.evaluate(record)
+    assert "throttled" in found["marks"] and any("gpu-balanced during the trials" in text for text in found["warnings"])
+
+
+def test_an_engine_of_another_power_mode_is_told_and_not_refused():
+    assert not evaluate.evaluate(make_record(built_in_mode="MAXN"))["warnings"]
+    found = evaluate.evaluate(make_record(built_in_mode="MAXQ"))
+    assert found["marks"] == [] and any("built in power mode MAXQ and is measured in MAXN" in text
+                                        for text in found["warnings"])
+
+
+def test_layers_are_shown_with_what_their_energy_is():
+    record = make_record()
+    record["layers"] = [{"name": "conv1", "ms": 0.75}, {"name": "fc", "ms": 0.25}]
+    text = result.to_text(evaluate.evaluate(record))
+    assert "layers     2 in a separate pass\n" in text and " 75%  conv1" in text
+    shown = "\n".join(result.layer_lines([{"name": "conv1", "ms": 0.75, "attributed_mj": 3.0}]))
+    assert "3 mJ  conv1" in shown and "attributed by time, not measured" in shown
 
 
 def test_drift_is_marked_and_explained():

@@ -43,6 +43,48 @@ def test_locked_is_what_is_observed(board):
     assert clocks.read_clocks(str(board.root / "etc"))["locked"] is None
 
 
+def test_governors_the_cap_of_the_memory_clock_and_what_is_not_shown_are_told(board):
+    board.write("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "schedutil\n")
+    board.write("sys/devices/17000000.gp10b/devfreq/17000000.gp10b/governor", "nvhost_podgov\n")
+    board.write("sys/kernel/nvpmodel_emc_cap/emc_iso_cap", "1600000000\n")
+    found = clocks.read_clocks(str(board.root))
+    assert found["cpu"][0] == {"name": "cpu0", "min_hz": 345600000, "max_hz": 2035200000, "current_hz": 1113600000,
+                               "governor": "schedutil"}
+    assert found["gpu"]["governor"] == "nvhost_podgov" and found["emc_cap_hz"] == 1600000000
+    assert found["unseen"] == ["emc"] and found["emc"] is None  # debugfs is root's
+
+
+@pytest.mark.parametrize("files, boost", [
+    ({}, None), ({"cpufreq/boost": "0"}, False), ({"cpufreq/boost": "1"}, True),
+    ({"intel_pstate/no_turbo": "1"}, False), ({"intel_pstate/no_turbo": "0"}, True)])
+def test_a_hosts_clocks(tmp_path, files, boost):
+    folder = tmp_path / "sys/devices/system/cpu"
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(text + "\n")
+    state = clocks.read_clocks(str(tmp_path))
+    assert state["boost"] is boost and state["locked"] is None and state["unseen"] == ["cpu"]
+    cpufreq = folder / "cpu0/cpufreq"
+    cpufreq.mkdir(parents=True)
+    for word in ("min", "max", "cur"):
+        (cpufreq / f"scaling_{word}_freq").write_text("2400000\n")
+    state = clocks.read_clocks(str(tmp_path))
+    assert state["locked"] is True and state["unseen"] == []
+    (cpufreq / "scaling_min_freq").write_text("800000\n")
+    assert clocks.read_clocks(str(tmp_path))["locked"] is False
+    assert any("CPU's clocks" in text for text in preflight.preflight(str(tmp_path))["warnings"])
+
+
+@pytest.mark.parametrize("name, state", [("pwm-fan", "2"), ("TCC Offset", "5"), ("intel_powerclamp", "-1"),
+                                         ("iwlwifi_1", "3"), ("cpufreq-cpu0", "0")])
+def test_cooling_that_holds_no_clock_down_is_no_throttling(tmp_path, name, state):
+    folder = tmp_path / "sys/class/thermal/cooling_device0"
+    folder.mkdir(parents=True)
+    (folder / "type").write_text(name + "\n")
+    (folder / "cur_state").write_text(state + "\n")
+    assert preflight.throttling(str(tmp_path)) == []
+
+
 def test_an_offline_core_does_not_count(board):
     board.write("sys/devices/system/cpu/cpu1/online", "0\n")
     assert [clock["name"] for clock in clocks.read_clocks(str(board.root))["cpu"]] == ["cpu0"]

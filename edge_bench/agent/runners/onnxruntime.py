@@ -1,9 +1,11 @@
 """ONNX Runtime on the CPU."""
 import json
 import os
+import tempfile
 from typing import Any
 
 from devices.support.errors import CannotMeasure, UserError
+from edge_bench.agent import statistics
 from edge_bench.agent.arguments import shapes
 from edge_bench.agent.runners.base import Runner, check_batch, resolve_shape, show_shape
 
@@ -34,8 +36,9 @@ class OnnxRuntimeRunner(Runner):
         options.log_severity_level = 4  # what goes wrong comes back as an exception
         if request.get("threads"):
             options.intra_op_num_threads = request["threads"]
-        if request.get("layers"):
+        if request.get("layers_pass"):  # never in a trial: it costs time, and writes a file
             options.enable_profiling = True
+            options.profile_file_prefix = os.path.join(tempfile.gettempdir(), "edgesynth-layers")
         runner.session = _session(runtime, options, request["model"])
         runner.names = [output.name for output in runner.session.get_outputs()]
         runner.batch, runner.inputs, runner.feed = _inputs(runner.session, request, numpy)
@@ -62,21 +65,21 @@ class OnnxRuntimeRunner(Runner):
                 "inputs": self.inputs, "outputs": self.outputs}
 
     def layer_times_ms(self):
-        """Times of the nodes, the mean over the profiled inferences; ends profiling."""
+        """Times of the nodes in one inference, by the median of their calls; ends profiling."""
         path = self.session.end_profiling()
         try:
             with open(path) as stream:
                 events = json.load(stream)
         finally:
             os.unlink(path)
-        totals: dict = {}
+        calls: dict = {}  # microseconds of each call, by node
         runs = 0
         for event in events:
             runs += event.get("name") == "model_run"
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-                name = event["name"][:-len("_kernel_time")]
-                totals[name] = totals.get(name, 0) + event["dur"]
-        return [{"name": name, "ms": total / 1000.0 / max(runs, 1)} for name, total in totals.items()]
+                calls.setdefault(event["name"][:-len("_kernel_time")], []).append(event["dur"])
+        return [{"name": name, "ms": statistics.median(times) / 1000.0 * len(times) / max(runs, 1)}
+                for name, times in calls.items()]
 
     def close(self):
         self.session = None
