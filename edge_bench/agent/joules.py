@@ -33,6 +33,10 @@ class PowerSession(object):
     def quantum_mw(self):
         return self.sampler.quantum_mw
 
+    @property
+    def core(self):
+        return self.sampler.core
+
     def measure_idle(self):
         """Let the board rest, for what it draws without load; as long as the source needs for enough samples."""
         self.idle = trials.idle(max(IDLE_S, IDLE_SAMPLES * self.sampler.samples.interval_s))
@@ -76,7 +80,9 @@ def add_energy(rows, record, batch):
         "source": samples.source, "scope": found.scope, "total_name": found.total_name, "idle_mw": found.idle_mw,
         "rails_mw": found.rails_mw, "shares": shares, "rounding_mj": found.rounding_mj, "filter_mj": found.filter_mj,
         "interval_s": samples.interval_s, "refresh_s": samples.refresh_s, "quantum_mw": samples.quantum_mw,
-        "samples": len(samples), "sampler": samples.about}, "intervals": intervals, "board": board_scope}
+        "samples": len(samples),
+        "sampler": dict(samples.about, apart=record["request"].get("sampler_core") is not None)},
+        "intervals": intervals, "board": board_scope}
 
 
 def readings(found, source):

@@ -51,6 +51,8 @@ def _measure(request, progress):
         if power:
             progress("idle power")
             power.measure_idle()
+            if runners.spares_a_core(request):
+                request["sampler_core"] = power.core
         for number in range(request["trials"]):
             trial = trials.run_trial(request, number, progress, power.mean_power_mw if power else None,
                                      power.quantum_mw if power else 0.0)

@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 from devices.support.errors import CannotMeasure, EdgesynthError
-from edge_bench.agent import protocol
+from edge_bench.agent import cores, protocol
 from edge_bench.agent.power import ReadFailed, find_source
 from edge_bench.agent.samples import Samples
 from edge_bench.agent.sensor import find_refresh, quantum_of
@@ -39,12 +39,13 @@ def main(words):
     """`_sample JSON`: {"source", "root", "board", "interval_s", "until_stdin_closes"}, all optional."""
     options = json.loads(words[0]) if words else {}
     lines = protocol.claim_stdout()
+    core = cores.settle()
     stop = _Stop(sys.stdin.fileno() if options.get("until_stdin_closes") else None)
     try:
         with stop:
             source = find_source(options.get("source"), options.get("root") or "/", options.get("board"))
             try:
-                _run(source, options.get("interval_s") or INTERVAL_S, lines, stop)
+                _run(source, options.get("interval_s") or INTERVAL_S, lines, stop, core)
             finally:
                 source.close()
     except EdgesynthError as error:
@@ -55,14 +56,15 @@ def main(words):
     return 0
 
 
-def _run(source, interval_s, lines, stop):
+def _run(source, interval_s, lines, stop, core=None):
     """Look at the sensor, then sample until told to stop."""
     refresh_s, read_s = None, None
     if (not source.paced and source.refresh_s is None) or source.name == "ina3221":
         refresh_s, read_s = find_refresh(lambda: _try(source), limit_s=LOOK_S, pause_s=LOOK_PAUSE_S)
     if source.paced:
         interval_s = source.refresh_s
-    lines.event("source", source=source.describe(), interval_s=interval_s, refresh_found_s=refresh_s, read_s=read_s)
+    lines.event("source", source=source.describe(), interval_s=interval_s, refresh_found_s=refresh_s, read_s=read_s,
+                core=core)
     cpu, start = time.process_time(), time.monotonic()
     counts = sample(source, interval_s, lines.stream, stop)
     wall = time.monotonic() - start
@@ -212,7 +214,7 @@ class Sampler(object):
         elif value.get("event") == "source":
             samples = Samples(value["source"], value["interval_s"], {"read_s": value["read_s"]})
             samples.refresh_s = value["refresh_found_s"] or samples.refresh_s
-            samples.about["refresh_found_s"] = value["refresh_found_s"]
+            samples.about.update(refresh_found_s=value["refresh_found_s"], core=value["core"])
             self.samples = samples
         elif value.get("event") == "end":
             self._end = {name: value[name] for name in value if name != "event"}
@@ -230,6 +232,11 @@ class Sampler(object):
     def quantum_mw(self):
         """The documented step of the total, 0 where none is."""
         return (self.samples.quantum_mw if self.samples else None) or 0.0
+
+    @property
+    def core(self):
+        """The core that the child keeps to; None where it has but one."""
+        return self.samples.about["core"] if self.samples else None
 
     def stop(self):
         """End the child and return the Samples, with what was found about sensor and sampler. Safe to call twice."""

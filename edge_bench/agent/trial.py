@@ -12,7 +12,7 @@ import sys
 import time
 
 from devices.support.errors import EdgesynthError, UserError
-from edge_bench.agent import protocol, statistics
+from edge_bench.agent import cores, protocol, statistics
 from edge_bench.agent.preflight import temperatures
 from edge_bench.agent.runners import open_runner
 
@@ -38,6 +38,8 @@ def main(words=()):
 
 def run(request, lines):
     """Load, warm up, measure, and write the events."""
+    if request.get("sampler_core") is not None:
+        cores.leave(request["sampler_core"])
     began = time.monotonic()
     runner = open_runner(request)
     try:

@@ -46,6 +46,7 @@ def test_energy_of_an_image_comes_from_the_total_rail(agent, tmp_path):
     assert above == pytest.approx(energy["value"] * 3500 / 6000, rel=0.1)
     assert found["power"]["shares"]["VDD_SYS_GPU"] == pytest.approx(1 / 3, rel=0.05)
     assert sum(found["power"]["shares"].values()) == pytest.approx(1)
+    assert found["power"]["sampler"]["apart"] is (found["power"]["sampler"]["core"] is not None)
     layers = {layer["name"]: layer["attributed_mj"] for layer in found["layers"]}
     assert layers["conv1"] == pytest.approx(3 * layers["fc"]) and sum(layers.values()) == pytest.approx(energy["value"])
     text = result.to_text(found)

@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import stat
+import threading
 import time
 
 import pytest
@@ -42,7 +43,26 @@ AGX_ORIN_R36 = ("RAM   3100/30588MB   (lfb 2x4MB) SWAP 0/15294MB (cached 0MB) CP
                 "401mW/399mW VIN_SYS_5V0 3202mW/3199mW NC 0mW/0mW VDDQ_VDD2_1V8AO 604mW/600mW NC 0mW/0mW")
 AGX_ORIN_R39 = ("RAM 3100/30588MB (lfb 2x4MB) CPU [1%@1728,0%@1728] cpu@46.5C/47C tj@47C/49C "
                 "VDD_GPU_SOC 2411mW/2400mW/2500mW VDD_CPU_CV 401mW/399mW/500mW VIN_SYS_5V0 3202mW/3199mW/3300mW")
-WHOLE = {"tx2-r28": (TX2_R28, 3217, 6), "tx2-r32": (TX2_R32, 4120, 6), "tx2-not-root": (TX2_R32_NOT_ROOT, 4120, 2),
+XAVIER_R35 = ("RAM 2051/30991MB (lfb 6200x4MB) SWAP 0/15495MB (cached 0MB) CPU [0%@1190,1%@1190,off,off] EMC_FREQ 0% "
+              "GR3D_FREQ 0%@114 VIC_FREQ 115 APE 150 AUX@36C CPU@36.5C thermal@35.7C Tboard@37C AO@35C GPU@35C "
+              "Tdiode@38.75C PMIC@50C GPU 467mW/460mW CPU 468mW/467mW SOC 1245mW/1240mW CV 0mW/0mW VDDRQ 311mW/311mW "
+              "SYS5V 2768mW/2750mW")
+TX2_NX_R32 = ("RAM 900/3825MB (lfb 400x4MB) SWAP 0/1912MB (cached 0MB) CPU [9%@345,off,off,4%@345,3%@345] EMC_FREQ "
+              "2%@1600 GR3D_FREQ 0%@114 APE 150 MTS fg 0% bg 0% PLL@33C MCPU@33C PMIC@50C GPU@32C thermal@32.6C "
+              "VDD_IN 2280/2244 VDD_CPU_GPU 380/342 VDD_SOC 760/760")
+TX2_MIXED = ("RAM 4700/7844MB (lfb 1x512kB) CPU [55%@2035,14%@2034,27%@2034] SWAP 149/1024MB (cached 7MB) EMC_FREQ "
+             "2%@1866 GR3D_FREQ 12%@1300 APE 150 MTS fg 0% bg 0% BCPU@-45C GPU@-51C VDD_IN 14025/14416 VDD_CPU "
+             "2209/2538 VDD_WIFI 19/19 NVENC 716 NVDEC 716 VDD_DDR 2702/2702")
+PADDED_R36 = ("RAM 29100/30697MB (lfb 3x4MB)    SWAP 4915/15348MB (cached 1MB) CPU [3%@729,100%@2201] EMC_FREQ 1%@2133 "
+              "GR3D_FREQ 0%@[305,305] NVENC      off  NVDEC    off OFA           off PVA0_FREQ off     APE    174 "
+              "cpu@53.062C soc0@48.843C  gpu@47.812C tj@53.062C   VDD_GPU_SOC 3205mW/3200mW VDD_CPU_CV 4405mW/4400mW "
+              "VIN_SYS_5V0 4767mW/4760mW")
+THOR_R38 = ("07-31-2026 14:45:55 RAM 86905/125772MB (lfb 368x4MB) CPU [12%@972,off,33%@1890] cpu@39.812C tj@39.906C "
+            "VDD_GPU 3561mW/3560mW/3600mW VDD_CPU_SOC_MSS 7910mW/7910mW/8000mW VIN_SYS_5V0 7620mW/7620mW/7700mW VIN "
+            "26686mW/26600mW/27000mW")
+WHOLE = {"xavier-r35": (XAVIER_R35, 467 + 468 + 1245 + 0 + 311 + 2768, 6), "tx2-nx": (TX2_NX_R32, 2280, 3),
+         "engines-among-the-rails": (TX2_MIXED, 14025, 4), "orin-padded": (PADDED_R36, 3205 + 4405 + 4767, 3),
+         "tx2-r28": (TX2_R28, 3217, 6), "tx2-r32": (TX2_R32, 4120, 6), "tx2-not-root": (TX2_R32_NOT_ROOT, 4120, 2),
          "nano": (NANO_R32, 1432, 3), "xavier": (XAVIER_R32, 155 + 466 + 932 + 0 + 310 + 1442, 6),
          "orin-nx": (ORIN_NX_R35, 5299, 3), "agx-orin-r36": (AGX_ORIN_R36, 2411 + 401 + 3202, 4),
          "agx-orin-r39": (AGX_ORIN_R39, 2411 + 401 + 3202, 3)}
@@ -72,6 +92,37 @@ def test_agx_orin_leaves_out_what_another_rail_feeds():
 def test_a_line_without_rails_says_so():
     line = parse_line(TX1_28_1)
     assert (line.rails, line.total_mw, line.reason) == ({}, None, "no power data")
+
+
+def test_a_board_that_is_not_known_has_rails_and_no_total():
+    line = parse_line(THOR_R38)
+    assert line.rails == {"VDD_GPU": 3561, "VDD_CPU_SOC_MSS": 7910, "VIN_SYS_5V0": 7620, "VIN": 26686}
+    assert line.total_mw is None and "known to be the total" in line.reason
+
+
+def test_one_run_of_spaces_is_padding_unless_a_digit_may_be_missing():
+    assert parse_line(NANO_R32.replace("POM_5V_IN 1432", "POM_5V_IN  1432")).total_mw == 1432
+    for damaged in ("POM_5V_IN  432", "POM_5V_IN 0432"):
+        line = parse_line(NANO_R32.replace("POM_5V_IN 1432", damaged))
+        assert line.total_mw is None and "may lack a digit" in line.reason
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8-sig", "utf-16"])
+def test_a_log_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    path = tmp_path / "log"
+    path.write_bytes("\r\n".join([ORIN_NX_R35, TX2_R32, ""]).encode(encoding))
+    entries = list(read_log(str(path)))
+    assert [entry["total_mw"] for entry in entries] == [5299, 4120]
+    assert entries[0]["time"] == "05-14-2026 09:12:33"
+
+
+def test_a_log_may_come_through_a_pipe(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=(TX2_R32 + "\n",))
+    writer.start()
+    assert [entry["total_mw"] for entry in read_log(str(path))] == [4120]
+    writer.join()
 
 
 def test_time_is_kept():

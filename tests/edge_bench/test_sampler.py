@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from agent_on_board import pythons, wait_for
 
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench.agent import energy, sampler
+from edge_bench.agent import cores, energy, runners, sampler
 from edge_bench.agent.power.source import PowerSource, ReadFailed, Sample
 from edge_bench.agent.sampler import Sampler
 from edge_bench.agent.sensor import find_refresh, quantum_of, refresh_of
@@ -62,6 +63,27 @@ def test_samples_of_a_child_in_every_python(board, version):
     assert samples.t_s[0] - 5 < start < samples.t_s[-1]
     window = energy.window(samples, samples.t_s[-40], samples.t_s[-2])
     assert window.mean_mw == pytest.approx(5016, rel=0.2)
+
+
+@pytest.mark.skipif(len(cores.allowed()) < 2, reason="this machine has one core")
+def test_it_keeps_to_one_core_and_a_trial_leaves_it(board):
+    with Sampler(root=str(board), board="tx2") as running:
+        assert running.core == cores.allowed()[-1]
+        assert os.sched_getaffinity(running.process.pid) == {running.core}
+        assert len(cores.allowed()) > 1  # this process is as it was
+    program = ("import os, sys; from edge_bench.agent import cores; core = int(sys.argv[1]); before = cores.allowed()\n"
+               "assert cores.leave(core) and cores.allowed() == [each for each in before if each != core]\n"
+               "os.sched_setaffinity(0, {core}); assert cores.settle() is None and not cores.leave(core)")
+    done = subprocess.run([sys.executable, "-c", program, str(running.core)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("request_, spares", [
+    ({"runner": "tensorrt"}, True), ({"runner": "trtexec", "threads": 2}, True), ({"runner": "onnxruntime"}, False),
+    ({"runner": "onnxruntime", "threads": 1}, True), ({"runner": "onnxruntime", "threads": 4}, False)])
+def test_inference_leaves_a_core_only_where_it_does_not_need_it(monkeypatch, request_, spares):
+    monkeypatch.setattr(cores, "allowed", lambda: [0, 1, 4, 5])
+    assert runners.spares_a_core(request_) is spares
 
 
 def test_stop_twice_gives_the_same(board):

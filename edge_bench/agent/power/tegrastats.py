@@ -2,6 +2,7 @@
 
 Our own child process is ended by its pid; `tegrastats --stop` would end anyone's.
 """
+import codecs
 import collections
 import os
 import queue
@@ -116,14 +117,17 @@ def read_log(path, board=None):
     """Each line of a tegrastats log as a dict: line (number from 1), time (as the line begins, or None), rails
     ({name: mW}), total_mw and total (the rails it is the sum of), or reason why there is no power.
 
-    A generator that holds one line at a time. Empty lines are passed over. UserError when the file cannot be read or
-    shows no line of tegrastats within its first megabyte.
+    A generator that holds one line at a time. Empty lines are passed over. A byte order mark says how the file is
+    encoded (PowerShell writes UTF-16). UserError when the file cannot be read or shows no line of tegrastats within
+    its first megabyte.
     """
     waiting: list = []
     seen, known = 0, False
     try:
         with open(path, "rb") as stream:
-            for number, raw in _raw_lines(stream):
+            encoding = _encoding(stream)
+            for number, raw in _raw_lines(codecs.EncodedFile(stream, "ascii", encoding, "replace")
+                                          if encoding.startswith("utf-16") else stream):
                 seen += len(raw)
                 text = raw.decode("ascii", "replace")
                 known = known or is_tegrastats(text)
@@ -142,6 +146,17 @@ def read_log(path, board=None):
     if not known:
         raise UserError("{}: {}; record one with: tegrastats --interval 100 --logfile FILE".format(
             path, "the file is empty" if not seen else "no line of it comes from tegrastats"))
+
+
+def _encoding(stream):
+    """The encoding that a byte order mark at the beginning tells; the stream stands behind it then."""
+    beginning = stream.peek(3)[:3]  # a pipe cannot be wound back
+    for mark, name in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+                       (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if beginning.startswith(mark):
+            stream.read(len(mark))
+            return name
+    return "ascii"
 
 
 def _raw_lines(stream):

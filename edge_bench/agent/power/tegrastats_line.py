@@ -11,7 +11,8 @@ from edge_bench.agent.power.totals import totals_of, why_no_total
 
 # bounded by white space or an end of the line on both sides; at most 7 digits, since no board draws 10 kW
 _RAIL = re.compile(
-    r"(?<![^ \t])([A-Z][A-Z0-9_]{1,31})([ \t]+)([0-9]{1,7})(?:mW)?/[0-9]{1,9}(?:mW)?(?:/[0-9]{1,9}(?:mW)?)?(?![^ \t])")
+    r"(?<![^ \t])([A-Z][A-Z0-9_]{1,31})([ \t]+)([0-9]{1,7})(?:mW)?/([0-9]{1,9})(?:mW)?(?:/[0-9]{1,9}(?:mW)?)?"
+    r"(?![^ \t])")
 # what makes a line one of tegrastats, and not of another program
 _MARK = re.compile(r"(?<![^ \t])RAM[ \t]+[0-9]+/[0-9]+MB(?![^ \t])|(?<![^ \t])(?:CPU|cpu)[ \t]+\[")
 _RUN = re.compile(r"[ \t]{2,}")
@@ -41,10 +42,13 @@ def parse_line(text, board=None):
     if len(_MARK.findall(text)) > 2 or "\0" in text:
         return _nothing("damaged: parts of several lines", time)
     rails: dict = {}
-    padded = len(_RUN.findall(text)) > 1  # some releases pad; one run alone is a digit that was overwritten
-    for name, space, power in _RAIL.findall(text):
-        if name == "NC" or name in _MEMORY or (len(space) > 1 and not padded):
+    padded = len(_RUN.findall(text)) > 1  # some releases pad with runs of spaces
+    for name, space, power, average in _RAIL.findall(text):
+        if name == "NC" or name in _MEMORY:
             continue
+        # a lone run of spaces may be a digit that was overwritten, and no program prints a leading zero
+        if (len(space) > 1 and not padded and len(power) < len(average)) or (power[0] == "0" and len(power) > 1):
+            return _nothing("damaged: {} may lack a digit".format(name), time)
         if rails.setdefault(name, int(power)) != int(power):
             return _nothing("damaged: {} occurs twice with different values".format(name), time)
     totals = totals_of(rails, board)

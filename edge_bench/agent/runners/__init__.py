@@ -3,6 +3,7 @@ import importlib
 import os
 
 from devices.support.errors import UserError, unknown
+from edge_bench.agent import cores
 from edge_bench.agent.identity import is_jetson
 
 # name: (module, class)
@@ -32,6 +33,11 @@ def runner_for(model, root="/"):
     if ending == ".onnx":
         return "onnxruntime"
     raise UserError("{}: neither an ONNX file (.onnx) nor a TensorRT engine ({})".format(model, ", ".join(ENGINES)))
+
+
+def spares_a_core(request):
+    """Whether inference can leave one core to the power sampler: always on a GPU, on the CPU with few threads."""
+    return request["runner"] in NEED_ENGINE or (request.get("threads") or len(cores.allowed())) < len(cores.allowed())
 
 
 def open_runner(request):

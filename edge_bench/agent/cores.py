@@ -1,0 +1,33 @@
+"""Which core samples power and which cores infer, so that neither disturbs the other."""
+import contextlib
+import os
+
+
+def allowed():
+    """The numbers of the cores that this process may use, in order; [] where the system does not say."""
+    with contextlib.suppress(AttributeError, OSError):
+        return sorted(os.sched_getaffinity(0))
+    return []
+
+
+def settle():
+    """Keep this process on the last of its cores and return its number; None, and nothing done, where it has but one.
+
+    The last, since the first serves most interrupts, and is where a single thread of work mostly begins.
+    """
+    cores = allowed()
+    return cores[-1] if len(cores) > 1 and _keep_to({cores[-1]}) else None
+
+
+def leave(core):
+    """Keep this process, and what it starts from now on, off a core; True when it is."""
+    others = set(allowed()) - {core}
+    return bool(others) and _keep_to(others)
+
+
+def _keep_to(cores):
+    try:
+        os.sched_setaffinity(0, cores)
+    except (AttributeError, OSError):
+        return False
+    return True
