@@ -36,16 +36,27 @@ def main(argv=None):
     options = parser().parse_args(argv)
     verb = _function(options.verb)
     if not options.stdin:
+        _repair(lambda text: sys.stderr.write(text + "\n"))
         return _quietly(lambda: verb(options, None))
     lines = protocol.claim_stdout()
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
+        _repair(lines.progress)
         return verb(options, lines) or 0
     except EdgesynthError as error:
         lines.error(error)
         return error.exit_code
     except BrokenPipeError:
         return 0  # the host has gone; a job goes on without us
+
+
+def _repair(note):
+    """Put back what a killed measurement left; what stands in the way of that stops no verb."""
+    from edge_bench.agent import settings
+    try:
+        settings.repair_left(note)
+    except EdgesynthError as error:
+        note("the settings that an interrupted measurement left were not put back: {}".format(error))
 
 
 def _quietly(work):

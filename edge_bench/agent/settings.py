@@ -1,6 +1,6 @@
 """Power mode and clocks of the board for the time of a measurement: journalled before they change, then put back.
 
-The journal outlives a kill and a power loss; the next start of the agent that gets the board lock repairs from it.
+The journal outlives a kill and a power loss; the next start of the agent repairs from it, whatever it was called for.
 """
 import contextlib
 import os
@@ -9,7 +9,7 @@ import subprocess
 
 from devices.support.errors import CannotMeasure, UserError, unknown
 from devices.support.files import read_json, write_json
-from edge_bench.agent import power_mode, state
+from edge_bench.agent import lock, power_mode, state
 from edge_bench.agent.identity import board_of_model, read
 
 SCHEMA = "edgesynth.journal/1"
@@ -85,8 +85,8 @@ def journal_path():
 
 
 @contextlib.contextmanager
-def applied(mode, lock, root="/", note=lambda text: None):
-    """The board in `mode` (None: the present one) with clocks pinned when `lock`, for the block; then as before.
+def applied(mode, pin, root="/", note=lambda text: None):
+    """The board in `mode` (None: the present one) with clocks pinned when `pin`, for the block; then as before.
 
     Needs the board lock. CannotMeasure where a change is not permitted, needs a reboot, or did not happen.
     """
@@ -94,7 +94,7 @@ def applied(mode, lock, root="/", note=lambda text: None):
     present = power_mode.present(root)
     number, name = resolve_mode(mode, root) if mode is not None else (None, None)
     change_mode = number is not None and (present or {}).get("id") != number
-    if not change_mode and not lock:
+    if not change_mode and not pin:
         yield
         return
     _store(present, root)
@@ -105,7 +105,7 @@ def applied(mode, lock, root="/", note=lambda text: None):
             now = power_mode.present(root) or {}
             if now.get("id") != number:
                 raise CannotMeasure("the board stayed in power mode {}, not {}".format(now.get("name"), name))
-        if lock:
+        if pin:
             note("pinning the clocks")
             run_tool("jetson_clocks")
         yield
@@ -119,7 +119,8 @@ def _store(present, root):
     with contextlib.suppress(OSError):
         os.unlink(stored)
     run_tool("jetson_clocks", "--store", stored)
-    write_json(journal_path(), {"mode": (present or {}).get("id"), "clocks": stored, "boot_id": boot_id(root)}, SCHEMA)
+    write_json(journal_path(), {"mode": (present or {}).get("id"), "clocks": stored, "boot_id": boot_id(root),
+                                "root": root}, SCHEMA)
 
 
 def boot_id(root="/"):
@@ -157,3 +158,15 @@ def repair(root="/", note=lambda text: None):
     note("putting back the settings that an interrupted measurement left")
     _restore(root, note)
     return True
+
+
+def repair_left(note=lambda text: None):
+    """What every start of the agent does first: `repair`, where a measurement left a journal and none runs now."""
+    if not os.path.exists(journal_path()):
+        return
+    root = "/"
+    with contextlib.suppress(UserError, KeyError):  # a damaged journal is `repair`'s to tell of
+        root = read_json(journal_path(), SCHEMA)["root"]
+    if lock.holder(root) is None:
+        with lock.board_lock(root, "the repair of settings"):
+            repair(root, note)

@@ -100,6 +100,31 @@ def test_a_busy_board_says_who_holds_it(agent, model):
     first.wait()
 
 
+@pytest.mark.parametrize("verb", ["probe", "version"])
+def test_whatever_the_agent_is_called_for_next_it_repairs_first(agent, model, verb):
+    follower = agent.start("bench", long_request(agent, model))
+    os.kill(job_pid(agent, running(agent)), signal.SIGKILL)
+    follower.wait()
+    assert agent.board.mode == "pmode:0000" and agent.board.locked
+    events = agent.call(verb, {"root": str(agent.board.root)})
+    assert events[0] == {"event": "progress", "text": "putting back the settings that an interrupted measurement left"}
+    assert events[-1]["event"] == "result"
+    assert agent.board.mode == "pmode:0003" and not agent.board.locked
+    assert len(agent.call(verb, {"root": str(agent.board.root)})) == 1
+
+
+def test_a_repair_that_is_not_possible_stops_no_verb(agent, model):
+    follower = agent.start("bench", long_request(agent, model))
+    os.kill(job_pid(agent, running(agent)), signal.SIGKILL)
+    follower.wait()
+    (agent.board.root / "no-sudo").write_text("")
+    for name in ("nvpmodel", "jetson_clocks"):
+        agent.board.program(name, "#!/bin/sh\necho 'a password is required'; exit 1\n")
+    events = agent.call("version")
+    assert "could not be put back" in events[1]["text"] and events[-1]["event"] == "result"
+    assert (agent.board.home / "state/edgesynth/journal.json").exists()
+
+
 @pytest.mark.parametrize("reboot", [False, True])
 def test_a_killed_job_is_told_and_the_next_one_repairs(agent, model, reboot):
     follower = agent.start("bench", long_request(agent, model))
