@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ __all__ = ["Connection", "ConnectionLost"]
 FOLDER = ".cache/edgesynth"
 LOST = 255        # ssh's own exit code: the connection failed, whatever the command would have said
 NOT_FOUND = 127   # the shell's: there is no such program
+KILLED = 128      # the shell's, plus the number of the signal
+ENDED_FROM_OUTSIDE = (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM)  # no fault of the agent: another call may do
 
 # what ssh says (lower case): the remedy. The first row that fits counts.
 REMEDIES = (
@@ -34,10 +37,13 @@ REMEDIES = (
     ("permission denied", "it does not let you in: put your public key there with ssh-copy-id"),
     ("too many authentication failures", "it does not let you in: name the right key in ~/.ssh/config"),
     ("could not resolve hostname", "there is no such host: check the name"),
+    ("bad configuration option", "ssh does not understand its configuration: check ~/.ssh/config"),
+)
+# the same, for what a board that is restarting says too: a job that was followed there may be taken up again
+PASSING = (
     ("connection refused", "it refuses connections: is its ssh server running?"),
     ("no route to host", "it cannot be reached: is it on, and on this network?"),
     ("timed out", "it does not answer: is it on, and on this network?"),
-    ("bad configuration option", "ssh does not understand its configuration: check ~/.ssh/config"),
 )
 
 
@@ -88,10 +94,13 @@ class Connection:
         errors.seek(0)
         text = errors.read().decode("utf-8", "replace").strip()
         if code == LOST:
-            for words, remedy in REMEDIES:
-                if words in text.lower():
-                    return CannotMeasure(f"{self.host}: {remedy}")
+            for rows, kind in ((REMEDIES, CannotMeasure), (PASSING, ConnectionLost)):
+                for words, remedy in rows:
+                    if words in text.lower():
+                        return kind(f"{self.host}: {remedy}")
             return ConnectionLost(f"{self.host}: the connection was lost ({_last_line(text)})")
+        if code - KILLED in ENDED_FROM_OUTSIDE:
+            return ConnectionLost(f"{self.host}: the agent there was killed ({signal.Signals(code - KILLED).name})")
         if code == NOT_FOUND:
             return CannotMeasure(f"{self.host}: there is no python3: install it there")
         if "no space left" in text.lower() or "disk quota" in text.lower():

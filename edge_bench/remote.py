@@ -19,7 +19,7 @@ from edge_bench.connection import Connection, ConnectionLost
 __all__ = ["bench_on_host", "build_on_host", "probe_host"]
 
 BOARD_PREFIX = "board:"
-PAUSES_S = (1, 2, 5, 10, 20)  # between attempts to take a lost job up again
+PAUSES_S = (1, 2, 5, 10, 20, 30, 30)  # between attempts to take a lost job up again: a board restarts within them
 
 
 def probe_host(host: str, root: str = "/") -> dict[str, Any]:

@@ -48,6 +48,11 @@ def is_jetson(root="/"):
                 or "nvidia,tegra" in (read(root, "/proc/device-tree/compatible") or ""))
 
 
+def boot_id(root="/"):
+    """What differs between two boots of the machine, or None."""
+    return read(root, "/proc/sys/kernel/random/boot_id")
+
+
 def l4t_release(text):
     """"32.7.1" of the first line of /etc/nv_tegra_release ("# R32 (release), REVISION: 7.1, ..."), or None."""
     match = re.search(r"R(\d+)\s*\(release\),\s*REVISION:\s*(\d+(?:\.\d+)*)", text or "")

@@ -14,6 +14,7 @@ import time
 from devices.support.errors import CannotMeasure, UserError, unknown
 from devices.support.files import canonical_json, read_json, read_lines, sha256_bytes, write_json, write_text
 from edge_bench.agent import state
+from edge_bench.agent.identity import boot_id
 from edge_bench.agent.spawn import agent_command
 
 SCHEMA = "edgesynth.job/1"
@@ -52,7 +53,8 @@ def start(kind, request):
     identity = "{}-{:04x}".format(time.strftime("%Y%m%d-%H%M%S"), random.SystemRandom().randrange(1 << 16))
     path = state.make_folder(state.home("jobs", identity))
     write_json(os.path.join(path, "request.json"),
-               {"kind": kind, "key": key_of(request), "created": time.time(), "request": request}, SCHEMA)
+               {"kind": kind, "key": key_of(request), "created": time.time(), "request": request,
+                "boot_id": boot_id(request.get("root") or "/")}, SCHEMA)
     alive = os.open(os.path.join(path, "alive"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(alive, fcntl.LOCK_EX)  # the lock goes to the job with the descriptor
@@ -134,9 +136,16 @@ def follow(identity, lines, after=0):
             if event["event"] in ENDS:
                 return event
         if not alive:
-            raise CannotMeasure("job {} died before its end{}; the next measurement repairs the settings".format(
-                identity, _last_words(identity)))
+            raise CannotMeasure("job {} {}{}; the settings are put back by the next call: measure again".format(
+                identity, _fate(identity), _last_words(identity)))
         time.sleep(POLL_S)
+
+
+def _fate(identity):
+    """What became of a job that is dead and said no end."""
+    document = read_json(os.path.join(folder(identity), "request.json"), SCHEMA)
+    then, now = document.get("boot_id"), boot_id(document["request"].get("root") or "/")
+    return "ended with the board, which was restarted in the middle" if then != now else "died before its end"
 
 
 def _last_words(identity):

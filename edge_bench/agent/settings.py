@@ -10,7 +10,7 @@ import subprocess
 from devices.support.errors import CannotMeasure, UserError, unknown
 from devices.support.files import read_json, write_json
 from edge_bench.agent import lock, power_mode, state
-from edge_bench.agent.identity import board_of_model, read
+from edge_bench.agent.identity import board_of_model, boot_id, read
 
 SCHEMA = "edgesynth.journal/1"
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin")  # an ssh command's PATH often lacks sbin
@@ -121,11 +121,6 @@ def _store(present, root):
     run_tool("jetson_clocks", "--store", stored)
     write_json(journal_path(), {"mode": (present or {}).get("id"), "clocks": stored, "boot_id": boot_id(root),
                                 "root": root}, SCHEMA)
-
-
-def boot_id(root="/"):
-    """What differs between two boots of the machine."""
-    return read(root, "/proc/sys/kernel/random/boot_id")
 
 
 def _restore(root, note):

@@ -151,6 +151,29 @@ class SshBoard:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
 
+    def agents(self, verb: str) -> list[int]:
+        """Processes of the board's agent that were called with this verb; those of the trials are `_trial`."""
+        done = subprocess.run(["ps", "-e", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+        rows = [line.split() for line in done.stdout.splitlines()]
+        return [int(row[0]) for row in rows
+                if verb in row and any(word.endswith(".pyz") for word in row) and "python" in row[1]]
+
+    def kill_agents(self, *verbs: str) -> None:
+        """End the board's agent processes with -9."""
+        for pid in [pid for verb in verbs for pid in self.agents(verb)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+
+    def restart_board(self, down_s: float = 1.0) -> None:
+        """What a power loss does: all dies at once, the ssh server is away for a while, clocks are free again."""
+        self.server.kill()
+        self.server.wait()
+        self.cut()
+        self.kill_agents("_job", "_trial", "_sample", "bench", "jobs")
+        self.board.restart()
+        time.sleep(down_s)
+        self.start()
+
     def close(self) -> None:
         self.cut()
         self.server.kill()

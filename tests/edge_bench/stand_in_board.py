@@ -142,6 +142,11 @@ class StandInBoard:
         place.mkdir(parents=True, exist_ok=True)
         (place / "tegrastats").symlink_to(self.bin / "tegrastats")
 
+    def restart(self) -> None:
+        """What a reboot does to the files: another boot, clocks as the mode leaves them; the mode itself is kept."""
+        self.write("proc/sys/kernel/random/boot_id", f"{self.read('proc/sys/kernel/random/boot_id').strip()}'\n")
+        self.write("sys/devices/17000000.gp10b/devfreq/17000000.gp10b/min_freq", "114750000\n")
+
     @property
     def calls(self) -> list[str]:
         """How the programs were called, in order."""

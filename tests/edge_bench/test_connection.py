@@ -34,6 +34,7 @@ def ssh(tmp_path, monkeypatch):
     ("nvidia@tx2: Permission denied (publickey,password).", 255, "ssh-copy-id"),
     ("/home/u/.ssh/config: line 1: Bad configuration option: foo", 255, "~/.ssh/config"),
     ("client_loop: send disconnect: Broken pipe", 255, "connection was lost"),
+    ("Killed", 137, "killed .SIGKILL."), ("Illegal instruction (core dumped)", 132, "the agent failed"),
     ("bash: python3: command not found", 127, "there is no python3"),
     ("cat: write error: No space left on device", 1, "disk is full"),
     ("SyntaxError: invalid syntax", 1, "Python 3.6 or newer"),

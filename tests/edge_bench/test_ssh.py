@@ -54,14 +54,19 @@ def model(tmp_path):
     return str(write_net(tmp_path / "net.onnx"))
 
 
-def measuring(server):
-    """The id of the job that has begun to measure on the board."""
+def job_names(server):
+    return {path.name for path in (server.board.home / ".local/state/edgesynth/jobs").glob("*")}
+
+
+def measuring(server, known=()):
+    """The id of the job that has begun to measure on the board, and was not known before."""
     jobs = server.board.home / ".local/state/edgesynth/jobs"
 
     def look():
         for path in jobs.glob("*/events.jsonl"):
             text = path.read_text()
-            if "warming up" in text and not any(f'"event":"{end}"' in text for end in ("result", "error", "cancelled")):
+            ended = any(f'"event":"{end}"' in text for end in ("result", "error", "cancelled"))
+            if path.parent.name not in known and "warming up" in text and not ended:
                 return path.parent.name
         return None
     return wait_for(look, 60)
@@ -99,16 +104,11 @@ def test_bench_measures_there_and_keeps_the_result_here(board, model, tmp_path):
     assert {job["fetched"] for job in remote_jobs(board)} == {True}
 
 
-def test_a_file_on_the_board_is_measured_where_it_is(board, model):
-    built = remote.build_on_host("board", model, {"root": str(board.board.root), "batch": 1})
-    found = bench.bench_model("board:" + built["engine"], host="board", **options(board))
-    assert found["runner"]["name"] == "tensorrt" and "origin_unknown" not in found["marks"]
-
-
 def test_a_cut_connection_is_taken_up_again(board, model, monkeypatch):
     monkeypatch.setattr(remote, "PAUSES_S", (0.2, 0.5, 1, 2, 4))
     said = []
-    cutter = threading.Thread(target=lambda: (measuring(board), board.cut()))
+    known = job_names(board)
+    cutter = threading.Thread(target=lambda: (measuring(board, known), board.cut()))
     cutter.start()
     found = bench.bench_model(model, host="board", progress=said.append, **options(board, trials=2, window=2.0))
     cutter.join()
@@ -119,7 +119,8 @@ def test_a_cut_connection_is_taken_up_again(board, model, monkeypatch):
 
 def test_the_same_command_fetches_what_was_left(board, model, monkeypatch):
     monkeypatch.setattr(remote, "PAUSES_S", ())
-    cutter = threading.Thread(target=lambda: (measuring(board), board.cut()))
+    known = job_names(board)
+    cutter = threading.Thread(target=lambda: (measuring(board, known), board.cut()))
     cutter.start()
     with pytest.raises(CannotMeasure, match="the same command again"):
         bench.bench_model(model, host="board", **options(board, window=1.0))
@@ -130,12 +131,110 @@ def test_the_same_command_fetches_what_was_left(board, model, monkeypatch):
     assert any(left[-1] in text and "running already" in text for text in said)
 
 
+def there(board, model, **given):
+    """A measurement that runs on the board, and the thread that follows it; its outcome comes into the list."""
+    outcome, known = [], job_names(board)
+
+    def follow():
+        try:
+            outcome.append(bench.bench_model(model, host="board", **options(board, **given)))
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    return measuring(board, known), thread, outcome
+
+
+def test_a_busy_board_says_who_holds_it(board, model, tmp_path):
+    identity, thread, outcome = there(board, model, trials=5, window=20.0)
+    with pytest.raises(CannotMeasure, match=f"board is busy: the measurement of net.onnx of {board.user} holds it since"
+                       ) as caught:
+        bench.bench_model(str(write_net(tmp_path / "other.onnx")), host="board", **options(board))
+    assert caught.value.exit_code == 3
+    connection.Connection("board").call("cancel", {"id": identity})
+    thread.join()
+    assert "was cancelled there" in str(outcome[0])
+
+
+def test_a_killed_follower_is_taken_up_again(board, model, monkeypatch):
+    monkeypatch.setattr(remote, "PAUSES_S", (0.2, 0.5, 1, 2, 4))
+    _, thread, outcome = there(board, model, window=2.0)
+    board.kill_agents("bench")
+    thread.join()
+    assert isinstance(outcome[0], dict) and outcome[0]["readings"], outcome[0]
+
+
+def test_a_killed_job_is_told_and_the_board_put_back(board, model):
+    identity, thread, outcome = there(board, model, trials=5, window=20.0, mode="maxn", lock=True)
+    assert board.board.mode == "pmode:0000" and board.board.locked
+    board.kill_agents("_job", "_trial")
+    thread.join()
+    assert f"job {identity} died before its end" in str(outcome[0]) and outcome[0].exit_code == 3
+    remote.probe_host("board", str(board.board.root))
+    assert board.board.mode == "pmode:0003" and not board.board.locked
+
+
+def test_a_board_that_restarts_in_the_middle_is_waited_for_and_put_back(board, model, monkeypatch):
+    monkeypatch.setattr(remote, "PAUSES_S", (0.2, 0.5, 1, 2, 4, 8))
+    identity, thread, outcome = there(board, model, trials=5, window=20.0, mode="maxn", lock=True)
+    board.restart_board()
+    thread.join()
+    assert f"job {identity} ended with the board, which was restarted" in str(outcome[0])
+    assert outcome[0].exit_code == 3 and not board.board.locked
+    assert board.board.mode == "pmode:0003"  # the call that found this out had put it back before
+
+
+def test_a_full_disk_is_told_when_the_agent_is_sent(board):
+    place = board.board.home / connection.FOLDER
+    agent, part = place / f"agent-{agent_build.agent_hash()[:16]}.pyz", None
+    place.mkdir(parents=True, exist_ok=True)
+    agent.unlink(missing_ok=True)
+    part = agent.with_name(agent.name + ".part")
+    part.symlink_to("/dev/full")  # the kernel's own answer to a write that finds no space
+    try:
+        with pytest.raises(CannotMeasure, match="its disk is full: free some space there") as caught:
+            connection.Connection("board").ensure_agent()
+        assert caught.value.exit_code == 3
+    finally:
+        part.unlink()
+
+
+def test_a_full_disk_is_told_when_a_model_is_sent(board, tmp_path):
+    files = board.board.home / ".local/state/edgesynth/files"
+    connection.Connection("board").ensure_agent()
+    files.mkdir(parents=True, exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", files], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("a small file system may not be mounted here; that a full disk is told is tested without one too")
+    try:
+        big = write_net(tmp_path / "big.onnx", padding="x" * 3_000_000)
+        with pytest.raises(CannotMeasure, match="the board's disk is full") as caught:
+            bench.bench_model(str(big), host="board", **options(board))
+        assert caught.value.exit_code == 3
+    finally:
+        subprocess.run(["umount", files], check=True)
+
+
+def test_an_engine_from_elsewhere_and_one_of_another_mode_are_measured_and_marked(board, model, tmp_path):
+    net = str(write_net(tmp_path / "new.onnx", ms=1.5))
+    built = remote.build_on_host("board", net, {"root": str(board.board.root), "batch": 1})
+    engine = tmp_path / "bare.engine"
+    engine.write_bytes((board.board.home / built["engine"]).read_bytes())  # without its side-car
+    found = bench.bench_model(str(engine), host="board", **options(board))
+    assert "origin_unknown" in found["marks"] and found["runner"]["precision"] is None
+    found = bench.bench_model("board:" + built["engine"], host="board", **options(board, mode="maxq"))
+    assert found["runner"]["built_in_mode"] == "MAXP_CORE_ARM" and "origin_unknown" not in found["marks"]
+    assert any("built in power mode MAXP_CORE_ARM and is measured in MAXQ" in text for text in found["warnings"])
+
+
 def test_ctrl_c_here_cancels_there(board, model, tmp_path):
     words = [sys.executable, "-m", "edgesynth", "bench", model, "--host", "board", "--batch", "1", "--trials", "5",
              "--window", "5", "--runner", "tensorrt"]
     # the command line has no --root, so this goes to the machine's own files: an ordinary job without settings
+    known = job_names(board)
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path)
-    identity = measuring(board)
+    identity = measuring(board, known)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     job = next(job for job in remote_jobs(board) if job["id"] == identity)
