@@ -1,7 +1,7 @@
 """Energy in a measurement: the sampler around the trials, and the energy of an image in the result."""
 import time
 
-from devices.support.errors import CannotMeasure
+from devices.support.errors import CannotMeasure, UserError
 from devices.support.reading import MEASURED, Reading
 from edge_bench.agent import energy, statistics, trials
 from edge_bench.agent.identity import identify
@@ -127,9 +127,10 @@ def _shares(found, samples, board):
 
 
 def record_power(source, root, seconds):
-    """Power alone for a while: {"samples", "mean_mw", "total_name", "scope", "rails_mw"}."""
+    """Power alone for a while: {"samples", "mean_mw", "total_name", "scope", "rails_mw"}. UserError for a time that
+    makes no sense."""
     if not 0 < seconds <= 3600:
-        raise CannotMeasure("--seconds {:g} makes no sense: give 1 to 3600".format(seconds))
+        raise UserError("--seconds {:g} makes no sense: give seconds above 0 and at most 3600".format(seconds))
     with Sampler(source, root, identify(root)["board"]) as sampler:
         time.sleep(seconds)
         samples = sampler.stop()

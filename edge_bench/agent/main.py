@@ -19,7 +19,7 @@ VERBS = {
     "samples": ("edge_bench.agent.verbs:samples", "power alone, for a while"),
     "jobs": ("edge_bench.agent.verbs:jobs_verb", "list the jobs on this machine, or follow one"),
     "cancel": ("edge_bench.agent.verbs:cancel", "stop a job and put the settings back"),
-    "put": ("edge_bench.agent.verbs:put", "receive a file on standard input"),
+    "put": ("edge_bench.agent.verbs:put", "keep a file that comes on standard input, by its SHA-256"),
     "version": ("edge_bench.agent.verbs:version", "which agent this is"),
     "_trial": ("edge_bench.agent.trial:main", None),
     "_job": ("edge_bench.agent.job:main", None),
@@ -95,7 +95,11 @@ def parser():
             sub.add_argument("--replay", metavar="RECORD", help="recompute a result from its record instead")
             sub.add_argument("--save", metavar="FOLDER", help="keep the result there (default: results)")
         if verb in ("jobs", "cancel"):
-            sub.add_argument("id", nargs="?", metavar="JOB", help="the job's id")
+            sub.add_argument("id", nargs="?", metavar="JOB", help="the job's id{}".format(
+                "" if verb == "jobs" else "; default: the one that runs"))
+        if verb == "put":
+            sub.add_argument("name", nargs="?", metavar="NAME", help="what to call the file on standard input")
+            sub.add_argument("--sha256", metavar="HASH", help="refuse the file unless it has this SHA-256")
         if verb == "samples":
             sub.add_argument("--seconds", type=float, default=10.0, metavar="S", help="for how long (default: 10)")
             sub.add_argument("--power-source", dest="power_source", metavar="NAME",

@@ -1,5 +1,6 @@
 """Files that the host sends: kept by content, so that the same model travels once."""
 import hashlib
+import io
 import json
 import os
 import re
@@ -52,6 +53,22 @@ def receive(stream):
     _write(stream, path, sha256, size)
     _forget_old(os.path.dirname(folder), os.path.basename(folder))
     return {"path": path, "present": True}
+
+
+def receive_all(stream, name, sha256=None):
+    """Keep all that a stream holds under a name, as `receive` does; returns {"path", "present", "sha256"}.
+
+    sha256: what it must have; UserError when it has another.
+    """
+    data = stream.read()
+    found = hashlib.sha256(data).hexdigest()
+    if not data:
+        raise UserError("nothing came on standard input: write put NAME < FILE")
+    if sha256 is not None and sha256.lower() != found:
+        raise UserError("{}: its SHA-256 is {}, not {}: it is another file, or a damaged one".format(
+            name, found, sha256))
+    header = {"name": name, "sha256": found, "bytes": len(data)}
+    return dict(receive(io.BytesIO(json.dumps(header).encode("utf-8") + b"\n" + data)), sha256=found)
 
 
 def _write(stream, path, sha256, size):

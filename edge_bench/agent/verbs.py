@@ -103,11 +103,15 @@ def probe(options, lines):
 
 
 def samples(options, lines):
-    """Power of every rail for a while, as JSON Lines."""
+    """Power of every rail for a while."""
     from edge_bench.agent import joules
     request = protocol.read_request(sys.stdin) if lines is not None else vars(options)
-    found = joules.record_power(request.get("power_source"), request.get("root") or "/",
-                                float(request.get("seconds") or 10.0))
+    seconds = request.get("seconds", 10.0)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise UserError("seconds must be a number")
+    if lines is None:
+        sys.stderr.write("sampling power for {:g} s\n".format(seconds))
+    found = joules.record_power(request.get("power_source"), request.get("root") or "/", seconds)
     if lines is not None:
         lines.result(found)
     else:
@@ -124,8 +128,8 @@ def jobs_verb(options, lines):
     identity = request.get("follow") or getattr(options, "id", None)
     if identity:
         end = jobs.follow(identity, lines or Console(), int(request.get("after") or 0))
-        if lines is None and end["event"] == "error":
-            protocol.raise_error(end)
+        if lines is None:
+            _tell_end(options, jobs.describe(identity), end)
         return end.get("exit_code", 0)
     found = jobs.list_jobs()
     if lines is not None:
@@ -134,6 +138,19 @@ def jobs_verb(options, lines):
         _show(options, dump(found), "".join("{id}  {kind:6} {state:10} {model}\n".format(**job) for job in found)
               or "no jobs\n")
     return 0
+
+
+def _tell_end(options, job, end):
+    """How a job ended, for the person who followed it: its result, or what it was that it ended with."""
+    from edge_bench.agent import result
+    if end["event"] == "error":
+        protocol.raise_error(end)
+    if end["event"] == "cancelled":
+        sys.stdout.write("{id} cancelled\n".format(**job))
+    elif job["kind"] == "bench":
+        _show(options, result.to_json_text(end["result"]), result.to_text(end["result"]) + "\n")
+    else:
+        _show(options, dump(end["result"]), "{engine}\n".format(**end["result"]))
 
 
 def cancel(options, lines):
@@ -150,13 +167,15 @@ def cancel(options, lines):
 
 
 def put(options, lines):
-    """Receive a file; see `uploads.receive`."""
+    """Receive a file: of a program with a header line before it, see `uploads.receive`, of a person as it is."""
     from edge_bench.agent import uploads
-    found = uploads.receive(sys.stdin.buffer)
     if lines is not None:
-        lines.result(found)
-    else:
-        _show(options, dump(found), found["path"] + "\n")
+        lines.result(uploads.receive(sys.stdin.buffer))
+        return
+    if not options.name or sys.stdin.isatty():
+        raise UserError("say what to call the file, and send it: edgesynth put NAME [--sha256 HASH] < FILE")
+    found = uploads.receive_all(sys.stdin.buffer, options.name, options.sha256)
+    _show(options, dump(found), "{path}\nsha256 {sha256}\n".format(**found))
 
 
 def version(options, lines):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -28,6 +30,29 @@ def pyz(tmp_path_factory):
 def test_same_sources_give_the_same_bytes(pyz):
     assert pyz.read_bytes() == agent_build.agent_bytes()
     assert hashlib.sha256(pyz.read_bytes()).hexdigest() == agent_build.agent_hash()
+
+
+def test_other_hosts_at_other_times_build_the_same_bytes(tmp_path):
+    """Another checkout, other file times and permissions, another umask, hash seed and time zone, another Python."""
+    copy = tmp_path / "copy"
+    for room in ("edge_bench", "devices"):
+        shutil.copytree(Path(agent_build.__file__).parent.parent / room, copy / room)
+    for number, path in enumerate(sorted(copy.rglob("*"))):
+        os.chmod(path, 0o700)
+        os.utime(path, (1e9 + number, 1e9 + number))
+    (copy / "edge_bench/agent/.main.py.swp").write_bytes(b"an editor's")
+    program = ("import os; os.umask(0o077); from edge_bench import agent_build; "
+               "agent_build.write_agent('agent.pyz'); print(agent_build.agent_hash())")
+    hashes = set()
+    for version, python in pythons().items():
+        if tuple(map(int, version.split("."))) < (3, 10):
+            continue
+        environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONHASHSEED": version[-1], "TZ": "Asia/Tokyo"}
+        done = subprocess.run([python, "-B", "-c", program], cwd=tmp_path, env=environment, capture_output=True,
+                              text=True)
+        assert done.returncode == 0, done.stderr
+        hashes |= {done.stdout.strip(), hashlib.sha256((tmp_path / "agent.pyz").read_bytes()).hexdigest()}
+    assert hashes == {agent_build.agent_hash()}
 
 
 def test_it_holds_what_it_needs_and_nothing_of_the_host(pyz):
@@ -111,6 +136,51 @@ def test_a_person_gets_a_table_a_file_and_an_exit_code(pyz, tmp_path):
     int8 = subprocess.run([*words, "--precision", "int8"], cwd=tmp_path, env=agent.environment, capture_output=True,
                           text=True)
     assert int8.returncode == 2 and "INT8" in int8.stderr
+
+
+def person(agent, *words, content=b""):
+    done = subprocess.run([agent.python, agent.pyz, *map(str, words)], env=agent.environment, input=content,
+                          capture_output=True)
+    assert b"Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_a_person_sends_a_file_as_it_is(pyz, tmp_path):
+    agent, content = AgentOnBoard(pyz, StandInBoard(tmp_path)), os.urandom(100_000)
+    sha256 = hashlib.sha256(content).hexdigest()
+    code, said, _ = person(agent, "put", "net.onnx", "--sha256", sha256.upper(), content=content)
+    path = Path(said.splitlines()[0])
+    assert code == 0 and path.name == "net.onnx" and path.read_bytes() == content and sha256 in said
+    for words, data, remedy in ((["net.onnx", "--sha256", "0" * 64], content, "another file, or a damaged one"),
+                                (["net.onnx"], b"", "nothing came"), ([], content, "put NAME"),
+                                (["../evil"], content, "no plain file name")):
+        code, _, errors = person(agent, "put", *words, content=data)
+        assert code == 2 and remedy in errors, errors
+
+
+def test_a_person_samples_power_and_follows_and_cancels_jobs(pyz, tmp_path):
+    agent = AgentOnBoard(pyz, StandInBoard(tmp_path))
+    agent.board.add_tegrastats()
+    code, said, errors = person(agent, "samples", "--seconds", "0.6", "--root", agent.board.root)
+    assert code == 0 and said.startswith("VDD_IN ") and "VDD_SYS_GPU" in said and "sampling power" in errors
+    assert person(agent, "samples", "--seconds", "0")[0] == 2
+    assert person(agent, "jobs")[1] == "no jobs\n"
+    assert person(agent, "cancel")[0] == 2
+    follower = agent.start("bench", agent.request(write_net(tmp_path / "net.onnx")))
+    identity = json.loads(follower.stdout.readline())["id"]
+    follower.stdout.read()
+    follower.wait()
+    code, said, errors = person(agent, "jobs", identity)
+    assert code == 0 and said.startswith("tx2 (serial …0042)") and "warming up" in errors
+    assert json.loads(person(agent, "jobs", identity, "--json", "-")[1])["model"]["name"] == "net"
+    long = agent.start("bench", agent.request(tmp_path / "net.onnx", trials=5, window=20))
+    running = json.loads(long.stdout.readline())["id"]
+    assert person(agent, "cancel")[1] == f"{running} cancelled\n"  # the one that runs
+    long.stdout.read()
+    long.wait()
+    assert person(agent, "jobs", running)[1] == f"{running} cancelled\n"
+    listed = person(agent, "jobs")[1].splitlines()
+    assert [line.split()[2] for line in listed] == ["result", "cancelled"]
 
 
 def test_an_engine_from_elsewhere_is_marked(pyz, tmp_path):
