@@ -7,9 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from devices.support.errors import CannotMeasure
-from export import document
-from export.dialect import dialect_of
-from export.report import GRAPH, ExportReport
+from export.report import ExportReport
 
 Progress = Callable[[str], None]
 
@@ -17,11 +15,11 @@ Progress = Callable[[str], None]
 def build_engine(report: ExportReport, host: str | None, progress: Progress = lambda text: None) -> dict[str, Any]:
     """Build the engine of what was exported: {"engine": its path there, "cached", "sidecar"}.
 
-    host: an ssh destination; None builds on this machine, which is then the board. The builder is told the precision
-    unless the graph says it, and tunes for the batch that the file names as usual. CannotMeasure, with the builder's
-    own words, when it fails or there is no TensorRT.
+    host: an ssh destination; None builds on this machine, which is then the board. The file itself says its range of
+    batches and whether its graph has the precision already; the board's TensorRT decides what it has to be told.
+    CannotMeasure, with the builder's own words, when it fails or there is no TensorRT.
     """
-    options = engine_options(report)
+    options = {"precision": report.precision}
     if host is not None:
         from edge_bench.remote import build_on_host
 
@@ -34,15 +32,3 @@ def build_engine(report: ExportReport, host: str | None, progress: Progress = la
             "this machine has no TensorRT: name the board that builds the engine, with --host USER@BOARD"
         )
     return build({**options, "model": os.path.abspath(report.path)}, progress)
-
-
-def engine_options(report: ExportReport) -> dict[str, Any]:
-    """What the agent's verb `build` is asked for."""
-    model = document.load(report.path)
-    batch = document.description(model).get("batch")
-    tuned = batch["opt"] if isinstance(batch, dict) else 1
-    # INT8 is in the graph, and TensorRT up to 10 wants its flag as well; 11 knows no flags
-    in_graph = report.precision_by == GRAPH and (
-        report.precision == "fp16" or dialect_of(report.target).precision_in_graph
-    )
-    return {"precision": None if in_graph else report.precision, "batch": tuned}

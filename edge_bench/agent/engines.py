@@ -1,30 +1,68 @@
 """Engines: built on the device from ONNX, kept by what they depend on, each with a side-car that says what it is."""
+import contextlib
 import json
 import os
-import re
+import select
+import signal
 import subprocess
 import time
 
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import canonical_json, sha256_bytes, sha256_file, write_json
-from edge_bench.agent import interpreter, power_mode, protocol, runners, state
+from edge_bench.agent import identity, interpreter, onnx_words, power_mode, protocol, runners, state
 from edge_bench.agent.arguments import complete
-from edge_bench.agent.identity import identify, software
+from edge_bench.agent.onnx_words import external_weights
 from edge_bench.agent.sidecar import SCHEMA, read_sidecar, sidecar_path
 from edge_bench.agent.spawn import agent_command
 
+__all__ = ["build", "cache_key", "external_weights"]
+
 BUILD_S = 3600.0  # the longest a build may take; minutes are usual on a TX2
-_EXTERNAL = re.compile(b"\x0a\x08location\x12(.)", re.DOTALL)  # of an external_data entry, and its length
+BEAT_S = 5.0      # between two words that it goes on
+# What layers may use while running: a share of the memory, which a Jetson's GPU shares with everything else.
+WORKSPACE_SHARE, LEAST_WORKSPACE, MOST_WORKSPACE = 8, 1 << 28, 1 << 32
+HOST_WORKSPACE = 1 << 30
 
 
 def build(given, progress=lambda text: None):
     """The engine for an ONNX file on this device, from the cache where it is there: {"engine", "cached", "sidecar"}.
 
-    given: a request with model, precision, batch, shape, runner and root. UserError for a file or precision that
-    cannot be built; CannotMeasure where building fails or TensorRT is not here.
+    given: a request with model, precision, batch, shape, runner and root. What is not asked for is taken from what
+    edgesynth's export wrote into the file: an engine serves the file's whole range of batches. UserError for a file,
+    batch or precision that cannot be built; CannotMeasure where building fails or TensorRT is not here.
     """
+    request = _completed(given)
+    root = request["root"]
+    key = cache_key(request, root)
+    engine = state.home("engines", key[:24] + ".engine")
+    if os.path.exists(engine) and os.path.exists(sidecar_path(engine)):
+        progress("engine from the cache")
+        return {"engine": engine, "cached": True, "sidecar": read_sidecar(engine)}
+    request.update(engine=engine + ".part", log=state.home("engines", key[:24] + ".log"),
+                   timing_cache=_timing_cache(request, root), workspace_bytes=_workspace_bytes(root))
+    progress("building the engine on this device (minutes, on a small board)")
+    began = time.time()
+    try:
+        with contextlib.suppress(OSError):
+            os.unlink(request["log"])  # of an earlier try
+        built = _in_process(request, progress)
+        os.replace(request["engine"], engine)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(request["engine"])
+    machine, software = identity.identify(root), identity.software(root)
+    sidecar = dict(built, onnx_sha256=sha256_file(request["model"]), onnx=os.path.basename(request["model"]), key=key,
+                   board=machine["board"], l4t=software["l4t"], cuda=software["cuda"],
+                   mode=(power_mode.present(root) or {}).get("name"), engine_sha256=sha256_file(engine),
+                   build_s=time.time() - began)
+    write_json(sidecar_path(engine), sidecar, SCHEMA)
+    return {"engine": engine, "cached": False, "sidecar": read_sidecar(engine)}
+
+
+def _completed(given):
+    """The request with all that a builder needs to know; UserError for what cannot be built."""
     request = complete(given)
-    model, root = request["model"], request.get("root", "/")
+    model, root = request["model"], request.setdefault("root", "/")
     if not model.endswith(".onnx"):
         raise UserError("{}: an engine is built from an ONNX file".format(model))
     if not os.path.isfile(model):
@@ -34,51 +72,73 @@ def build(given, progress=lambda text: None):
     if request["runner"] == "onnxruntime":
         raise UserError("onnxruntime needs no engine: leave --runner out, or name tensorrt or trtexec")
     request["python"] = interpreter.choose(request["runner"], request["board_python"])
+    said = onnx_words.metadata(model)
+    request["batches"] = _batches(said, request)
+    if request["precision"] is None and said.get("precision") in ("fp16", "int8"):
+        request["precision"] = said["precision"]
+    request["in_graph"] = said.get("precision") if said.get("precision_by") == "graph" else None
     board = _board(root)
     if request["precision"] and board is not None and board.kind == "jetson":
         request["precision"] = board.require_precision(request["precision"])
-    key = cache_key(request, root)
-    engine = state.home("engines", key[:24] + ".engine")
-    if os.path.exists(engine) and os.path.exists(sidecar_path(engine)):
-        progress("engine from the cache")
-        return {"engine": engine, "cached": True, "sidecar": read_sidecar(engine)}
-    progress("building the engine on this device (minutes, on a small board)")
-    began = time.time()
-    built = _in_process(dict(request, engine=engine + ".part"))
-    os.replace(engine + ".part", engine)
-    sidecar = dict(built, onnx_sha256=sha256_file(model), onnx=os.path.basename(model), key=key,
-                   board=identify(root)["board"], mode=(power_mode.present(root) or {}).get("name"),
-                   engine_sha256=sha256_file(engine), build_s=time.time() - began)
-    write_json(sidecar_path(engine), sidecar, SCHEMA)
-    return {"engine": engine, "cached": False, "sidecar": read_sidecar(engine)}
+    return request
+
+
+def _batches(said, request):
+    """[smallest, to tune for, largest] of an exported file with a range, which has to hold the batch that is asked
+    for; None for another file. UserError for a batch outside."""
+    batch = said.get("batch")
+    sizes = [batch.get(word) for word in ("min", "opt", "max")] if isinstance(batch, dict) else []
+    if len(sizes) != 3 or not all(isinstance(size, int) for size in sizes) or sizes[0] == sizes[2]:
+        return None
+    if request["batch"] is not None and not sizes[0] <= request["batch"] <= sizes[2]:
+        raise UserError("{}: exported for batch {} to {}, not {}: export it with --batch {}:{}:{}".format(
+            request["model"], sizes[0], sizes[2], request["batch"], min(sizes[0], request["batch"]), sizes[1],
+            max(sizes[2], request["batch"])))
+    return sizes
 
 
 def cache_key(request, root="/"):
-    """The SHA-256 of all that an engine depends on: ONNX with its weights, board, TensorRT, precision, shapes."""
+    """The SHA-256 of all that an engine depends on: ONNX with its weights, board and its power mode, which decides
+    which tactics are fastest, TensorRT, precision, shapes."""
     model = request["model"]
     weights = [sha256_file(path) for path in external_weights(model) if os.path.exists(path)]
-    parts = {"onnx": sha256_file(model), "weights": weights, "board": identify(root)["board"],
-             "tensorrt": _tensorrt_version(request, root), "precision": request["precision"],
-             "batch": request["batch"], "shape": sorted(request["shape"]), "runner": request["runner"]}
+    batches = request.get("batches") or request["batch"]
+    parts = dict(_device(request, root), onnx=sha256_file(model), weights=weights, precision=request["precision"],
+                 batch=batches, shape=sorted(request["shape"]), runner=request["runner"])
     return sha256_bytes(canonical_json(parts).encode("utf-8"))
+
+
+def _device(request, root):
+    """What timings of tactics depend on."""
+    return {"board": identity.identify(root)["board"], "mode": (power_mode.present(root) or {}).get("name"),
+            "tensorrt": _tensorrt_version(request, root)}
+
+
+def _timing_cache(request, root):
+    """Where the timings of tactics are kept from build to build; a file for each device, version and power mode."""
+    key = sha256_bytes(canonical_json(_device(request, root)).encode("utf-8"))
+    return state.home("engines", "timings-{}.cache".format(key[:16]))
+
+
+def _workspace_bytes(root):
+    """The most that the layers of an engine may use at once on this machine."""
+    found = identity.read(root, "/proc/meminfo", "")
+    words = next((line.split() for line in found.splitlines() if line.startswith("MemTotal:")), None)
+    if not identity.is_jetson(root):
+        return HOST_WORKSPACE
+    if words is None or not words[1].isdigit():
+        return LEAST_WORKSPACE
+    return min(max((int(words[1]) << 10) // WORKSPACE_SHARE, LEAST_WORKSPACE), MOST_WORKSPACE) >> 20 << 20
 
 
 def _tensorrt_version(request, root):
     """TensorRT's version by the package list, or by asking the interpreter that has it."""
-    found = software(root)["tensorrt"]
+    found = identity.software(root)["tensorrt"]
     if found or request["runner"] != "tensorrt":
         return found
     done = subprocess.run([request["python"], "-c", "import tensorrt; print(tensorrt.__version__)"],
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120)
     return done.stdout.decode("utf-8", "replace").strip() or None
-
-
-def external_weights(model):
-    """Paths of the files beside an ONNX file that hold its weights, found without an ONNX reader by their entries."""
-    with open(model, "rb") as stream:
-        data = stream.read()
-    names = {data[match.end():match.end() + ord(match.group(1))] for match in _EXTERNAL.finditer(data)}
-    return [os.path.join(os.path.dirname(model), name.decode("utf-8", "replace")) for name in sorted(names)]
 
 
 def _check_weights(model):
@@ -91,28 +151,68 @@ def _check_weights(model):
 def _board(root):
     """The board file of this machine, or None where none fits."""
     from devices.board import known_boards, load_board
-    name = identify(root)["board"]
+    name = identity.identify(root)["board"]
     return load_board(name) if name in known_boards() else None
 
 
-def _in_process(request):
-    """Build in a process of its own, since TensorRT can crash; returns what the builder says of the engine."""
-    process = subprocess.Popen(agent_command("_build", python=request["python"]), stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def _in_process(request, progress):
+    """Build in a process of its own, since TensorRT can crash; returns what the builder says of the engine.
+
+    The process has a group of its own, so that a trtexec that it started ends with it.
+    """
+    with open(request["log"], "ab") as errors:
+        process = subprocess.Popen(agent_command("_build", python=request["python"]), stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
     try:
-        output, errors = process.communicate(json.dumps(request).encode("utf-8"), timeout=BUILD_S)
-    except subprocess.TimeoutExpired:
-        raise CannotMeasure("building the engine took more than an hour and was ended")
+        assert process.stdin  # a pipe
+        with contextlib.suppress(BrokenPipeError), process.stdin as stream:
+            stream.write(json.dumps(request).encode("utf-8"))
+        end = _watch(process, progress)
+        process.wait(60)
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    for line in output.decode("utf-8", "replace").splitlines():
-        event = protocol.parse(line)
-        if event and event["event"] == "error":
-            protocol.raise_error(event)
-        if event and event["event"] == "result":
-            return event["result"]
-    words = errors.decode("utf-8", "replace").strip().splitlines()
-    raise CannotMeasure("building the engine failed with exit code {}{}".format(
-        process.returncode, ": " + words[-1] if words else ""))
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+    if end is None:
+        raise CannotMeasure("building the engine failed with exit code {}{}; all that it said is in {}".format(
+            process.returncode, _last_line(request["log"]), request["log"]))
+    if end["event"] == "error":
+        end["message"] = "{}; all that the builder said is in {}".format(end.get("message"), request["log"])
+        protocol.raise_error(end)
+    return end["result"]
+
+
+def _watch(process, progress):
+    """The last event of the builder, or None when it ended without one; says every few seconds that it goes on."""
+    began = said = time.monotonic()
+    phase, text, end = "", b"", None
+    handle = process.stdout.fileno()
+    while True:
+        now = time.monotonic()
+        if now - began > BUILD_S:
+            raise CannotMeasure("building the engine took more than an hour and was ended")
+        if now - said >= BEAT_S:
+            said = now
+            progress("building the engine, {:.0f} s{}".format(now - began, ": " + phase if phase else ""))
+        if not select.select([handle], [], [], max(0.0, min(said + BEAT_S - now, 1.0)))[0]:
+            continue
+        block = os.read(handle, 1 << 16)
+        text += block
+        lines = text.split(b"\n")
+        text = lines.pop()
+        for event in filter(None, (protocol.parse(line.decode("utf-8", "replace")) for line in lines)):
+            if event["event"] == "progress":
+                phase = event.get("text", "")
+            else:
+                end = event
+        if not block:
+            return end
+
+
+def _last_line(path):
+    with contextlib.suppress(OSError), open(path, "rb") as stream:
+        words = stream.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
+        return ": " + words[-1] if words else ""
+    return ""

@@ -1,7 +1,7 @@
 """The side-car of an engine: a file beside it that says of what, where and by which TensorRT it was built."""
 import os
 
-from devices.support.errors import CannotMeasure
+from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import read_json
 
 SCHEMA = "edgesynth.engine/1"
@@ -28,3 +28,22 @@ def refuse_foreign(engine, sidecar, version, capability):
     if sidecar.get("device") and sidecar["device"] != here:
         raise CannotMeasure("{}: built on a {} device, here is {}: build it again from the ONNX file".format(
             engine, sidecar["device"], here))
+
+
+def shapes_at(engine, sidecar, batch):
+    """{input: shape} of an engine at a batch, that which it is tuned for when None, by its side-car; {} without one.
+
+    UserError for a batch outside of the range that the engine was built for.
+    """
+    known = sidecar or {}
+    found, profile = dict(known.get("inputs") or {}), known.get("profile") or {}
+    if batch is None:
+        return found
+    for name, shape in found.items():
+        smallest, best, largest = profile.get(name) or [shape] * 3
+        if not smallest[0] <= batch <= largest[0]:
+            told = smallest[0] if smallest[0] == largest[0] else "{} to {}".format(smallest[0], largest[0])
+            raise UserError("{}: built for batch {}, not {}: build it from an ONNX file that was exported for "
+                            "that".format(engine, told, batch))
+        found[name] = [batch] + list(best[1:])
+    return found

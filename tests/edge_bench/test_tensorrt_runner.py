@@ -61,7 +61,7 @@ def net(folder, batch=-1, **extra):
 
 def request(folder, **given):
     made = complete({"model": str(folder / "net.onnx"), "runner": "tensorrt", **given})
-    return {**made, "engine": str(folder / "net.engine")}
+    return {**made, "engine": str(folder / "net.engine"), "workspace_bytes": 1 << 28}
 
 
 def build_and_open(folder, **given):

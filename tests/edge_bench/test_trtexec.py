@@ -6,9 +6,11 @@ import json
 import sys
 
 import pytest
+from onnx import TensorProto, helper
 
+from devices.support import files
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench.agent import engines, sidecar
+from edge_bench.agent import engines, sidecar, trtexec_builder
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.runners import RUNNERS, runner_for, trtexec
 
@@ -17,6 +19,12 @@ import json, sys, time
 options = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[1:])
 with open({log!r}, "a") as log:
     log.write(" ".join(sys.argv[1:]) + "\\n")
+if "help" in options:
+    print("\\n".join("  --" + word for word in {help!r}.split()))
+    sys.exit(0)
+unknown = set(options) - set({help!r}.split()) - set("loadEngine saveEngine onnx warmUp duration iterations".split())
+if unknown:
+    sys.exit("[E] Unknown option: --" + sorted(unknown)[0])
 print("&&&& RUNNING TensorRT.trtexec [TensorRT v8201] # trtexec")
 if "loadEngine" in options:
     with open(options["loadEngine"]) as stream:
@@ -25,6 +33,18 @@ if "loadEngine" in options:
             print("&&&& FAILED TensorRT.trtexec")
             sys.exit(1)
 if "saveEngine" in options:
+    if {broken!r}:
+        print("[11/26/2026-04:00:00] [E] Error[10]: Could not find any implementation for node conv1.")
+        print("[11/26/2026-04:00:00] [E] Error[2]: [builder.cpp::buildSerializedNetwork::609] Assertion failed.")
+        print("&&&& FAILED TensorRT.trtexec")
+        sys.exit(1)
+    if "exportLayerInfo" in options:
+        with open(options["exportLayerInfo"], "w") as stream:
+            json.dump({{"Layers": [{{"Name": "conv1", "ParameterType": "Convolution", "Outputs": [
+                {{"Format/Datatype": "Row major linear FP32"}}]}}], "Bindings": ["x", "y"]}}, stream)
+    if "timingCacheFile" in options:
+        with open(options["timingCacheFile"], "a") as stream:
+            stream.write("timings")
     with open(options["saveEngine"], "w") as stream:
         stream.write("an engine")
     print("[I] Input binding for x with dimensions 1x3x8x8 is created.")
@@ -45,17 +65,33 @@ print("&&&& PASSED TensorRT.trtexec")
 """
 
 
+COMMON = "help fp16 int8 workspace minShapes optShapes maxShapes shapes exportTimes exportProfile dumpProfile \
+separateProfileRun"
+HELP = {"8.0": COMMON + " nvtxMode timingCacheFile buildOnly",
+        "8.6": COMMON + " memPoolSize profilingVerbosity exportLayerInfo timingCacheFile skipInference",
+        "11": COMMON.replace(" fp16 int8 workspace", "") + " memPoolSize profilingVerbosity exportLayerInfo"}
+
+
 @pytest.fixture
-def calls(tmp_path, monkeypatch):
-    """The stand-in on the PATH; gives how it was called."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    program, log = folder / "trtexec", tmp_path / "calls.log"
-    program.write_text(STAND_IN.format(python=sys.executable, log=str(log)))
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+def install(tmp_path, monkeypatch):
+    """Function that puts the stand-in of a version on the PATH."""
+    def put(version="8.6", broken=False):
+        program = tmp_path / "bin" / "trtexec"
+        program.write_text(STAND_IN.format(python=sys.executable, log=str(tmp_path / "calls.log"), help=HELP[version],
+                                           broken=broken))
+        program.chmod(0o755)
+
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return lambda: log.read_text().splitlines()
+    return put
+
+
+@pytest.fixture
+def calls(tmp_path, install):
+    """The stand-in on the PATH; gives how it was called."""
+    install()
+    return lambda: [line for line in (tmp_path / "calls.log").read_text().splitlines() if line != "--help"]
 
 
 def request(tmp_path, content="an engine", **given):
@@ -81,17 +117,75 @@ def test_a_damaged_engine_gives_trtexecs_reason(calls, tmp_path):
         runner.run_for(0.1)
 
 
-def test_an_engine_is_built_with_its_shapes(calls, tmp_path):
-    built = trtexec.build_engine({**request(tmp_path), "model": "net.onnx", "engine": str(tmp_path / "made.engine")})
+def to_build(tmp_path, batch=None, sizes=(1, 3, 8, 8), kind="Relu", **given):
+    """A request to build a file of that input, as `engines.build` completes it."""
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name in "xy"]
+    graph = helper.make_graph([helper.make_node(kind, ["x"], ["y"])], "g", ports[:1], ports[1:])
+    path = tmp_path / "net.onnx"
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    return {**complete({"model": str(path), "runner": "trtexec", "batch": batch}), "engine": str(tmp_path / "a.engine"),
+            "log": str(tmp_path / "a.log"), "timing_cache": str(tmp_path / "timings"), "workspace_bytes": 1 << 29,
+            **given}
+
+
+@pytest.mark.parametrize("version, words, layers", [
+    ("8.0", ["--fp16", "--workspace=512", "--nvtxMode=verbose", "--buildOnly", "--timingCacheFile="], None),
+    ("8.6", ["--fp16", "--memPoolSize=workspace:512", "--profilingVerbosity=detailed", "--skipInference"],
+     [{"name": "conv1", "type": "Convolution", "format": "Row major linear FP32"}])])
+def test_an_engine_is_built_with_what_the_version_knows(install, tmp_path, version, words, layers):
+    install(version)
+    built = trtexec_builder.build_engine(to_build(tmp_path))
     assert built["batch"] == 1 and built["inputs"] == {"x": [1, 3, 8, 8]} and built["precision"] == "fp16"
-    assert "--fp16" in calls()[0]
+    assert built["layers"] == layers and (built["layers_note"] is None) == (layers is not None)
+    said = (tmp_path / "calls.log").read_text().splitlines()[-1]
+    assert all(word in said for word in words), said
+    assert built["timings_reused"] is False and trtexec_builder.build_engine(to_build(tmp_path))["timings_reused"]
+    assert not list(tmp_path.glob("*.layers.json")) and "PASSED" in (tmp_path / "a.log").read_text()
+
+
+def test_the_whole_range_of_batches_is_built_and_any_of_it_runs(calls, tmp_path):
+    asked = to_build(tmp_path, sizes=("n", 3, 8, 8), batches=[1, 4, 16])
+    built = trtexec_builder.build_engine(asked)
+    assert "--minShapes=x:1x3x8x8 --optShapes=x:4x3x8x8 --maxShapes=x:16x3x8x8" in calls()[-1]
+    assert built["batch"] == 4 and built["profile"] == {"x": [[1, 3, 8, 8], [4, 3, 8, 8], [16, 3, 8, 8]]}
+    files.write_json(sidecar.sidecar_path(asked["engine"]), built, sidecar.SCHEMA)
+    for batch, wanted in ((None, 4), (9, 9)):
+        runner = trtexec.TrtexecRunner.open({**asked, "model": asked["engine"], "batch": batch})
+        runner.run_for(0.1)
+        assert runner.batch == wanted and f"--shapes=x:{wanted}x3x8x8" in calls()[-1]
+    with pytest.raises(UserError, match="built for batch 1 to 16, not 17"):
+        trtexec.TrtexecRunner.open({**asked, "model": asked["engine"], "batch": 17})
+
+
+def test_a_fixed_batch_is_refused_at_build_and_run(calls, tmp_path):
     with pytest.raises(UserError, match="built for batch 1, not 4"):
-        trtexec.build_engine({**request(tmp_path, batch=4), "model": "net.onnx", "engine": str(tmp_path / "m.engine")})
+        trtexec_builder.build_engine(to_build(tmp_path, batch=4))
+    asked = to_build(tmp_path)
+    files.write_json(sidecar.sidecar_path(asked["engine"]), trtexec_builder.build_engine(asked), sidecar.SCHEMA)
+    with pytest.raises(UserError, match="built for batch 1, not 4"):
+        trtexec.TrtexecRunner.open({**asked, "model": asked["engine"], "batch": 4})
 
 
-def test_int8_is_not_calibrated_with_random_numbers(calls, tmp_path):
-    with pytest.raises(UserError, match="random numbers"):
-        trtexec.build_engine({**request(tmp_path, precision="int8"), "engine": "x"})
+def test_int8_is_built_of_scales_and_never_calibrated_with_random_numbers(calls, tmp_path):
+    with pytest.raises(UserError, match="needs a quantised ONNX file"):
+        trtexec_builder.build_engine(to_build(tmp_path, precision="int8"))
+    built = trtexec_builder.build_engine(to_build(tmp_path, precision="int8", kind="QuantizeLinear"))
+    assert built["precision"] == "int8" and "--int8" in calls()[-1]
+
+
+def test_where_the_graph_alone_says_the_precision(install, tmp_path):
+    install("11")
+    assert trtexec_builder.build_engine(to_build(tmp_path))["precision"] == "as in the graph"
+    assert trtexec_builder.build_engine(to_build(tmp_path, precision="fp16", in_graph="fp16"))["precision"] == "fp16"
+    with pytest.raises(UserError, match="from the graph"):
+        trtexec_builder.build_engine(to_build(tmp_path, precision="fp16"))
+
+
+def test_a_build_that_fails_says_why(install, tmp_path):
+    install(broken=True)
+    with pytest.raises(CannotMeasure, match=r"Could not find any implementation for node conv1\.; .*Assertion failed"):
+        trtexec_builder.build_engine(to_build(tmp_path))
+    assert "&&&& FAILED" in (tmp_path / "a.log").read_text()
 
 
 def test_it_is_chosen_where_no_python_has_tensorrt(calls):

@@ -1,5 +1,4 @@
 """trtexec, for boards where only that is there. It enqueues ahead, so its runs are marked pipelined, always."""
-import glob
 import json
 import os
 import re
@@ -9,15 +8,15 @@ import tempfile
 import time
 from typing import Any
 
-from devices.support.errors import CannotMeasure, UserError
+from devices.support.errors import CannotMeasure
 from edge_bench.agent import interpreter
 from edge_bench.agent import sidecar as sidecars
+from edge_bench.agent.arguments import shapes
 from edge_bench.agent.identity import software
 from edge_bench.agent.runners.base import Runner
 
 _PLACES = "/usr/src/tensorrt/bin"
 _SPAN = re.compile(r"Timing trace has (\d+) queries over ([0-9.]+) s")
-_SHAPES = re.compile(r"Input binding for (\S+) with dimensions (\d+(?:x\d+)*)")
 
 
 def program():
@@ -50,9 +49,17 @@ class TrtexecRunner(Runner):
         runner.version = software(request.get("root", "/"))["tensorrt"]
         runner.sidecar = sidecars.read_sidecar(runner.path)
         runner.batch = request.get("batch") or (runner.sidecar or {}).get("batch") or 1
-        runner.inputs = [{"name": name, "dtype": None, "shape": shape} for name, shape in
-                         ((runner.sidecar or {}).get("inputs") or {}).items()]
+        found = sidecars.shapes_at(runner.path, runner.sidecar, request.get("batch"))
+        found.update(shapes(request))
+        runner.inputs = [{"name": name, "dtype": None, "shape": shape} for name, shape in found.items()]
         return runner
+
+    def _shape_words(self):
+        """--shapes for the inputs that vary: without it trtexec runs them at 1."""
+        varying = set(shapes(self.request)) | set((self.sidecar or {}).get("profile") or {})
+        words = ["{}:{}".format(item["name"], "x".join(str(size) for size in item["shape"])) for item in self.inputs
+                 if item["name"] in varying]
+        return ["--shapes=" + ",".join(words)] if words else []
 
     def run_for(self, seconds):
         """(start, end, seconds of each inference, device ms of each) of one trtexec run of that length.
@@ -63,7 +70,7 @@ class TrtexecRunner(Runner):
             times = os.path.join(folder, "times.json")
             words = ["--loadEngine=" + self.path, "--warmUp=0", "--duration={:g}".format(seconds), "--iterations=10",
                      "--exportTimes=" + times]
-            start, output = _run(words + _shape_words(self.request))
+            start, output = _run(words + self._shape_words())
             try:
                 with open(times) as stream:
                     rows = json.load(stream)
@@ -88,17 +95,13 @@ class TrtexecRunner(Runner):
         with tempfile.TemporaryDirectory() as folder:
             profile = os.path.join(folder, "profile.json")
             _run(["--loadEngine=" + self.path, "--duration=1", "--dumpProfile", "--separateProfileRun",
-                  "--exportProfile=" + profile] + _shape_words(self.request))
+                  "--exportProfile=" + profile] + self._shape_words())
             try:
                 with open(profile) as stream:
                     rows = json.load(stream)
                 return [{"name": row["name"], "ms": row["averageMs"]} for row in rows if "averageMs" in row]
             except (OSError, ValueError, KeyError, TypeError):
                 return None
-
-
-def _shape_words(request):
-    return ["--shapes=" + ",".join(word.replace("=", ":") for word in request["shape"])] if request["shape"] else []
 
 
 def _run(words):
@@ -129,24 +132,3 @@ def _run(words):
 def _last_line(text):
     lines = text.strip().splitlines()
     return lines[-1] if lines else "it said nothing"
-
-
-def build_engine(request):
-    """Build with trtexec into request["engine"]; see `engine_builder.build_engine`."""
-    precision = request["precision"] or "fp16"
-    if program() is None:
-        raise CannotMeasure("neither the module tensorrt nor trtexec is on this machine")
-    if precision == "int8":
-        raise UserError("trtexec is not used to build int8: it would calibrate with random numbers")
-    words = ["--onnx=" + request["model"], "--saveEngine=" + request["engine"], "--duration=0", "--iterations=1",
-             "--warmUp=0"] + (["--fp16"] if precision == "fp16" else []) + _shape_words(request)
-    _, output = _run(words)
-    if not glob.glob(glob.escape(request["engine"])):
-        raise CannotMeasure("trtexec wrote no engine: {}".format(_last_line(output)))
-    shapes = {name: [int(size) for size in dims.split("x")] for name, dims in _SHAPES.findall(output)}
-    batch = next((shape[0] for shape in shapes.values() if shape), request["batch"] or 1)
-    if request["batch"] and shapes and request["batch"] != batch:
-        raise UserError("{}: built for batch {}, not {}: export it with that batch, or give --shape".format(
-            request["model"], batch, request["batch"]))
-    return {"tensorrt": software(request.get("root", "/"))["tensorrt"], "device": None, "precision": precision,
-            "batch": batch, "inputs": shapes}

@@ -2,7 +2,8 @@
 
 The version is that of $TENSORRT_DOUBLE (a column of tensorrt_api_by_version.csv); a name with 0 in its column does not
 exist here, so that using it raises AttributeError as the real module does. An "ONNX file" is JSON:
-{"inputs": {name: shape}, "outputs": {name: shape}, "ms": time of an inference}. An engine is that with a head.
+{"inputs": {name: shape}, "outputs": {name: shape}, "ms": time of an inference}, or a real one, of which the names and
+shapes of inputs and outputs and the nodes are read. An engine is that with a head.
 """
 import csv as _csv
 import ctypes as _ctypes
@@ -34,6 +35,7 @@ def _enum(title, *names):
 BuilderFlag = _enum("BuilderFlag", "FP16", "INT8")
 NetworkDefinitionCreationFlag = _enum("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH")
 MemoryPoolType = _enum("MemoryPoolType", "WORKSPACE")
+LayerInformationFormat = _enum("LayerInformationFormat", "ONELINE", "JSON")
 ProfilingVerbosity = _enum("ProfilingVerbosity", "LAYER_NAMES_ONLY", "DETAILED", "VERBOSE", "DEFAULT")
 DataType = _enum("DataType", "FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8", "INT64", "BF16", "FP8")
 TensorIOMode = _enum("TensorIOMode", "NONE", "INPUT", "OUTPUT")
@@ -41,6 +43,7 @@ TensorIOMode = _enum("TensorIOMode", "NONE", "INPUT", "OUTPUT")
 
 class ILogger(object):
     INTERNAL_ERROR, ERROR, WARNING = _Value("INTERNAL_ERROR"), _Value("ERROR"), _Value("WARNING")
+    INFO, VERBOSE = _Value("INFO"), _Value("VERBOSE")
 
 
 class Logger(ILogger):
@@ -52,6 +55,10 @@ class Logger(ILogger):
 
 
 class IProfiler(object):
+    pass
+
+
+class IProgressMonitor(object):
     pass
 
 
@@ -96,13 +103,58 @@ class OnnxParser(object):
         return self._errors[index]
 
     def parse_from_file(self, path):
+        with open(path, "rb") as stream:
+            data = stream.read()
         try:
-            with open(path) as stream:
-                self._network._net = _json.load(stream)
+            self._network._net = _json.loads(data.decode("utf-8")) if data[:1] == b"{" else _onnx(data)
             return True
-        except ValueError:
+        except (ValueError, IndexError, KeyError):
             self._errors.append(_Error("Failed to parse ONNX model"))
             return False
+
+
+def _protobuf(data):
+    """{field: [values]} of one message: numbers, and bytes of what has a length."""
+    found, place = {}, 0
+
+    def number():
+        value = shift = 0
+        while True:
+            byte = data[place + shift // 7]
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value, place + shift // 7
+
+    while place < len(data):
+        key, place = number()
+        if key & 7 == 0:
+            value, place = number()
+        elif key & 7 == 2:
+            length, place = number()
+            value, place = data[place:place + length], place + length
+        else:
+            length = {1: 8, 5: 4}[key & 7]
+            value, place = data[place:place + length], place + length
+        found.setdefault(key >> 3, []).append(value)
+    return found
+
+
+def _onnx(data):
+    """What the double keeps of a real ONNX file."""
+    graph = _protobuf(_protobuf(data)[7][0])
+
+    def ports(field):
+        found = {}
+        for value in map(_protobuf, graph[field]):
+            shape = _protobuf(_protobuf(_protobuf(value[2][0])[1][0])[2][0])
+            found[value[1][0].decode("utf-8")] = [_protobuf(dim).get(1, [-1])[0] for dim in shape.get(1, [])]
+        return found
+
+    nodes = [_protobuf(node) for node in graph[1]]
+    return {"inputs": ports(11), "outputs": ports(12), "ms": 1.0,
+            "layers": [node.get(3, [b""])[0].decode("utf-8") for node in nodes],
+            "kinds": [node[4][0].decode("utf-8") for node in nodes]}
 
 
 class IOptimizationProfile(object):
@@ -119,6 +171,22 @@ class IBuilderConfig(object):
         if _has("IBuilderConfig.max_workspace_size"):
             self.max_workspace_size = 0
         self.profiling_verbosity = None
+        self._timings = None
+        if _has("IBuilderConfig.progress_monitor"):
+            self.progress_monitor = None
+
+    def create_timing_cache(self, serialized_timing_cache):
+        return ITimingCache(bytes(serialized_timing_cache))
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        assert isinstance(cache, ITimingCache) and isinstance(ignore_mismatch, bool)
+        if cache._data and cache._data.split(b"\n")[0] != __version__.encode("ascii"):
+            return False
+        self._timings = cache
+        return True
+
+    def get_timing_cache(self):
+        return self._timings
 
     def set_flag(self, flag):
         assert isinstance(flag, _Value)
@@ -129,6 +197,14 @@ class IBuilderConfig(object):
 
     def set_memory_pool_limit(self, pool, size):
         assert pool is MemoryPoolType.WORKSPACE and size > 0
+
+
+class ITimingCache(object):
+    def __init__(self, data):
+        self._data = data
+
+    def serialize(self):
+        return self._data or __version__.encode("ascii") + b"\ntimings of every tactic"
 
 
 class Builder(object):
@@ -151,9 +227,24 @@ class Builder(object):
         return IOptimizationProfile()
 
     def build_serialized_network(self, network, config):
-        net = dict(network._net, version=__version__, flags=sorted(config._flags))
+        net = dict(network._net, version=__version__, flags=sorted(config._flags),
+                   detailed=str(config.profiling_verbosity).rpartition(".")[2] in ("DETAILED", "VERBOSE"))
+        self._logger.log(ILogger.INFO, "Graph optimization time: 0.01 seconds")
+        monitor = getattr(config, "progress_monitor", None)
+        for step in range(2 if monitor is not None else 0):
+            if not step:
+                monitor.phase_start("Building engine", None, 2)
+            assert monitor.step_complete("Building engine", step) is True
+        _time.sleep(net.get("build_s", 0))
+        if net.get("crash"):
+            _os.abort()
         if net.get("unbuildable"):
-            self._logger.log(ILogger.ERROR, "4: no implementation for a node")
+            self._logger.log(ILogger.INTERNAL_ERROR, "4: no implementation for a node")
+            self._logger.log(ILogger.ERROR, "2: Assertion enginePtr != nullptr failed.")
+            return None
+        if "QuantizeLinear" in net.get("kinds", []) and _has("BuilderFlag.INT8") and \
+                "BuilderFlag.INT8" not in config._flags:
+            self._logger.log(ILogger.ERROR, "4: Int8 precision has to be set when a network has Q/DQ layers")
             return None
         net["profiles"] = config._profiles[0]._shapes if config._profiles else {}
         dynamic = [name for name, shape in net["inputs"].items() if -1 in shape]
@@ -233,8 +324,28 @@ class ICudaEngine(object):
     def get_tensor_profile_shape(self, name, profile):
         return [tuple(shape) for shape in self._net["profiles"][name]]
 
+    def create_engine_inspector(self):
+        return EngineInspector(self._net)
+
     def create_execution_context(self):
         return None if self._net.get("too_large") else IExecutionContext(self)
+
+
+class EngineInspector(object):
+    def __init__(self, net):
+        self._net = net
+
+    def get_engine_information(self, layout):
+        assert layout is LayerInformationFormat.JSON
+        names = self._net.get("layers", ["conv1", "fc"])
+        if not self._net["detailed"]:
+            return _json.dumps({"Layers": names})
+        output = {"Format/Datatype": "Channel major FP16 format"} if _KNOWN["BuilderFlag.FP16"] else {
+            "Format": "Channel major", "Datatype": "Half"}
+        kinds = self._net.get("kinds", ["Conv"] * len(names))
+        return _json.dumps({"Layers": [
+            {"Name": name, "LayerType": "CaskConvolution", "ParameterType": kind, "Inputs": [], "Outputs": [output],
+             "TacticName": "maxwell_fp16_128x64_relu_small_nn_v1"} for name, kind in zip(names, kinds)]})
 
 
 class IExecutionContext(object):

@@ -1,0 +1,170 @@
+"""Engines as the agent builds and keeps them on a stand-in board: batches, side-cars, caches, failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from agent_on_board import AgentOnBoard, wait_for, write_net
+from onnx import TensorProto, helper
+from stand_in_board import StandInBoard
+
+from edge_bench import agent_build
+from edge_bench.agent import engines, onnx_words
+
+
+@pytest.fixture(scope="module")
+def pyz(tmp_path_factory):
+    path = tmp_path_factory.mktemp("agent") / "edge_bench.pyz"
+    agent_build.write_agent(path)
+    return path
+
+
+@pytest.fixture
+def agent(pyz, tmp_path):
+    return AgentOnBoard(pyz, StandInBoard(tmp_path / "board"))
+
+
+def exported(path: Path, batch=(1, 4, 16), precision="fp16", by="builder", kind="Relu") -> Path:
+    """A real ONNX file with the words that edgesynth's export writes into it."""
+    size = "batch" if batch[0] != batch[2] else batch[0]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [size, 3, 8, 8]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node(kind, ["x"], ["y"], "the_node")], "g", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    words = {"batch": dict(zip(("min", "opt", "max"), batch, strict=True)), "precision": precision, "precision_by": by}
+    for name, value in words.items():
+        model.metadata_props.add(key=f"edgesynth.{name}", value=json.dumps(value))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def build(agent, model, **given):
+    """The events of a build, and its end."""
+    events = agent.call("build", {"model": str(model), "root": str(agent.board.root), **given})
+    agent.call("jobs", {"acknowledge": events[0]["id"]})  # else the same request is answered with this very result
+    return [event["text"] for event in events if event["event"] == "progress"], events[-1]
+
+
+def test_an_engine_serves_every_batch_of_its_file(agent, tmp_path):
+    model = exported(tmp_path / "net.onnx")
+    made = build(agent, model)[1]["result"]
+    shape = [3, 8, 8]
+    assert made["sidecar"]["profile"] == {"x": [[1, *shape], [4, *shape], [16, *shape]]}
+    assert all(build(agent, model, batch=batch)[1]["result"]["cached"] for batch in (1, 9, 16))
+    found = agent.result("bench", agent.request(model, batch=9, window=0.2))
+    assert found["batch"] == 9 and found["runner"]["inputs"][0]["shape"] == [9, 3, 8, 8]
+    assert len(list(Path(made["engine"]).parent.glob("*.engine"))) == 1
+    end = build(agent, model, batch=17)[1]
+    assert (end["exit_code"], end["kind"]) == (2, "UserError")
+    assert "exported for batch 1 to 16, not 17: export it with --batch 1:4:17" in end["message"]
+
+
+def test_the_sidecar_says_of_what_where_and_how_it_was_built(agent, tmp_path):
+    agent.board.write("proc/meminfo", "MemTotal:        8040872 kB\nMemFree: 1 kB\n")
+    model = exported(tmp_path / "net.onnx")
+    made = agent.result("build", {"model": str(model), "root": str(agent.board.root)})
+    said = json.loads(Path(made["engine"] + ".json").read_text())
+    assert said == made["sidecar"] and said["schema"] == "edgesynth.engine/1"
+    known = {"onnx": "net.onnx", "board": "tx2", "l4t": "32.7.1", "tensorrt": "8.2.1", "precision": "fp16",
+             "mode": "MAXP_CORE_ARM", "batch": 4, "batches": [1, 4, 16], "device": "sm_62", "builder": "tensorrt",
+             "workspace_bytes": 981 << 20, "timings_reused": False, "layers_note": None}
+    assert {name: said[name] for name in known} == known
+    assert said["layers"] == [{"name": "the_node", "type": "Relu", "format": "Channel major FP16 format",
+                               "tactic": "maxwell_fp16_128x64_relu_small_nn_v1"}]
+    assert said["onnx_sha256"] and said["engine_sha256"] and said["build_s"] >= 0
+
+
+def test_timings_are_kept_for_the_device_its_version_and_its_power_mode(agent, tmp_path):
+    def reused(name):
+        model = exported(tmp_path / name, batch=(1, 1, 1))
+        model.write_bytes(model.read_bytes() + b"\x1a" + bytes([len(name)]) + name.encode())  # another domain
+        return build(agent, model)[1]["result"]["sidecar"]["timings_reused"]
+
+    assert [reused("a.onnx"), reused("b.onnx")] == [False, True]
+    agent.board.write("var/lib/nvpmodel/status", "pmode:0000")
+    assert [reused("a.onnx"), reused("c.onnx")] == [False, True]  # other clocks, other tactics: also another engine
+    for cache in (agent.board.home / "state/edgesynth/engines").glob("timings-*.cache"):
+        cache.write_bytes(b"damaged")
+    assert [reused("d.onnx"), reused("e.onnx")] == [False, True]
+
+
+@pytest.mark.parametrize("version, layers", [("8.0.1", None), ("8.6.1", 1), ("10.3.0", 1), ("11.4.0.106", 1)])
+def test_what_a_version_lacks_is_left_out_and_said(agent, tmp_path, version, layers):
+    agent.environment["TENSORRT_DOUBLE"] = version
+    agent.board.write("var/lib/dpkg/status", "")
+    by = "graph" if version.startswith("11") else "builder"
+    model = exported(tmp_path / "net.onnx", by=by)
+    said = agent.result("build", {"model": str(model), "root": str(agent.board.root)})["sidecar"]
+    assert said["tensorrt"] == version and said["precision"] == "fp16"
+    assert (said["layers_note"] == f"TensorRT {version} has no inspector") if layers is None else (
+        len(said["layers"]) == layers)
+
+
+def test_a_long_build_says_that_it_goes_on(agent, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "BEAT_S", 0.1)
+    for name, value in {**agent.environment, "TENSORRT_DOUBLE": "10.3.0"}.items():
+        monkeypatch.setenv(name, value)
+    said = []
+    engines.build({"model": str(write_net(tmp_path / "net.onnx", build_s=1.0)), "root": str(agent.board.root),
+                   "runner": "tensorrt", "board_python": agent.python}, said.append)
+    beats = [text for text in said if text.startswith("building the engine, ")]
+    assert len(beats) >= 3 and any("Building engine, 1 of 2" in text for text in beats), said
+
+
+def test_a_builder_that_fails_gives_its_errors_and_leaves_its_log(agent, tmp_path):
+    end = build(agent, write_net(tmp_path / "net.onnx", unbuildable=True))[1]
+    assert (end["exit_code"], end["kind"]) == (3, "CannotMeasure")
+    assert "4: no implementation for a node; 2: Assertion enginePtr" in end["message"] and "\n" not in end["message"]
+    log = Path(end["message"].rpartition(" is in ")[2])
+    assert "[INTERNAL_ERROR] 4: no implementation" in log.read_text() and "[INFO]" in log.read_text()
+    assert not [path for path in log.parent.iterdir() if "engine" in path.name]
+
+
+def test_a_builder_that_crashes_is_a_sentence_too(agent, tmp_path):
+    end = build(agent, write_net(tmp_path / "net.onnx", crash=True))[1]
+    assert end["exit_code"] == 3 and "failed with exit code -6" in end["message"]
+
+
+def test_a_cancelled_build_ends_its_builder(agent, tmp_path):
+    process = agent.start("build", {"model": str(write_net(tmp_path / "net.onnx", build_s=60)),
+                                    "root": str(agent.board.root)})
+    job = json.loads(process.stdout.readline())["id"]
+    log = agent.board.home / "state/edgesynth/engines"
+    wait_for(lambda: any("Graph optimization" in path.read_text() for path in log.glob("*.log")))
+    agent.call("cancel", {"id": job})
+    assert json.loads(process.stdout.read().splitlines()[-1])["event"] == "cancelled"
+    assert not [path for path in log.iterdir() if "engine" in path.name]
+    listed = subprocess.run(["ps", "-e", "-o", "args="], capture_output=True, text=True).stdout
+    assert f"{agent.pyz} _build" not in listed
+
+
+def test_int8_is_what_the_file_says(agent, tmp_path):
+    """A quantised file is built with INT8 without being asked; the TX2 refuses it with the reason."""
+    end = build(agent, exported(tmp_path / "net.onnx", precision="int8", by="graph", kind="QuantizeLinear"))[1]
+    assert end["exit_code"] == 2 and "has no INT8: its GPU" in end["message"]
+
+
+def test_words_of_a_file_are_read_without_onnx(tmp_path):
+    path = exported(tmp_path / "net.onnx")
+    assert onnx_words.inputs(str(path)) == {"x": [None, 3, 8, 8]}
+    assert onnx_words.metadata(str(path)) == {"batch": {"min": 1, "opt": 4, "max": 16}, "precision": "fp16",
+                                              "precision_by": "builder"}
+    whole = path.read_bytes()
+    for end in range(len(whole)):  # torn anywhere: quiet
+        path.write_bytes(whole[:end])
+        assert isinstance(onnx_words.inputs(str(path)), dict) and isinstance(onnx_words.metadata(str(path)), dict)
+        assert onnx_words.external_weights(str(path)) == []
+
+
+def test_ctrl_c_here_ends_the_builder(agent, tmp_path):
+    model = write_net(tmp_path / "net.onnx", build_s=60)
+    process = subprocess.Popen([agent.python, agent.pyz, "build", str(model), "--root", str(agent.board.root)],
+                               env=agent.environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    log = agent.board.home / "state/edgesynth/engines"
+    wait_for(lambda: any("Graph optimization" in path.read_text() for path in log.glob("*.log")))
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130 and not list(log.glob("*.part"))
