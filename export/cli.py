@@ -190,7 +190,19 @@ def _print_report(report: ExportReport, engine: dict[str, Any] | None) -> None:
     if report.parity.origin == "random":
         console.print("note       compared on noise: real images (--samples) prove more")
     if engine is not None:
-        console.print(f"engine     {engine['engine']}{' (from the cache)' if engine['cached'] else ''}")
+        _print_engine(console, engine)
+
+
+def _print_engine(console: Any, engine: dict[str, Any]) -> None:
+    said = engine["sidecar"] or {}
+    console.print(f"engine     {engine['engine']}{' (from the cache)' if engine['cached'] else ''}")
+    smallest, best, largest = said.get("batches") or [1, 1, 1]
+    batch = f"batch {best}" if smallest == largest else f"batch {smallest} to {largest}, tuned for {best}"
+    layers = f"{len(said['layers'])} layers" if said.get("layers") else said.get("layers_note")
+    built = f"built in {said.get('build_s', 0):.0f} s" + (" with earlier timings" if said.get("timings_reused") else "")
+    parts = [said.get("board"), f"TensorRT {said.get('tensorrt')}", said.get("precision"), said.get("mode"), batch,
+             layers, built]  # fmt: skip
+    console.print("           " + " · ".join(str(part) for part in parts if part))
 
 
 def _give(value: dict[str, Any], place: str | None) -> None:

@@ -48,6 +48,16 @@ class Dialect:
         """The oldest reader, in words."""
         return f"TensorRT {'.'.join(map(str, self.tensorrt[0]))}" if self.tensorrt else "ONNX Runtime"
 
+    def later(self, *version: int, opset: int = 0) -> str:
+        """How a person gets there, to append to a remedy: the JetPack of this board whose TensorRT is of that version
+        and whose parser of that opset; "" where the board has none or it is what is written for."""
+        rows = [row for row in self.board.software if row.get("max_opset", -1) >= opset]
+        rows = [row for row in rows if _version(row["tensorrt"]) >= version]
+        if not rows or rows[0]["jetpack"] == (self.jetpacks or ("",))[0]:
+            return ""
+        name = rows[0]["jetpack"]
+        return f", or write for JetPack {name} alone, with --jetpack {re.split(r'[,-]', name)[0]}"
+
     def require_precision(self, precision: str) -> str:
         """The precision in lower case; UserError, with the reason, when the board does not compute in it."""
         return self.board.require_precision(precision)

@@ -192,6 +192,17 @@ def single_input(model: onnx.ModelProto, source: object) -> onnx.ValueInfoProto:
     return values[0]
 
 
+def require_batch_first(names: Sequence[str], shapes: Sequence[Sequence[int]], count: int) -> None:
+    """UserError for an output that does not count the images along its first axis: no caller could tell them apart."""
+    for name, shape in zip(names, shapes, strict=True):
+        if not shape or shape[0] != count:
+            found = "x".join(map(str, shape)) or "a single number"
+            raise UserError(
+                f"output '{name}' is {found} for {count} image{'s' * (count > 1)}, but its first axis must count them: "
+                "transpose it, or return only what belongs to an image"
+            )
+
+
 def own_batch(value: onnx.ValueInfoProto) -> Batch:
     """The batch that a file was made for; 1 where it leaves that open."""
     size = (shape_of(value) or [None])[0]

@@ -24,10 +24,12 @@ def build_engine(report: ExportReport, host: str | None, progress: Progress = la
         from edge_bench.remote import build_on_host
 
         return build_on_host(host, report.path, options, progress)
+    from edge_bench.agent import interpreter
     from edge_bench.agent.engines import build
-    from edge_bench.agent.runners import runner_for
+    from edge_bench.agent.runners import trtexec
 
-    if runner_for(report.path, "/") == "onnxruntime":
+    pythons = interpreter.candidates()
+    if trtexec.program() is None and not any(interpreter.imports(path, "tensorrt") for path in pythons):
         raise CannotMeasure(
             "this machine has no TensorRT: name the board that builds the engine, with --host USER@BOARD"
         )

@@ -6,7 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from devices.support.errors import UserError
+import numpy as np
+
+from devices.support.errors import CheckFailed, UserError
 from export import document
 from export.batch import Batch
 from export.delivery import Order, Progress, deliver
@@ -113,17 +115,38 @@ def export_file(
     model = document.with_input(original, order.batch, input_shape)
     shape = document.image_shape(model, source)
     words = words or Labels(os.path.splitext(os.path.basename(source))[0])
-    return deliver(order, model, _as_it_came(model), shape, words)
+    original_answers = _as_it_came(model, source)
+    count = max(2, order.batch.opt) if order.batch.is_dynamic else order.batch.max
+    answers = original_answers(np.zeros((count, *shape), np.float32))
+    document.require_batch_first([value.name for value in model.graph.output], [a.shape for a in answers], count)
+    return deliver(order, model, original_answers, shape, words)
 
 
-def _as_it_came(model: onnx.ModelProto) -> Predict:
+def _as_it_came(model: onnx.ModelProto, source: object) -> Predict:
     """The file before any mending, run by ONNX Runtime, which may know fewer IR versions than onnx."""
     import onnx
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.ir_version = min(model.ir_version, NEWEST_IR_FOR_RUNTIME)
-    return OnnxRunner(document.serialise(copy))
+    try:
+        runner = OnnxRunner(document.serialise(copy))
+    except CheckFailed as error:
+        raise UserError(
+            f"{source}: ONNX Runtime cannot run it ({document.first_line(error.__cause__ or error)}), so that nothing "
+            "could be compared: look at it with --check"
+        ) from error
+
+    def predict(images: np.ndarray) -> list[np.ndarray]:
+        try:
+            return runner(images)
+        except CheckFailed as error:
+            raise UserError(
+                f"{source}: it does not run on a batch of {len(images)} "
+                f"({document.first_line(error.__cause__ or error)}): export the network anew for that batch"
+            ) from error
+
+    return predict
 
 
 def _torch() -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.graph import Graph, given, is_standard, subgraphs
+from export.graph import Graph, attribute, given, is_standard, subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -38,9 +38,7 @@ def _fold_sizes(graph: Graph) -> bool:
     changed = False
     for node in graph.nodes("Shape", "Gather"):
         shape_node = node if node.op_type == "Shape" else graph.makers.get(node.input[0])
-        if shape_node is None or shape_node.op_type != "Shape" or shape_node.attribute:
-            continue
-        sizes = graph.shape(shape_node.input[0])
+        sizes = _asked_sizes(graph, shape_node)
         if sizes is None:
             continue
         picked: list = sizes
@@ -55,6 +53,12 @@ def _fold_sizes(graph: Graph) -> bool:
         if all(isinstance(size, int) for size in picked):
             changed |= _store(graph, node, [np.asarray(picked, np.int64).reshape(shape)])
     return changed
+
+
+def _asked_sizes(graph: Graph, node: onnx.NodeProto | None) -> list[int | str | None] | None:
+    """The sizes that a Shape gives, all or those from `start` to `end`; None for another node or a tensor unknown."""
+    sizes = graph.shape(node.input[0]) if node is not None and node.op_type == "Shape" else None
+    return None if node is None or sizes is None else sizes[attribute(node, "start", 0) : attribute(node, "end")]
 
 
 def _fold_constants(graph: Graph) -> bool:
@@ -122,8 +126,8 @@ def _parts(graph: Graph, name: str) -> list[int | None] | None:
         return [int(v) for v in value.ravel()]
     if node is None:
         return None
-    if node.op_type == "Shape" and not node.attribute:
-        sizes = graph.shape(node.input[0])
+    if node.op_type == "Shape":
+        sizes = _asked_sizes(graph, node)
         return None if sizes is None else [size if isinstance(size, int) else None for size in sizes]
     if node.op_type == "Concat":
         parts = [_parts(graph, part) for part in node.input]

@@ -18,6 +18,7 @@ class Graph:
         self.model = model
         self.proto = model.graph
         self._shapes: dict[str, list[int | str | None]] | None = None
+        self._kinds: dict[str, int] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -57,7 +58,16 @@ class Graph:
             inferred = onnx.shape_inference.infer_shapes(self.model).graph
             values = [*inferred.input, *inferred.output, *inferred.value_info]
             self._shapes = {v.name: shape_of(v) for v in values if v.type.tensor_type.HasField("shape")}
+            self._kinds = {v.name: v.type.tensor_type.elem_type for v in values}
         return self._shapes.get(name)
+
+    def dtype(self, name: str) -> np.dtype:
+        """The type of a tensor's numbers; float32 where inference finds none."""
+        import onnx
+
+        self.shape(name)
+        kind = self._kinds.get(name) or onnx.TensorProto.FLOAT
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
 
     def forget_shapes(self) -> None:
         """Infer shapes anew when next asked, after the graph was changed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devices.support.errors import CheckFailed
+from devices.support.errors import UserError
 from export.folding import fold
 from export.graph import Graph
 from export.rules import RULES
@@ -34,10 +34,10 @@ class Lint:
         return self.of(ERROR)
 
     def require(self, what: str) -> None:
-        """CheckFailed that names the first error when there is one."""
+        """UserError that names the first error when there is one: only a change of the network helps."""
         if self.errors:
-            more = f" (and {len(self.errors) - 1} more; list them with edgesynth export --check)"
-            raise CheckFailed(f"{what} cannot be read there: {self.errors[0]}{more if len(self.errors) > 1 else ''}")
+            more = f" (and {len(self.errors) - 1} more)"
+            raise UserError(f"{what} cannot be read there: {self.errors[0]}{more if len(self.errors) > 1 else ''}")
 
     def to_json(self) -> list[dict[str, str]]:
         return [finding.to_json() for finding in self.findings]

@@ -8,15 +8,17 @@ this module is what has to change.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devices.support.errors import CheckFailed, UserError
 from export.batch import Batch
-from export.document import BATCH_AXIS, external_files, first_line, opset_of
+from export.document import BATCH_AXIS, external_files, first_line, opset_of, require_batch_first
+from export.substitutes import writable
 
 if TYPE_CHECKING:
     import onnx
@@ -37,8 +39,9 @@ def trace(
     """The ONNX graph of a module in evaluation mode, batch norms folded into convolutions, weights inside.
 
     input_shape: of one image, (C, H, W) or any other without the batch. Outputs are named "output", or "output_0",
-    "output_1" ... when there are several. UserError when the module does not accept the shape, holds weights that
-    are not finite, takes decisions on values, or uses what ONNX at this opset cannot say.
+    "output_1" ... when there are several, or by the keys of a dict. UserError when the module does not accept the
+    shape, holds weights that are not finite FP32, takes decisions on values, or uses what ONNX at this opset cannot
+    say.
     """
     import onnx
     import torch
@@ -46,18 +49,22 @@ def trace(
     _refuse_bad_weights(module)
     # two images where the batch may vary: a trace with one would freeze what depends on it
     example = torch.zeros((max(2, batch.opt) if batch.is_dynamic else batch.max, *input_shape))
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers() if buffer.is_floating_point()}
     with evaluating(module), torch.no_grad():
-        plain, outputs = _try_forward(module, example)
-        names = list(output_names or _default_names(len(outputs)))
+        answer = _try_forward(module, example)
+        _refuse_memory(module, buffers)
+        outputs = flatten(answer)
+        names = list(output_names or _names_of(answer))
         if len(names) != len(outputs):
             raise UserError(f"{len(names)} output names given, but the network has {len(outputs)} outputs")
+        require_batch_first(names, [tensor.shape for tensor in outputs], len(example))
         buffer = io.BytesIO()
         axes = {name: {0: BATCH_AXIS} for name in (input_name, *names)} if batch.is_dynamic else None
-        with warnings.catch_warnings(record=True) as caught, _local_response_norm():
+        with warnings.catch_warnings(record=True) as caught, writable(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("always")
             try:
                 torch.onnx.export(
-                    module if plain else _tuple_answering(module),
+                    module if _is_plain(module, answer) else _tuple_answering(module),
                     (example,),
                     buffer,  # type: ignore[arg-type]  # this exporter takes a buffer, whatever its signature says
                     dynamo=False,
@@ -66,7 +73,7 @@ def trace(
                     output_names=names,
                     dynamic_axes=axes,
                 )
-            except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError) as error:
+            except Exception as error:  # what its symbolic functions raise is of any kind
                 raise UserError(_why_not(error, opset)) from error
         _refuse_frozen_decisions(module, example, caught)
     if buffer.tell() >= 2**31:
@@ -93,14 +100,21 @@ def _state_shapes(model: onnx.ModelProto, outputs: Sequence[torch.Tensor]) -> No
 
 @contextlib.contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """The module in evaluation mode; every submodule's own mode is put back afterwards."""
+    """The module in evaluation mode; every submodule's own mode and buffers are put back afterwards."""
+    import torch
+
     modes = [(child, child.training) for child in module.modules()]
+    buffers = [(name, buffer, buffer.detach().clone()) for name, buffer in module.named_buffers()]
     module.eval()
     try:
         yield
     finally:
         for child, mode in modes:
             child.training = mode
+        with torch.no_grad():
+            for name, buffer, value in buffers:
+                place, _, own = name.rpartition(".")
+                module.get_submodule(place)._buffers[own] = buffer.copy_(value)
 
 
 def flatten(outputs: object) -> list[torch.Tensor]:
@@ -116,47 +130,55 @@ def flatten(outputs: object) -> list[torch.Tensor]:
     raise UserError(f"the network answers with {type(outputs).__name__}, not with tensors: return tensors from forward")
 
 
-@contextlib.contextmanager
-def _local_response_norm() -> Iterator[None]:
-    """torch writes local response normalisation as twenty operators and a branch; ONNX has one for it.
-
-    Their windows agree for odd sizes only: LRN of ONNX reaches further to the right, torch's to the left.
-    """
+def _names_of(answer: object) -> list[str]:
+    """Names of the outputs: the keys of a dict or named tuple of tensors, else numbers."""
     import torch
-    from torch.nn import functional
 
-    honest = functional.local_response_norm
-
-    class Lrn(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, inputs, size, alpha, beta, k):
-            return honest(inputs, size, alpha, beta, k)
-
-        @staticmethod
-        def symbolic(g, inputs, size, alpha, beta, k):
-            return g.op("LRN", inputs, size_i=size, alpha_f=alpha, beta_f=beta, bias_f=k).setType(inputs.type())
-
-    def written(inputs, size, alpha=1e-4, beta=0.75, k=1.0):
-        even = size % 2 == 0
-        return honest(inputs, size, alpha, beta, k) if even else Lrn.apply(inputs, size, alpha, beta, k)
-
-    functional.local_response_norm = written
-    try:
-        yield
-    finally:
-        functional.local_response_norm = honest
-
-
-def _default_names(count: int) -> list[str]:
+    fields: Any = answer._asdict() if hasattr(answer, "_asdict") else answer  # a named tuple
+    if isinstance(fields, Mapping) and all(isinstance(value, torch.Tensor) for value in fields.values()):
+        return [str(name) for name in fields]
+    count = len(flatten(answer))
     return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
 
 
 def _refuse_bad_weights(module: torch.nn.Module) -> None:
+    """UserError for weights that are not finite, or not FP32, which the file's own precision is chosen from."""
     import torch
 
-    for name, tensor in module.state_dict().items():
-        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not torch.isfinite(tensor).all():
+    weights = dict(module.named_parameters())
+    for name, tensor in [*weights.items(), *module.named_buffers()]:
+        if not tensor.is_floating_point():
+            continue
+        if tensor.dtype != torch.float32:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise UserError(
+                f"the weights in {name} are {kind}, and the export starts from FP32: return module.float(), "
+                "and choose the precision with --precision"
+            )
+        if torch.isnan(tensor).any() or (name in weights and torch.isinf(tensor).any()):  # a mask may hold infinity
             raise UserError(f"the weights hold NaN or infinity in {name}: train the network anew or load other weights")
+
+
+def _refuse_memory(module: torch.nn.Module, before: Mapping[str, torch.Tensor]) -> None:
+    """UserError when forward has changed the module's own numbers: a file has no memory from image to image."""
+    import torch
+
+    now = dict(module.named_buffers())
+    changed = [name for name, value in before.items() if not torch.equal(now.get(name, value), value)]
+    if changed:
+        raise UserError(
+            f"forward changes the network's own {changed[0]}, and a file remembers nothing from image to image: "
+            "do that in training alone (if self.training)"
+        )
+
+
+def _is_plain(module: torch.nn.Module, answer: object) -> bool:
+    """Whether the exporter may see the module itself: one input, one tensor. Options of forward it takes for inputs."""
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        return isinstance(answer, torch.Tensor)
+    return isinstance(answer, torch.Tensor) and len(inspect.signature(module.forward).parameters) == 1
 
 
 def _tuple_answering(module: torch.nn.Module) -> torch.nn.Module:
@@ -174,26 +196,32 @@ def _tuple_answering(module: torch.nn.Module) -> torch.nn.Module:
     return TupleAnswering().eval()
 
 
-def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> tuple[bool, list[torch.Tensor]]:
-    """Whether the module answers with one tensor, and its answers as a list."""
-    import torch
-
+def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> object:
+    """The module's answer."""
     try:
-        outputs = module(example)
-        return isinstance(outputs, torch.Tensor), flatten(outputs)
-    except UserError:
-        raise
+        return module(example)
     except Exception as error:
         shape = "x".join(map(str, example.shape[1:]))
+        missing = re.search(r"missing \d+ required positional arguments?: (.*)", str(error))
+        if missing:
+            raise UserError(
+                f"forward wants more inputs ({missing.group(1)}), and edgesynth exports networks of one: "
+                "wrap it in a module that takes one tensor and splits it"
+            ) from error
         raise UserError(f"the network does not run on input {shape}: {first_line(error)}") from error
 
 
 def _why_not(error: Exception, opset: int) -> str:
-    text = first_line(error)
-    operator = re.search(r"aten::\w+", str(error))
-    what = f"operator {operator.group()}" if operator else f"a part of it ({text})"
+    """One sentence of what torch's exporter raised; its own texts run over pages of graphs."""
+    text = re.sub(r"\s*(Please (feel free|open)|\[Caused by).*", "", first_line(error)).removeprefix("Unsupported: ")
+    operator = re.search(r"\b(aten|quantized|torchvision)::\w+", str(error))
+    told = re.match(r"ONNX export of (operator )?(.*)", text)
+    what = f"a part of it ({text[:200]})"
+    if operator or told:
+        what = f"operator {operator.group()}" if operator else told.group(2).rstrip(". ")  # type: ignore[union-attr]
     return (
-        f"the network uses {what}, which this target's ONNX opset {opset} cannot say: use ordinary operations instead"
+        f"the network uses {what}, which torch cannot write in ONNX opset {opset}, the latest that the target reads: "
+        "use ordinary operations instead"
     )
 
 
@@ -207,7 +235,6 @@ def _refuse_frozen_decisions(
     """
     import torch
     from torch._subclasses import FakeTensorMode
-    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
     tracer = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
     decisions = [w for w in tracer if "Converting" in str(w.message)]
@@ -216,7 +243,7 @@ def _refuse_frozen_decisions(
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             module(torch.empty(example.shape))
-    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+    except Exception as error:  # also .numpy() and the like, which a tensor without values refuses in its own way
         place = f"{decisions[-1].filename}:{decisions[-1].lineno}"
         raise UserError(
             f"{place}: forward decides on the values of a tensor, which a file cannot follow: "

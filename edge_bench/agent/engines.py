@@ -9,9 +9,10 @@ import time
 
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import canonical_json, sha256_bytes, sha256_file, write_json
-from edge_bench.agent import identity, interpreter, onnx_words, power_mode, protocol, runners, state
+from edge_bench.agent import identity, interpreter, onnx_words, power_mode, protocol, state
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.onnx_words import external_weights
+from edge_bench.agent.runners import trtexec
 from edge_bench.agent.sidecar import SCHEMA, read_sidecar, sidecar_path
 from edge_bench.agent.spawn import agent_command
 
@@ -68,7 +69,7 @@ def _completed(given):
     if not os.path.isfile(model):
         raise UserError("{}: there is no such file".format(model))
     _check_weights(model)
-    request["runner"] = request["runner"] or runners.runner_for(model, root)
+    request["runner"] = request["runner"] or trtexec.preferred(root)
     if request["runner"] == "onnxruntime":
         raise UserError("onnxruntime needs no engine: leave --runner out, or name tensorrt or trtexec")
     request["python"] = interpreter.choose(request["runner"], request["board_python"])

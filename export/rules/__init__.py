@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from export.rules import operators, quantisation, values, versions
+from export.rules import definitions, operators, quantisation, values, versions
 
 # Mends come before what only looks: first the graph gets its final operators and opset, then it is judged.
 RULES = (
     values.listed_weights,
     versions.inner_functions,
-    operators.rewritten,
+    definitions.rewritten,
     versions.opset,
     versions.ir_version,
     operators.unknown_operators,

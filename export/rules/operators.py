@@ -42,80 +42,9 @@ def first_versions() -> dict[str, tuple[int, ...]]:
     return {name: tuple(map(int, version.split("."))) for version, names in table.items() for name in names.split()}
 
 
-def _refused(dialect: Dialect, operator: str) -> bool:
+def refused(dialect: Dialect, operator: str) -> bool:
+    """Whether one of the target's TensorRTs does not import the operator."""
     return bool(dialect.tensorrt) and dialect.before(*first_versions().get(operator, (math.inf,)))
-
-
-def _exists(operator: str, opset: int) -> bool:
-    import onnx
-
-    try:
-        onnx.defs.get_schema(operator, opset)
-    except onnx.defs.SchemaError:
-        return False
-    return True
-
-
-def _hard_swish(graph: Graph, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """HardSwish(x) = x HardSigmoid(x; 1/6, 1/2), its definition in ONNX."""
-    import onnx
-
-    gate = graph.free_name(f"{node.output[0]}_gate")
-    return [
-        onnx.helper.make_node("HardSigmoid", [node.input[0]], [gate], f"{node.name}/gate", alpha=1 / 6, beta=0.5),
-        onnx.helper.make_node("Mul", [node.input[0], gate], node.output, f"{node.name}/mul"),
-    ]
-
-
-def _reciprocal(graph: Graph, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    import onnx
-
-    one = graph.add_constant("one", np.ones((), np.float32))
-    return [onnx.helper.make_node("Div", [one, node.input[0]], node.output, node.name)]
-
-
-def _gelu(graph: Graph, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-    """Gelu(x) = x (1 + erf(x / sqrt 2)) / 2, its definition in ONNX without the approximation."""
-    import onnx
-
-    if attribute(node, "approximate", "none") != "none":
-        return None
-    root = graph.add_constant("sqrt_2", np.asarray(math.sqrt(2), np.float32))
-    one, half = (
-        graph.add_constant("one", np.ones((), np.float32)),
-        graph.add_constant("half", np.asarray(0.5, np.float32)),
-    )
-    names = [graph.free_name(f"{node.output[0]}_{part}") for part in ("scaled", "erf", "shifted", "gated")]
-    steps = [
-        ("Div", [node.input[0], root], names[0]),
-        ("Erf", [names[0]], names[1]),
-        ("Add", [names[1], one], names[2]),
-        ("Mul", [node.input[0], names[2]], names[3]),
-        ("Mul", [names[3], half], node.output[0]),
-    ]
-    return [
-        onnx.helper.make_node(kind, inputs, [out], f"{node.name}/{i}") for i, (kind, inputs, out) in enumerate(steps)
-    ]
-
-
-REWRITES = {"HardSwish": _hard_swish, "Reciprocal": _reciprocal, "Gelu": _gelu}
-
-
-def rewritten(graph: Graph, dialect: Dialect) -> Iterator[Finding]:
-    """Operators that the parser does not have, but whose definition it can be given."""
-    for node in graph.nodes(*REWRITES):
-        if _exists(node.op_type, dialect.opset) and not _refused(dialect, node.op_type):
-            continue
-        nodes = REWRITES[node.op_type](graph, node)
-        if nodes is not None:
-            yield Finding(
-                "rewritten",
-                label(node),
-                MENDED,
-                f"{dialect.reader} has no {node.op_type}",
-                f"written as {' and '.join(dict.fromkeys(n.op_type for n in nodes))}",
-            )
-            graph.replace(node, nodes)
 
 
 def unknown_operators(graph: Graph, dialect: Dialect) -> Iterator[Finding]:
@@ -137,15 +66,15 @@ def unknown_operators(graph: Graph, dialect: Dialect) -> Iterator[Finding]:
                 f"{dialect.reader} has no {node.op_type}",
                 "quantise in the QDQ format (QuantizeLinear and DequantizeLinear around the layers)",
             )
-        elif _refused(dialect, node.op_type):
+        elif refused(dialect, node.op_type):
             known = first_versions().get(node.op_type)
-            later = f"TensorRT has it from {'.'.join(map(str, known))} on; " if known else ""
+            since = f"TensorRT has it from {'.'.join(map(str, known))} on; " if known else ""
             yield Finding(
                 "operator",
                 label(node),
                 ERROR,
                 f"{dialect.reader} has no {node.op_type}",
-                f"{later}use ordinary operations instead",
+                f"{since}use ordinary operations instead{dialect.later(*known) if known else ''}",
             )
 
 
@@ -206,20 +135,45 @@ def pooling(graph: Graph, dialect: Dialect) -> Iterator[Finding]:
 
 
 def padding(graph: Graph, dialect: Dialect) -> Iterator[Finding]:
-    """Edge and reflect padding from TensorRT 8.2 on, wrap from 10.0 on."""
+    """Edge and reflect padding from TensorRT 8.2 on, wrap from 10.0 on; before, their rows and columns are gathered."""
     if not dialect.tensorrt:
         return
     since = {"constant": (0,), "edge": (8, 2), "reflect": (8, 2), "wrap": (10, 0)}
     for node in graph.nodes("Pad"):
         mode = attribute(node, "mode", "constant")
-        if dialect.before(*since.get(mode, (math.inf,))):
-            yield Finding(
-                "padding",
-                label(node),
-                ERROR,
-                f"{dialect.reader} has no {mode} padding",
-                "pad with zeros, or name a later JetPack with --jetpack",
-            )
+        version = since.get(mode, (math.inf,))
+        if not dialect.before(*version):
+            continue
+        problem = f"{dialect.reader} has no {mode} padding"
+        steps = _gathered(graph, node, mode) if mode in since else None
+        if steps is not None:
+            graph.replace(node, steps)
+            yield Finding("padding", label(node), MENDED, problem, "written as Gather")
+        else:
+            yield Finding("padding", label(node), ERROR, problem, f"pad with zeros{dialect.later(*version)}")
+
+
+def _gathered(graph: Graph, node: onnx.NodeProto, mode: str) -> list[onnx.NodeProto] | None:
+    """The same padding as one Gather an axis; None where sizes vary or something is cut off."""
+    import onnx
+
+    pads, shape = graph.constant(given(node, 1)), graph.shape(node.input[0])
+    if pads is None or shape is None or given(node, 3) or len(pads) != 2 * len(shape) or (pads < 0).any():
+        return None
+    steps, tensor = [], node.input[0]
+    for axis, (size, before, after) in enumerate(zip(shape, pads[: len(shape)], pads[len(shape) :], strict=True)):
+        if not (before or after):
+            continue
+        if not isinstance(size, int):
+            return None
+        places = np.pad(np.arange(size), (int(before), int(after)), mode)  # type: ignore[call-overload]
+        name = graph.add_constant(f"{node.output[0]}_places_{axis}", places.astype(np.int64))
+        padded = graph.free_name(f"{node.output[0]}_{axis}")
+        steps.append(onnx.helper.make_node("Gather", [tensor, name], [padded], f"{node.name}/{axis}", axis=axis))
+        tensor = padded
+    if steps:
+        steps[-1].output[0] = node.output[0]
+    return steps or None
 
 
 def training(graph: Graph, dialect: Dialect) -> Iterator[Finding]:

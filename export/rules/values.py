@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from export.dialect import Dialect
 
 INT32 = np.iinfo(np.int32)
+WEIGHING = {"BatchNormalization", "Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "Mul", "PRelu", "RNN"}
 
 
 def listed_weights(graph: Graph, dialect: Dialect) -> Iterator[Finding]:
@@ -27,10 +28,22 @@ def listed_weights(graph: Graph, dialect: Dialect) -> Iterator[Finding]:
 
 
 def not_finite(graph: Graph, dialect: Dialect) -> Iterator[Finding]:
-    for name in graph.initializers:
+    """NaN anywhere, and infinity in weights, is an unsound network; infinity elsewhere is how masks are made."""
+    for name in [*graph.initializers, *(node.output[0] for node in graph.nodes("Constant"))]:
         value = graph.constant(name)
-        if value is not None and value.dtype.kind == "f" and not np.isfinite(value).all():
+        if value is None or value.dtype.kind != "f" or np.isfinite(value).all():
+            continue
+        weighs = any(user.op_type in WEIGHING and name in user.input[1:] for user in graph.users.get(name, []))
+        if weighs or np.isnan(value).any():
             yield Finding("not-finite", name, ERROR, "the weights hold NaN or infinity", "export a sound network")
+        elif dialect.tensorrt:
+            yield Finding(
+                "not-finite",
+                name,
+                WARNING,
+                "infinity, such as of a mask, is outside FP16, where sums with it turn to NaN",
+                "use a large finite number, such as -60000",
+            )
 
 
 def int64(graph: Graph, dialect: Dialect) -> Iterator[Finding]:

@@ -87,7 +87,7 @@ def _lower(graph: Graph, node: onnx.NodeProto, have: int, dialect: Dialect) -> I
             label(node),
             ERROR,
             f"{node.op_type} {problem} in opset {want} of {dialect.reader}",
-            f"export the model anew with opset {want}",
+            f"export the model anew with opset {want}, or without it{dialect.later(opset=want + 1)}",
         )
 
     new = onnx.defs.get_schema(node.op_type, have, node.domain)

@@ -213,7 +213,7 @@ class Builder(object):
         if _has("Builder.platform_has_fast_fp16"):
             self.platform_has_fast_fp16 = True
         if _has("Builder.platform_has_fast_int8"):
-            self.platform_has_fast_int8 = False
+            self.platform_has_fast_int8 = "TENSORRT_DOUBLE_INT8" in _os.environ
 
     def create_network(self, flags):
         explicit = getattr(NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
