@@ -37,6 +37,12 @@ Examples:
 @click.option("--precision", default="fp32", show_default=True, help="fp32, fp16 or int8, as far as the board has it.")
 @click.option("--jetpack", metavar="VERSION", help="Write for this JetPack.  [default: what all of the board's read]")
 @click.option("--samples", "samples_path", type=click.Path(), help="Real images, .npy, or .npz with images and labels.")
+@click.option(
+    "--metadata",
+    "metadata_path",
+    type=click.Path(),
+    help="A JSON file of what else to write into the file: normalisation, labels, ...",
+)
 @click.option("--data", help="Data set of a network made by synth.  [default: its own]")
 @click.option("--verify-accuracy", is_flag=True, help="Compare the accuracy before and after, on the labelled images.")
 @click.option("--check", is_flag=True, help="Only say what the target would misread or refuse in an ONNX file.")
@@ -72,6 +78,7 @@ def export_model(
     precision: str = "fp32",
     jetpack: str | None = None,
     samples_path: str | None = None,
+    metadata_path: str | None = None,
     data: str | None = None,
     verify_accuracy: bool = False,
     engine: bool = False,
@@ -83,12 +90,15 @@ def export_model(
     from export.engine import build_engine
     from export.exporter import Labels, export_file, export_network
     from export.samples import read_samples
-    from export.source import load_source, parse_shape
+    from export.source import load_source, parse_shape, read_words
 
     dialect = dialect_of(target, jetpack)
     dialect.require_precision(precision)
     source = load_source(model, parse_shape(input_text) if input_text else None, data)
     samples = read_samples(samples_path) if samples_path else source.samples
+    words = Labels(source.name, source.normalisation, source.labels, source.others)
+    if metadata_path:
+        words = read_words(metadata_path, words)
     path = out or f"{source.name}-{dialect.target}.onnx"
     if out is None and source.onnx_path is not None and precision == "int8":
         path = f"{source.name}-{dialect.target}-int8.onnx"
@@ -99,7 +109,6 @@ def export_model(
         "progress": progress,
     }
     if source.onnx_path is not None:
-        words = Labels(source.name, source.normalisation, source.labels)
         report = export_file(
             source.onnx_path, samples, path, target, input_shape=source.input_shape, batch=batch, words=words, **common
         )
@@ -113,8 +122,9 @@ def export_model(
             target,
             batch=batch or 1,
             name=source.name,
-            normalisation=source.normalisation,
-            labels=source.labels,
+            normalisation=words.normalisation,
+            labels=words.labels,
+            metadata=words.others,
             **common,
         )
     return report, build_engine(report, host, progress) if engine else None
@@ -179,12 +189,12 @@ def _print_report(report: ExportReport, engine: dict[str, Any] | None) -> None:
     console.print(
         f"size       {report.size_bytes / 1e6:.2f} MB · {report.params:,} parameters · {report.precision}{told}"
     )
+    if report.accuracy is not None:
+        console.print(f"accuracy   {report.accuracy}")
     console.print(f"input      {inputs} · batch {report.batch}")
     console.print(f"parity     {report.parity}")
     if report.precision_parity is not None:
         console.print(f"in FP16    {report.precision_parity}, forecast by an FP16 copy on this machine")
-    if report.accuracy is not None:
-        console.print(f"accuracy   {report.accuracy}")
     for finding in report.findings:
         console.print(f"{finding.state:<10} {finding}", markup=False)
     if report.parity.origin == "random":

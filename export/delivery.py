@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from export.lint import lint
 from export.parity import OnnxRunner, Predict, compare, in_batches, require, sample_images
 from export.precision import FIRST_OPSET_PER_CHANNEL, to_fp16, to_int8
 from export.report import BUILDER, GRAPH, ExportReport, Labels
-from export.samples import Samples, judge
+from export.samples import Accuracy, Samples, judge, measure
 
 if TYPE_CHECKING:
     import onnx
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 CALIBRATION_IMAGES = 512
+TOLD_IMAGES = 512  # labelled ones that the accuracy is told on where nobody asked to verify it
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,7 @@ def deliver(
         runner = OnnxRunner(document.serialise(to_fp16(full)))
         forecast = compare(wanted, in_batches(runner, images, order.batch.sizes), "fp16", origin)
         require(forecast, "fp16")
-    accuracy = None
-    if order.verify_accuracy and order.samples:
-        say(f"comparing the accuracy on {len(order.samples.images)} images")
-        every = np.ascontiguousarray(order.samples.images, np.float32)
-        before, after = (in_batches(predict, every, [order.batch.max]) for predict in (reference, runner))
-        accuracy = judge(order.samples, before, after, order.precision)
+    accuracy = _accuracy(order, reference, runner)
     write_bytes(order.path, data)
     return ExportReport(
         path=order.path,
@@ -142,6 +138,25 @@ def deliver(
         accuracy=accuracy,
         duration_s=time.perf_counter() - order.started,
     )
+
+
+def _accuracy(order: Order, reference: Predict, runner: Predict) -> Accuracy | None:
+    """The task's metric before and after: on all labelled images and judged where that is asked for; else told of a
+    reduced precision on some. None without labels. CheckFailed when the conversion costs more than it may."""
+    samples = order.samples
+    if samples is None or samples.labels is None or not (order.verify_accuracy or order.precision != "fp32"):
+        return None
+    if not order.verify_accuracy:
+        samples = replace(samples, images=samples.images[:TOLD_IMAGES], labels=samples.labels[:TOLD_IMAGES])
+    order.progress(f"comparing the accuracy on {len(samples.images)} images")
+    images = np.ascontiguousarray(samples.images, np.float32)
+    before, after = (in_batches(predict, images, [order.batch.max]) for predict in (reference, runner))
+    if order.verify_accuracy:
+        return judge(samples, before, after, order.precision)
+    try:
+        return measure(samples, before, after)
+    except UserError:  # labels of another kind: nobody asked for them to be compared
+        return None
 
 
 def _converted(order: Order, full: onnx.ModelProto, shape: Sequence[int], origin: str) -> onnx.ModelProto:

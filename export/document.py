@@ -153,7 +153,7 @@ def _load_side_files(model: onnx.ModelProto, path: str | os.PathLike[str]) -> No
         raise UserError(f"{path}: its weights file is damaged: {first_line(error)}") from error
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's text, without its full stop, to build a sentence of."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 

@@ -65,6 +65,9 @@ class Graph:
         """The type of a tensor's numbers; float32 where inference finds none."""
         import onnx
 
+        stored = self.constant(name)
+        if stored is not None:
+            return stored.dtype
         self.shape(name)
         kind = self._kinds.get(name) or onnx.TensorProto.FLOAT
         return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))

@@ -55,8 +55,15 @@ class Accuracy:
 
 
 def judge(samples: Samples, before: list[np.ndarray], after: list[np.ndarray], precision: str) -> Accuracy:
-    """Compare the metric; CheckFailed when the conversion costs more than its precision may. UserError for labels that
-    do not fit the answers."""
+    """`measure`, and CheckFailed when the conversion costs more than its precision may."""
+    found = measure(samples, before, after)
+    if found.loss > max(ALLOWED_LOSS[precision], 1.001 / found.images):
+        raise CheckFailed(f"the conversion to {precision} costs too much: {found}; nothing was kept")
+    return found
+
+
+def measure(samples: Samples, before: list[np.ndarray], after: list[np.ndarray]) -> Accuracy:
+    """The metric of two sets of answers. UserError for labels that do not fit them."""
     labels = samples.labels
     if labels is None:
         raise UserError("--verify-accuracy needs labels: put them beside the images, in an .npz with images and labels")
@@ -68,10 +75,7 @@ def judge(samples: Samples, before: list[np.ndarray], after: list[np.ndarray], p
         raise UserError(
             f"the labels reach from {labels.min()} to {labels.max()}, the network has {before[0].shape[1]} classes"
         )
-    found = Accuracy(samples.name, samples.metric(before, labels), samples.metric(after, labels), len(labels))
-    if found.loss > max(ALLOWED_LOSS[precision], 1.001 / len(labels)):
-        raise CheckFailed(f"the conversion to {precision} costs too much: {found}; nothing was kept")
-    return found
+    return Accuracy(samples.name, samples.metric(before, labels), samples.metric(after, labels), len(labels))
 
 
 def read_samples(path: str | os.PathLike[str]) -> Samples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 import export
 from devices.support.errors import UserError
 from devices.support.factories import is_factory, load_factory
+from devices.support.files import explain
+from export.report import Labels
 from export.samples import Samples
 
 if TYPE_CHECKING:
@@ -42,6 +45,28 @@ def parse_shape(text: str) -> tuple[int, ...]:
     if not shape or min(shape) < 1:
         raise UserError(f"'{text}' is no input shape: write channels, height and width of one image, such as 3x32x32")
     return shape
+
+
+def read_words(path: str, known: Labels) -> Labels:
+    """`known`, with what a JSON file says of the network's normalisation and labels, and whatever else it holds."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            value = json.load(stream)
+    except OSError as error:
+        raise explain(error, path) from error
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise UserError(
+            f'{path}: must hold a JSON object, such as {{"normalisation": {{"mean": [...]}}, "labels": [...]}}'
+        )
+    own = set(value) & {"schema", "target", "precision", "precision_by", "batch", "input_shape"}
+    if own:
+        raise UserError(f"{path}: {min(own)} is written by edgesynth itself; take it out")
+    normalisation, labels = value.pop("normalisation", known.normalisation), value.pop("labels", known.labels)
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise UserError(f"{path}: labels must be a list of names")
+    return Labels(value.pop("name", known.name), normalisation, labels, {**known.others, **value})
 
 
 def load_source(text: str, input_shape: tuple[int, ...] | None = None, data: str | None = None) -> Source:

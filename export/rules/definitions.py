@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FIRST_OPSET_OF_AXES_INPUT = 18  # of ReduceMean
 FIRST_OPSET_OF_PARTIAL_SHAPE = 15
+FIRST_OPSET_OF_CHANNEL_SCALES = 21  # of GroupNormalization, which had them for each group before
 
 
 class _Steps:
@@ -103,6 +104,49 @@ def _layer_normalisation(steps: _Steps, x: str) -> bool:
     return True
 
 
+def _group_normalisation(steps: _Steps, x: str) -> bool:
+    """Instances of each group brought to mean 0 and variance 1; scale and bias of each channel, as from opset 21 on."""
+    node, graph, shape = steps.node, steps.graph, steps.graph.shape(x)
+    groups = attribute(node, "num_groups")
+    if opset_of(graph.model) < FIRST_OPSET_OF_CHANNEL_SCALES or not shape:
+        return False
+    if not all(isinstance(size, int) for size in shape[1:]):
+        return False
+    apart, together = np.asarray([0, groups, -1], np.int64), np.asarray([-1, *shape[1:]], np.int64)
+    ones, zeros = (
+        graph.add_constant(name, np.full(groups, value, steps.dtype)) for name, value in (("one", 1), ("zero", 0))
+    )
+    grouped = steps("Reshape", x, graph.add_constant("groups", apart))
+    epsilon = attribute(node, "epsilon", 1e-5)
+    normal = steps("InstanceNormalization", grouped, ones, zeros, epsilon=epsilon)
+    whole = steps("Reshape", normal, graph.add_constant("shape", together))
+    across = graph.add_constant("channels", np.asarray([-1, *[1] * (len(shape) - 2)], np.int64))
+    scale, bias = (steps("Reshape", name, across) for name in node.input[1:3])
+    steps("Add", steps("Mul", whole, scale), bias)
+    return True
+
+
+def _attention(steps: _Steps, x: str) -> bool:
+    """softmax(q kᵀ · scale + mask) v of queries, keys and values (N, heads, length, size); no caches, no caps."""
+    node, graph = steps.node, steps.graph
+    shape, mask = graph.shape(x), given(node, 3)
+    asked = {item.name for item in node.attribute if item.name not in ("scale", "softmax_precision")}
+    asked = {name for name in asked if attribute(node, name) not in (0, 0.0)}
+    if any(given(node, i) for i in range(4, 8)) or any(node.output[1:]) or asked or not shape or len(shape) != 4:
+        return False
+    if not isinstance(shape[3], int):
+        return False
+    scale = steps.number(attribute(node, "scale", 1 / math.sqrt(shape[3])))
+    turned = steps("Transpose", node.input[1], perm=[0, 1, 3, 2])
+    weights = steps("Mul", steps("MatMul", x, turned), scale)
+    if mask and graph.dtype(mask) == np.bool_:
+        weights = steps("Where", mask, weights, steps.number(float(np.finfo(steps.dtype).min)))
+    elif mask:
+        weights = steps("Add", weights, mask)
+    steps("MatMul", steps("Softmax", weights, axis=-1), node.input[2])
+    return True
+
+
 def _triangle(steps: _Steps, x: str) -> bool:
     """Trilu: a mask of the size of the last two axes, which have to be known."""
     node, shape = steps.node, steps.graph.shape(x)
@@ -125,7 +169,8 @@ def _partial_shape(steps: _Steps, x: str) -> None:
 
 DEFINITIONS: dict[str, Callable[[_Steps, str], bool | None]] = {
     "HardSwish": _hard_swish, "Reciprocal": _reciprocal, "Gelu": _gelu, "Mish": _mish, "Sign": _sign,
-    "LayerNormalization": _layer_normalisation, "Trilu": _triangle, "Shape": _partial_shape,
+    "LayerNormalization": _layer_normalisation, "GroupNormalization": _group_normalisation, "Attention": _attention,
+    "Trilu": _triangle, "Shape": _partial_shape,
 }  # fmt: skip
 
 
@@ -135,7 +180,7 @@ def rewritten(graph: Graph, dialect: Dialect) -> Iterator[Finding]:
         partial = node.op_type == "Shape" and any(item.name in ("start", "end") for item in node.attribute)
         if node.op_type == "Shape" and not (partial and dialect.opset < FIRST_OPSET_OF_PARTIAL_SHAPE):
             continue
-        if node.op_type != "Shape" and _exists(node.op_type, dialect.opset) and not refused(dialect, node.op_type):
+        if node.op_type != "Shape" and _reads(graph, dialect, node.op_type):
             continue
         steps = _Steps(graph, node)
         if DEFINITIONS[node.op_type](steps, node.input[0]) is False:
@@ -151,11 +196,16 @@ def rewritten(graph: Graph, dialect: Dialect) -> Iterator[Finding]:
         graph.replace(node, steps.nodes)
 
 
-def _exists(operator: str, opset: int) -> bool:
+def _reads(graph: Graph, dialect: Dialect, operator: str) -> bool:
+    """Whether the target has the operator, and means the same by it as the file does."""
     import onnx
 
+    if refused(dialect, operator):
+        return False
+    if operator == "GroupNormalization" and dialect.opset < FIRST_OPSET_OF_CHANNEL_SCALES <= opset_of(graph.model):
+        return False
     try:
-        onnx.defs.get_schema(operator, opset)
+        onnx.defs.get_schema(operator, dialect.opset)
     except onnx.defs.SchemaError:
         return False
     return True

@@ -125,6 +125,8 @@ BAD = {
     "accuracy without labels": ((*MAKE, "--verify-accuracy"), "labelled images"),
     "negative batch": ((*MAKE, "--batch", "-1"), "at least 1"),
     "an unwritable output": ((*MAKE, "--out", "no/where.onnx"), "no such folder"),
+    "metadata that is none": ((*MAKE, "--metadata", "net.py"), "not JSON"),
+    "metadata of edgesynth's own": ((*MAKE, "--metadata", "own.json"), "batch is written by edgesynth itself"),
     "a host without an engine": ((*MAKE, "--host", "nvidia@tx2"), "add --engine"),
     "a batch that the file fixes": (("fixed.onnx", "--target", "tx2", "--batch", "1:2:4"), "fixes its input to 1"),
 }
@@ -135,6 +137,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(folder, case):
     words, expected = BAD[case]
     (folder / "damaged.onnx").write_bytes(b"\x08\x07\x12\xff nonsense")
     (folder / "empty.onnx").write_bytes(b"")
+    (folder / "own.json").write_text('{"batch": 4}')
     if words[0].endswith(".onnx") and words[0] in ("later.onnx", "outside.onnx", "fixed.onnx"):
         assert run("net.py:make", "--input", "3x8x8", "--target", "tx2", "--out", words[0])[0] == 0
         model = onnx.load(words[0])
@@ -201,3 +204,31 @@ def test_the_command_is_imported_without_torch():
 
     words = "import export.cli, sys; assert not {'torch', 'onnxruntime', 'onnx', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", words], check=True)
+
+
+def test_dicts_name_their_outputs_and_a_file_says_the_rest(folder):
+    (folder / "net.py").write_text(
+        NET + "\nclass Two(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.net = make()\n\n"
+        "    def forward(self, x, scale=2.0):\n        return {'classes': self.net(x), 'map': x * scale}\n"
+    )
+    words = {"normalisation": {"mean": [0.5]}, "labels": ["a", "b", "c", "d"], "trained on": "digits"}
+    (folder / "words.json").write_text(json.dumps(words))
+    assert run("net.py:Two", *MAKE[1:], "--metadata", "words.json", "--out", "a.onnx")[0] == 0
+    model = onnx.load("a.onnx")
+    assert [value.name for value in model.graph.output] == ["classes", "map"]
+    assert [value.name for value in model.graph.input] == ["input"]  # the default of `scale` is no input
+    said = document.description(model)
+    assert {name: said[name] for name in words} == words
+    assert run("a.onnx", "--target", "tx2", "--out", "b.onnx")[0] == 0
+    assert document.description(onnx.load("b.onnx"))["labels"] == words["labels"]  # kept from file to file
+
+
+def test_accuracy_stands_beside_the_size_of_a_reduced_precision(folder):
+    code, text = run(*MAKE, "--samples", "images.npz", "--precision", "fp16")
+    lines = text.splitlines()
+    size = next(i for i, line in enumerate(lines) if line.startswith("size"))
+    assert code == 0 and lines[size + 1].startswith("accuracy   top-1 accuracy") and "on 40 images" in lines[size + 1]
+    np.savez(folder / "masks.npz", images=np.zeros((20, 3, 8, 8), np.float32), labels=np.zeros((20, 8, 8), np.int64))
+    code, text = run(*MAKE, "--samples", "masks.npz", "--precision", "fp16")
+    assert code == 0 and not [line for line in text.splitlines() if line.startswith("accuracy")]

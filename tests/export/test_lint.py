@@ -104,6 +104,13 @@ DEFINED = {
     "layer norm of three axes": (
         node("LayerNormalization", ["x", "s"], axis=1), {"s": np.ones((4, 8, 8), np.float32)}, 18, "Sqrt"
     ),
+    "group norm": (
+        node("GroupNormalization", ["x", "s", "b"], num_groups=2), {"s": EIGHT[:4], "b": EIGHT[4:]}, 21, "Reshape"
+    ),
+    "attention": (node("Attention", ["x", "x", "x"]), {}, 23, "Softmax"),
+    "attention with a mask": (
+        node("Attention", ["x", "x", "x", "m"], scale=0.5), {"m": np.tri(8, dtype=bool)}, 23, "Where"
+    ),
     "lower triangle": (node("Trilu", ["x"], upper=0), {}, 14, "Where"),
     "upper triangle": (node("Trilu", ["x", "k"]), {"k": np.int64(1)}, 14, "Where"),
 }  # fmt: skip

@@ -2,15 +2,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from devices.board import known_boards, load_board
 from devices.support.errors import CheckFailed, UserError
 from export import calibration, document, folding, parity
 from export.batch import Batch
 from export.dialect import dialect_of
+from export.exporter import export_network
 from export.parity import OnnxRunner, compare, in_batches, sample_images
 from export.precision import to_fp16, to_int8
 from export.torch_onnx import trace
@@ -151,3 +154,22 @@ def test_a_dialect_is_what_every_jetpack_of_the_board_reads(target, jetpack, ops
     dialect = dialect_of(target, jetpack)
     assert (dialect.opset, list(dialect.tensorrt)) == (opset, versions)
     assert dialect.before(8, 2) == any(version < (8, 2) for version in versions)
+
+
+# by JetPack: opset that its parser knows, the IR of that opset (facts: NVIDIA's release notes and onnx-tensorrt)
+READ = {"4.6": (13, 7), "4.6.1": (13, 7), "4.6.6": (13, 7), "5.0.2": (17, 8), "5.1.2": (17, 8), "6.0": (17, 8),
+        "6.1": (20, 9), "7.2": (20, 9)}  # fmt: skip
+
+
+@pytest.mark.parametrize("board", [name for name in known_boards() if load_board(name).kind == "jetson"])
+def test_opset_and_ir_of_every_jetpack_of_every_board(tmp_path, board):
+    opsets = []
+    for row in load_board(board).software:
+        if not row.get("max_opset"):
+            continue
+        name = row["jetpack"].split("-")[0].split(",")[0].replace(".x", ".2")
+        report = export_network(torch.nn.Conv2d(3, 2, 1), (3, 4, 4), None, tmp_path / "a.onnx", board, jetpack=name)
+        model = onnx.load(tmp_path / "a.onnx")
+        assert (document.opset_of(model), model.ir_version) == READ[name] == (report.opset, report.ir)
+        opsets.append(report.opset)
+    assert len(opsets) >= 2 and dialect_of(board).opset == min(opsets)  # what all of the board's JetPacks read

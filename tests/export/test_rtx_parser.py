@@ -1,5 +1,7 @@
 """Every exported model through a real TensorRT parser and builder: TensorRT-RTX, which needs no GPU to build.
 
+The structures of the zoo, both prototypes of synth, and networks that its space draws, FP32 and FP16.
+
 What it shows: today's nvonnxparser reads the files, and a builder makes engines of them. What it does not show: that
 TensorRT 8.2 does (the linter's rules stand for that one), what an engine answers, or how fast it is.
 """
@@ -8,8 +10,12 @@ import functools
 import platform
 import sys
 
+import numpy as np
 import pytest
 import zoo
+
+from devices.board import resolve_target
+from export.exporter import export_network
 
 on_linux = sys.platform == "linux" and platform.machine() == "x86_64"
 trt = (
@@ -35,14 +41,14 @@ def parse(path):
     return builder, network
 
 
-def build(path, batch):
+def build(path, batch, shape=zoo.SHAPE):
     """Bytes of the engine; None is the builder's word for failure."""
     builder, network = parse(path)
     config = builder.create_builder_config()
     sizes = [int(size) for size in batch.split(":")]
     if len(sizes) == 3:
         profile = builder.create_optimization_profile()
-        profile.set_shape("input", *((size, *zoo.SHAPE) for size in sizes))
+        profile.set_shape("input", *((size, *shape) for size in sizes))
         config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     return 0 if engine is None else engine.nbytes
@@ -54,9 +60,47 @@ def test_the_tx2_file_is_read_and_built(exported, name, batch):
     assert build(exported(name, batch=batch)[0], batch) > 0
 
 
+@pytest.mark.parametrize("batch", ["1", "1:2:5"])
 @pytest.mark.parametrize("name", zoo.STRUCTURES)
-def test_the_fp16_graph_is_read_and_built(exported, name):
-    assert build(exported(name, "nvidia-gpu", precision="fp16")[0], "1") > 0
+def test_the_fp16_graph_is_read_and_built(exported, name, batch):
+    assert build(exported(name, "nvidia-gpu", batch, "fp16")[0], batch) > 0
+
+
+# synth's, with the channels and size of their data and the batch to build for; a range takes a builder much longer
+PROTOTYPES = {"resnet8": (1, (8, 8), "1:8:64"), "resnet20": (3, (32, 32), "1")}
+
+
+@functools.cache
+def networks_of_synth(name):
+    """A prototype of synth as a module, and a network drawn from its space."""
+    from synth.networks.module import build as module_of
+    from synth.networks.tracing import trace
+    from synth.parent import ElasticParent
+    from synth.prices import Prices
+    from synth.probing import order_of_units
+    from synth.prototypes import resnet
+    from synth.requirements import Requirements
+    from synth.space import NetworkSpace
+
+    channels, size, _ = PROTOTYPES[name]
+    prototype = getattr(resnet, name)(channels, size, 10).eval()
+    network, weights = trace(prototype, (channels, *size), name)
+    parent, random = ElasticParent(network, weights), np.random.default_rng(0)
+    order = order_of_units(parent.channels, random.random(len(parent.channels.keep_all())))
+    space = NetworkSpace(parent, order, Prices(Requirements.parse(("params <= 1M",)), resolve_target("tx2")))
+    rows = np.stack([random.integers(len(site.choices), size=1) for site in space.sites], axis=1)
+    drawn = [module_of(parent.draw(space.design(row))[0]).eval() for row in space.canonical(rows)]
+    return [prototype, *drawn]
+
+
+@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("name", PROTOTYPES)
+def test_the_networks_of_synth_are_read_and_built(tmp_path, name, number):
+    network, (channels, size, batch) = networks_of_synth(name)[number], PROTOTYPES[name]
+    for target, precision in (("tx2", "fp32"), ("nvidia-gpu", "fp16")):
+        path, shape = tmp_path / f"{target}.onnx", (channels, *size)
+        export_network(network, shape, None, path, target, batch=batch, precision=precision)
+        assert build(path, batch, shape) > 0
 
 
 @pytest.mark.parametrize("batch", ["1", "1:2:5"])
