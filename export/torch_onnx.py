@@ -19,6 +19,7 @@ from devices.support.errors import CheckFailed, UserError
 from export.batch import Batch
 from export.document import BATCH_AXIS, external_files, first_line, opset_of, require_batch_first
 from export.substitutes import writable
+from export.values_taken import ValuesTaken, watching
 
 if TYPE_CHECKING:
     import onnx
@@ -51,7 +52,7 @@ def trace(
     example = torch.zeros((max(2, batch.opt) if batch.is_dynamic else batch.max, *input_shape))
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers() if buffer.is_floating_point()}
     with evaluating(module), torch.no_grad():
-        answer = _try_forward(module, example)
+        answer, taken = _try_forward(module, example)
         _refuse_memory(module, buffers)
         outputs = flatten(answer)
         names = list(output_names or _names_of(answer))
@@ -60,7 +61,7 @@ def trace(
         require_batch_first(names, [tensor.shape for tensor in outputs], len(example))
         buffer = io.BytesIO()
         axes = {name: {0: BATCH_AXIS} for name in (input_name, *names)} if batch.is_dynamic else None
-        with warnings.catch_warnings(record=True) as caught, writable(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(record=True) as caught, writable(), _unlogged():
             warnings.simplefilter("always")
             try:
                 torch.onnx.export(
@@ -75,7 +76,7 @@ def trace(
                 )
             except Exception as error:  # what its symbolic functions raise is of any kind
                 raise UserError(_why_not(error, opset)) from error
-        _refuse_frozen_decisions(module, example, caught)
+        _refuse_decisions(taken.decide(caught))
     if buffer.tell() >= 2**31:
         raise UserError("the network is larger than 2 GB, which one ONNX file cannot hold: export a smaller one")
     model = onnx.load_from_string(buffer.getvalue())
@@ -96,6 +97,19 @@ def _state_shapes(model: onnx.ModelProto, outputs: Sequence[torch.Tensor]) -> No
         del dims[:]
         for size in tensor.shape:
             dims.add().dim_value = size
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """torch writes the whole graph to standard output when an operator is missing; its switch for that is broken."""
+    import torch
+
+    honest = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *words: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = honest
 
 
 @contextlib.contextmanager
@@ -196,10 +210,11 @@ def _tuple_answering(module: torch.nn.Module) -> torch.nn.Module:
     return TupleAnswering().eval()
 
 
-def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> object:
-    """The module's answer."""
+def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> tuple[object, ValuesTaken]:
+    """The module's answer, and which values of tensors it read on the way. UserError when it does not run."""
     try:
-        return module(example)
+        with watching(example) as taken:
+            answer = module(example)
     except Exception as error:
         shape = "x".join(map(str, example.shape[1:]))
         missing = re.search(r"missing \d+ required positional arguments?: (.*)", str(error))
@@ -209,6 +224,7 @@ def _try_forward(module: torch.nn.Module, example: torch.Tensor) -> object:
                 "wrap it in a module that takes one tensor and splits it"
             ) from error
         raise UserError(f"the network does not run on input {shape}: {first_line(error)}") from error
+    return answer, taken
 
 
 def _why_not(error: Exception, opset: int) -> str:
@@ -225,27 +241,10 @@ def _why_not(error: Exception, opset: int) -> str:
     )
 
 
-def _refuse_frozen_decisions(
-    module: torch.nn.Module, example: torch.Tensor, caught: list[warnings.WarningMessage]
-) -> None:
-    """UserError when forward depends on values of tensors: a trace freezes the branch that it happened to take.
-
-    The tracer warns of decisions on shapes too, which are right for a fixed shape. Tensors without values tell
-    the two apart: a decision on a value cannot be taken with them.
-    """
-    import torch
-    from torch._subclasses import FakeTensorMode
-
-    tracer = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
-    decisions = [w for w in tracer if "Converting" in str(w.message)]
-    if not decisions:
-        return
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            module(torch.empty(example.shape))
-    except Exception as error:  # also .numpy() and the like, which a tensor without values refuses in its own way
-        place = f"{decisions[-1].filename}:{decisions[-1].lineno}"
+def _refuse_decisions(places: Sequence[str]) -> None:
+    """UserError when forward depends on values of tensors: a trace freezes the branch that it happened to take."""
+    if places:
         raise UserError(
-            f"{place}: forward decides on the values of a tensor, which a file cannot follow: "
+            f"{places[0]}: forward decides on the values of a tensor, which a file cannot follow: "
             "compute both cases and choose with torch.where"
-        ) from error
+        )

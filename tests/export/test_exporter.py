@@ -109,9 +109,107 @@ def test_decisions_on_shapes_are_allowed(tmp_path, images):
     export_network(Even(), SHAPE, images, tmp_path / "a.onnx", "tx2", batch="1:2:3")
 
 
+def test_values_of_the_network_itself_are_no_decision_on_the_input(tmp_path, images):
+    export_network(OnConstants(), SHAPE, images, tmp_path / "a.onnx", "tx2")
+    export_network(Checked(), SHAPE, images, tmp_path / "a.onnx", "orin-nx", jetpack="6.2")
+
+
+def test_the_state_of_the_network_is_as_it_was(tmp_path, images):
+    class Counts(Small):
+        def forward(self, x):
+            self.norm.num_batches_tracked += 1
+            return super().forward(x)
+
+    network = Counts()
+    export_network(network, SHAPE, images, tmp_path / "a.onnx", "tx2")
+    assert network.norm.num_batches_tracked == 0
+
+
+class Attends(nn.Module):
+    def __init__(self, causal=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.causal = causal
+        self.norm, self.q, self.kv, self.head = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 16), nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = self.norm(x[:, 0])
+        key, value = self.kv(x).chunk(2, -1)
+        mixed = torch.nn.functional.scaled_dot_product_attention(self.q(x), key, value, is_causal=self.causal)
+        return self.head(mixed.mean(1))
+
+
+class Encodes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x):
+        return self.encoder(x[:, 0])
+
+
+@pytest.mark.parametrize("batch", ["1", "1:2:4"])
+@pytest.mark.parametrize("module", [
+    Attends(), Attends(causal=True), Encodes(), nn.Sequential(nn.Conv2d(1, 8, 1), nn.ChannelShuffle(4)),
+    nn.AdaptiveAvgPool2d((3, 5)), nn.AdaptiveMaxPool2d(3), nn.ReflectionPad2d(2),
+    nn.Sequential(nn.Conv2d(1, 8, 1), nn.GroupNorm(2, 8), nn.GELU("tanh"), nn.PixelShuffle(2), nn.PReLU(2)),
+    nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ConvTranspose2d(4, 4, 3, 2, 1, output_padding=1, groups=2)),
+    nn.Sequential(nn.InstanceNorm2d(1, affine=True), nn.Hardswish(), nn.Mish()),
+])  # fmt: skip
+def test_what_torch_alone_cannot_write_at_opset_13(tmp_path, images, module, batch):
+    report = export_network(module, SHAPE, images, tmp_path / "a.onnx", "tx2", batch=batch)
+    assert report.parity.relative_error < 1e-5 and report.opset == 13
+    half = export_network(module, SHAPE, images, tmp_path / "b.onnx", "nvidia-gpu", batch=batch, precision="fp16")
+    assert half.parity.relative_error < 1e-2
+
+
 class OnValues(Small):
     def forward(self, x):
         return super().forward(x) if x.sum() > 0 else super().forward(-x)
+
+
+class OnEquality(Small):
+    """What torch's tracer does not warn of."""
+
+    def forward(self, x):
+        return super().forward(x) if torch.equal(x, x.abs()) else super().forward(-x)
+
+
+class ThroughNumpy(Small):
+    def forward(self, x):
+        return super().forward(x) * float(x.numpy().mean())
+
+
+class Checked(Small):
+    """torch itself reads values there to check its argument, which decides nothing."""
+
+    def forward(self, x):
+        kinds = torch.nn.functional.one_hot(x.flatten(1).argmax(1), 64).float()
+        return super().forward(x) + kinds[:, :10]
+
+
+class OnConstants(Small):
+    """A value of the network's own is no decision on the input."""
+
+    def forward(self, x):
+        return super().forward(x) if self.norm.running_var.min() > 0 else x
+
+
+class Remembers(Small):
+    def forward(self, x):
+        self.norm.running_var.mul_(0.9)
+        return super().forward(x)
+
+
+class WithoutBatch(Small):
+    def forward(self, x):
+        return super().forward(x), x.mean((0, 2, 3))
+
+
+class TwoInputs(Small):
+    def forward(self, x, mask):
+        return super().forward(x * mask)
 
 
 class OnNumbers(Small):
@@ -140,6 +238,12 @@ def broken(value):
     [
         (OnValues(), {}, "decides on the values"),
         (OnNumbers(), {}, "decides on the values"),
+        (OnEquality(), {}, "decides on the values"),
+        (ThroughNumpy(), {}, "decides on the values"),
+        (Remembers(), {}, "changes the network's own norm.running_var"),
+        (WithoutBatch(), {"batch": 2}, "output_1' is 1 for 2 images, but its first axis must count them"),
+        (TwoInputs(), {}, r"wants more inputs \('mask'\)"),
+        (Small().half(), {}, r"weights in conv.weight are float16.*return module.float\(\)"),
         (Unsupported(), {}, "operator aten::fft"),
         (broken(float("nan")), {}, "NaN or infinity in fc.weight"),
         (broken(float("inf")), {}, "NaN or infinity in fc.weight"),
@@ -154,11 +258,12 @@ def broken(value):
         (Small(), {"output_names": ["a", "b"]}, "has 1 output"),
     ],
 )
-def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, images, network, arguments, words):
+def test_bad_input_is_one_sentence_and_leaves_nothing(tmp_path, images, network, arguments, words, capfd):
     asked = {"input_shape": SHAPE, "samples": images, "path": tmp_path / "a.onnx", "target": "tx2", **arguments}
     with pytest.raises(UserError, match=words) as caught:
         export_network(network, **asked)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    assert capfd.readouterr() == ("", "")  # torch's pages of graphs stay away
     assert leftovers(tmp_path) == []
 
 

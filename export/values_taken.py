@@ -1,0 +1,83 @@
+"""Whether a forward decides on the values of its input: what a trace freezes without a word."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class ValuesTaken:
+    """Places in the user's code. compared: by torch.equal, of which torch's tracer says nothing; read: as a number or a
+    truth, by Python, of which the tracer warns, or by torch's own checks of an argument, which decide nothing."""
+
+    compared: list[str] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
+
+    def decide(self, caught: Sequence[warnings.WarningMessage]) -> list[str]:
+        """The places of decisions, given what the tracer warned of: numbers that left to Python, and what was read
+        through numpy, which passes by the watch. Its warnings of sizes alone are right for a fixed size."""
+        import torch
+
+        tracer = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
+        left = any("Converting a tensor to a Python" in str(w.message) for w in tracer)
+        arrays = [f"{w.filename}:{w.lineno}" for w in tracer if re.search("NumPy array|Python list", str(w.message))]
+        return self.compared + (self.read if left else []) + arrays
+
+
+@contextlib.contextmanager
+def watching(inputs: torch.Tensor) -> Iterator[ValuesTaken]:
+    """Inside, collects the places ("file.py:12") where a value that depends on `inputs` is read.
+
+    What depends on the input is followed from operation to operation by the memory that it lies in, so that the values
+    of the network's own tensors, and sizes, are no findings.
+    """
+    import torch
+    from torch.multiprocessing.reductions import StorageWeakRef
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    aten = torch.ops.aten
+    found = ValuesTaken()
+    takers = {
+        aten.equal.default: found.compared,
+        aten._local_scalar_dense.default: found.read,
+        aten.is_nonzero.default: found.read,
+    }
+    known: dict[int, Any] = {}  # weak references: the memory may go, its name is not given to another
+
+    def note(tensor: torch.Tensor) -> None:
+        reference = StorageWeakRef(tensor.untyped_storage())
+        known[reference.cdata] = reference
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+            depends = any(tensor.untyped_storage()._cdata in known for tensor in given)
+            answer = function(*args, **(kwargs or {}))
+            if depends and function in takers:
+                takers[function].append(_place())
+            if depends:
+                changed = given[:1] if function._schema.is_mutable else []
+                for tensor in [*changed, *(leaf for leaf in tree_leaves(answer) if isinstance(leaf, torch.Tensor))]:
+                    note(tensor)
+            return answer
+
+    note(inputs)
+    with Watch():
+        yield found
+
+
+def _place() -> str:
+    """Where in the user's code we are."""
+    frames = [frame for frame in traceback.extract_stack() if frame.filename != __file__]
+    own = [frame for frame in frames if "/torch/" not in frame.filename.replace("\\", "/")]
+    return f"{own[-1].filename}:{own[-1].lineno}"
