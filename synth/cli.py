@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
-from devices.support.errors import CheckFailed, EdgesynthError, UserError
+from devices.support.errors import CannotMeasure, CheckFailed, EdgesynthError, UserError
 from devices.support.files import write_text
 
 RUNS = "runs"
+MEASURED_BESIDE = 2  # measurements beside a cycle, where a board takes part and nothing is said
 
 
 class Stopped(EdgesynthError):
@@ -55,6 +56,7 @@ data_root_option = click.option("--data-root", type=click.Path(),
 @click.command(epilog="\b\nExamples:\n"
                       "  edgesynth synth --target tx2\n"
                       "  edgesynth synth --target tx2:maxq --require 'accuracy >= 95%' --require 'params <= 10k'\n"
+                      "  edgesynth synth --target tx2 --host nvidia@tx2 --require 'img_per_joule >= 60 @ batch=8'\n"
                       "  edgesynth synth --target tx2 --prototype net.py:make --data data.py:load --out runs/mine")
 @click.option("--target", default="tx2", show_default=True, help="Board, or board:mode, that networks are made for.")
 @click.option("--prototype", help="A known network, or a factory: package.module:name or file.py:name.")
@@ -62,7 +64,14 @@ data_root_option = click.option("--data-root", type=click.Path(),
 @data_root_option
 @click.option("--require", "requirements", multiple=True, metavar="TEXT",
               help="One requirement, e.g. 'accuracy >= 89%' or 'img_per_joule >= 60 @ batch=8'; may be repeated.")
-@click.option("--precision", default="fp16", show_default=True, help="Of predictions for the target.")
+@click.option("--host", "hosts", multiple=True, metavar="USER@BOARD",
+              help="Measure on this board over ssh what the requirements ask, and decide on it; may be repeated, for "
+                   "boards that share the work.")
+@click.option("--measure", type=click.IntRange(1, 100), default=None, show_default=str(MEASURED_BESIDE),
+              help="With --host: networks measured beside each cycle at most, those that would teach most.")
+@click.option("--board-lost", type=click.Choice(["stop", "predict"]), default="stop", show_default=True,
+              help="With --host, when no board answers any more: stop, to be resumed, or go on with predictions.")
+@click.option("--precision", default="fp16", show_default=True, help="Of predictions for the target, and of engines.")
 @click.option("--seed", default=0, show_default=True, help="Of everything: the same seed gives the same FermiNets.")
 @click.option("--cycles", default=16, show_default=True, help="Of generator and inquisitor.")
 @click.option("--batch", default=4, show_default=True, help="Candidates evaluated in each cycle.")
@@ -71,21 +80,26 @@ data_root_option = click.option("--data-root", type=click.Path(),
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @workers_option
 @json_option
-def synth(out: str | None, resume: bool, workers: int | None, json_path: str | None, **asked: Any) -> None:
+def synth(out: str | None, resume: bool, workers: int | None, json_path: str | None, hosts: tuple[str, ...],
+          measure: int | None, board_lost: str, **asked: Any) -> None:
     """Learn a generator of efficient networks and make FermiNets.
 
     Starts from a prototype and a data set, under requirements that include latency and energy on the target; leaves a
-    run folder with the generator, the FermiNets (weights and ONNX) and a report.
+    run folder with the generator, the FermiNets (weights and ONNX) and a report. With --host, networks are built and
+    measured on the board meanwhile, which corrects the cost model, and 1r is decided on what was measured.
     """
     from synth.order import Order
 
+    if not hosts and measure is not None:
+        raise UserError("--measure counts measurements on a board: name it with --host USER@BOARD")
     asked["requirements"] = tuple(asked["requirements"])
-    order = Order(**asked)
+    order = Order(**asked, measure=(measure or MEASURED_BESIDE) if hosts else 0)
     if resume and out is None:
         raise UserError("--resume goes on with a run: name its folder with --out")
     folder = Path(out) if out is not None else _new_folder(order.data, order.target)
     from rich.console import Console
 
+    from synth.energy.boards import SshBoard
     from synth.progress import Progress
     from synth.report.summary import SCHEMA
     from synth.report.table import console_table
@@ -93,9 +107,15 @@ def synth(out: str | None, resume: bool, workers: int | None, json_path: str | N
     from synth.run_folder import MANIFEST, Manifest
 
     command = shlex.join(["edgesynth", *sys.argv[1:]])
+    boards = [SshBoard(host, order.resolve_target(), order.precision) for host in dict.fromkeys(hosts)]
     try:
         summary = synthesise(order, folder, command=command, workers=workers or _default_workers(), resume=resume,
-                             progress=Progress())
+                             progress=Progress(), boards=boards, board_lost=board_lost)
+    except CannotMeasure as error:
+        if not (folder / MANIFEST).exists():
+            raise
+        again = Manifest.read(folder).resume_command(folder)
+        raise CannotMeasure(f"{error}; what was measured is kept, go on with: {again}") from None
     except KeyboardInterrupt:
         if not (folder / MANIFEST).exists():
             raise

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 
 from devices.support.errors import UserError
-from synth.decisions import IntArray
+from devices.support.reading import Reading
+from synth.decisions import FloatArray, IntArray
 from synth.evaluation import Metrics
 from synth.moves import Moves, repair, violation
 from synth.networks.network import Network
@@ -13,6 +17,7 @@ from synth.requirements import Requirement, Requirements
 from synth.space import NetworkSpace
 
 STEPS = 200  # of a descent, at most
+HOPE = 1.959964  # standard errors that a prediction may be wrong by, where boards will tell
 
 
 def best_for(space: NetworkSpace, item: Requirement) -> Network:
@@ -39,20 +44,45 @@ def best_for(space: NetworkSpace, item: Requirement) -> Network:
     return network
 
 
-def refuse_impossible(space: NetworkSpace) -> None:
+@dataclass(frozen=True)
+class _Hopeful:
+    """Requirements as they would be, were every prediction wrong to the good side as far as its 95 % interval goes."""
+
+    requirements: Requirements
+
+    @property
+    def accuracy_bound(self) -> float | None:
+        return self.requirements.accuracy_bound
+
+    def exact(self, costs: Mapping[str, FloatArray]) -> FloatArray:
+        sigma = self.requirements.relative_sigma
+        return self.requirements.exact(costs, {key: -HOPE * value for key, value in sigma.items()})
+
+
+def _best_end(item: Requirement, reading: Reading) -> Reading:
+    """The good end of a reading's interval, as if it were known."""
+    end = reading.high if item.lower else reading.low
+    return reading if end is None else Reading(end, reading.unit, reading.provenance, reading.source,
+                                               scope=reading.scope)
+
+
+def refuse_impossible(space: NetworkSpace, hopeful: bool = False) -> None:
     """UserError when a requirement on costs is out of reach, alone or with the others: which one, and the best that
-    the space can reach."""
+    the space can reach. hopeful: boards will measure, so that a prediction refuses only by its whole interval."""
     requirements = space.prices.requirements
     best = {item.key: space.prices.reading(item, best_for(space, item)) for item in requirements.on_costs}
+    if hopeful:
+        best = {item.key: _best_end(item, best[item.key]) for item in requirements.on_costs}
     sentences = requirements.infeasible(best)
     if sentences:
         raise UserError("; ".join(sentences))
     if not requirements.on_costs:
         return
-    fixed, _, feasible = repair(Moves(space), requirements, space.smallest())
+    wanted = _Hopeful(requirements) if hopeful else requirements
+    fixed, _, feasible = repair(Moves(space), wanted, space.smallest())
     if not feasible.any():
-        slack = requirements.exact(space.costs(fixed))
-        row = int(violation(requirements, space.costs(fixed)).argmin())
+        slack = wanted.exact(space.costs(fixed))
+        row = int(violation(wanted, space.costs(fixed)).argmin())
         worst = requirements.on_costs[int(slack[row].argmin())]
         missed = 100 * (1 - np.exp(slack[row].min()))
         raise UserError("no network of this space meets all requirements at once: the one that comes nearest misses "

@@ -14,6 +14,8 @@ from devices.support.files import read_json
 from devices.support.reading import MEASURED, Reading
 from synth.candidates import Outcome
 from synth.decisions import Decisions, IntArray, Observation, rows
+from synth.energy.quantities import on_board
+from synth.energy.questions import BoardLoop
 from synth.evaluation import Metrics
 from synth.inquisitor import Inquisitor
 from synth.link import log_error
@@ -63,16 +65,17 @@ class Made:
         return tuple(int(choice) for choice in self.decisions[i])
 
 
-def make(lab: Laboratory, generator, seeds: Sequence[int], prefer: Sequence[float] | None = None) -> Made:
-    """G(s) of every seed, repaired where exact requirements are missed."""
+def make(lab: Laboratory, generator, seeds: Sequence[int], prefer: Sequence[float] | None = None,
+         label: str = "") -> Made:
+    """G(s) of every seed, repaired where exact requirements are missed. label: goes behind the names."""
     raw = generator.generate(seeds, prefer)
     fixed, changed, feasible = repair(Moves(lab.space), lab.requirements, raw)
-    suffix = "" if prefer is None else "-" + "-".join(f"{share:g}" for share in prefer)
+    suffix = label if prefer is None else "-" + "-".join(f"{share:g}" for share in prefer)
     return Made(list(seeds), [f"seed-{seed}{suffix}" for seed in seeds], fixed, changed, feasible)
 
 
 def judge(lab: Laboratory, network: Network, metrics: Metrics) -> dict[str, Verdict]:
-    """Every requirement on one trained network: accuracy on validation, costs exact or predicted."""
+    """Every requirement on one trained network: accuracy on validation, costs exact, measured or predicted."""
     verdicts = {}
     for item in lab.requirements.items:
         reading = (accuracy_reading(metrics, "validation") if item.metric == "accuracy"
@@ -91,13 +94,16 @@ def accuracy_reading(metrics: Metrics, split: str) -> Reading:
 def finish(lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, generator, folder: RunFolder,
            progress: Progress) -> list[Finished]:
     """FermiNets A (most accurate) to the smallest: chosen by belief from generated seeds, trained with distillation,
-    kept where 1r holds on validation; what fails is replaced by the next best of what was learnt from it."""
-    made = make(lab, generator, range(SEEDS))
+    kept where 1r holds on validation and, where boards take part, as measured by the full protocol; what fails is
+    replaced by the next best of what was learnt from it."""
+    made = make(lab, generator, range(SEEDS), label="" if lab.loop is None else "-0")
+    if lab.loop is not None:
+        lab.loop.decide("prototype", [(lab.prototype.network, lab.prototype.weights)])
     done: list[Finished] = []
     tried: set[Decisions] = set()
     wanted = lab.order.ferminets
     with progress.stage("finishing", wanted) as stage:
-        for likely in LIKELY:  # more careful from round to round, when some did not hold
+        for number, likely in enumerate(LIKELY):  # more careful from round to round, when some did not hold
             missing = wanted - sum(f.holds for f in done)
             chosen = choose(lab, inquisitor, made, missing + (missing < wanted), tried, likely)
             if not chosen:
@@ -108,11 +114,24 @@ def finish(lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, gen
                 results.append(finished)
                 holds = sum(f.holds for f in (*done, *results))
                 stage.at(min(holds, wanted), f"{len(done) + len(results)} trained")
+            if lab.loop is not None:
+                results = _decided(lab, lab.loop, f"final-{number}", results)
+                # what was measured moves the repair of exact requirements
+                made = make(lab, generator, range(SEEDS), label=f"-{number + 1}")
             done += results
+            stage.at(min(sum(f.holds for f in done), wanted))
             if sum(f.holds for f in done) >= wanted:
                 break
             inquisitor.observe([_observed(inquisitor, f) for f in results], problem.probe_table())
     return named(done, wanted)
+
+
+def _decided(lab: Laboratory, loop: BoardLoop, phase: str, results: Sequence[Finished]) -> list[Finished]:
+    """Judged anew on what boards measure of those that 1r may hold for: what fails on validation is not worth it."""
+    words = {str(item) for item in lab.requirements.items if not on_board(item)}
+    hopeful = [f for f in results if all(f.verdicts[word].holds == YES for word in words)]
+    loop.decide(phase, [(f.network, f.weights) for f in hopeful])
+    return [replace(f, verdicts=judge(lab, f.network, f.metrics)) for f in results]
 
 
 def choose(lab: Laboratory, inquisitor: Inquisitor, made: Made, wanted: int, tried: set[Decisions],

@@ -22,7 +22,8 @@ ACCURACY_ALLOWANCE = 0.02
 class Order:
     """target: "board[:mode]". prototype: a registered name or a factory; None: the data set's own default. data: a
     registered name or a factory, data_root: a user's copy. requirements: in words; empty: the defaults. cycles, batch:
-    of the search. ferminets: how many to finish. seed: of everything. UserError for what cannot be ordered."""
+    of the search. ferminets: how many to finish. seed: of everything. measure: networks that boards measure beside each
+    cycle at most; 0 where no board takes part. UserError for what cannot be ordered."""
 
     target: str
     prototype: str | None = None
@@ -34,9 +35,10 @@ class Order:
     cycles: int = 16
     batch: int = 4
     ferminets: int = 4
+    measure: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (("cycles", 1, 10_000), ("batch", 2, 1_000), ("ferminets", 1, 26)):
+        for name, low, high in (("cycles", 1, 10_000), ("batch", 2, 1_000), ("ferminets", 1, 26), ("measure", 0, 100)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"--{name} {getattr(self, name)}: it must be {low} to {high}")
         if self.seed < 0:
@@ -46,7 +48,8 @@ class Order:
 
     def arguments(self) -> dict[str, Any]:
         """What a resumed run must have in common with its start."""
-        return {**asdict(self), "requirements": list(self.requirements)}
+        asked = {**asdict(self), "requirements": list(self.requirements)}
+        return asked if self.measure else {name: value for name, value in asked.items() if name != "measure"}
 
     @classmethod
     def from_arguments(cls, value: dict[str, Any]) -> Order:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ from devices.support.files import read_json, write_json
 from synth.candidates import Outcome, Task, run_task, shared_arrays, stimuli_of
 from synth.data.dataset import Dataset
 from synth.distillation import teacher_logits
+from synth.energy.correction import Correction
+from synth.energy.crew import Crew
+from synth.energy.feedback import Feedback
+from synth.energy.questions import BoardLoop
 from synth.evaluation import Metrics, evaluate
 from synth.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
 from synth.networks.module import Weights, build, weights_of
@@ -55,7 +60,7 @@ class Prototype:
 
 @dataclass(frozen=True)
 class Laboratory:
-    """All that cycles, finishing and generating work with."""
+    """All that cycles, finishing and generating work with. loop: None where no board takes part."""
 
     order: Order
     dataset: Dataset
@@ -66,6 +71,7 @@ class Laboratory:
     parent_outcome: Outcome
     recipes: Recipes
     pool: Pool
+    loop: BoardLoop | None = None
 
 
 def save_network(folder: Path, network: Network, weights: Weights, card: Mapping[str, object]) -> None:
@@ -100,7 +106,8 @@ def traced_prototype(order: Order, dataset: Dataset) -> Traced:
     if stated is not None:
         parent = ElasticParent(network, weights)
         with_their_margins = with_margins(stated, parent, order, dataset)
-        refuse_impossible(_space(parent, None, Prices(with_their_margins, order.resolve_target(), order.precision)))
+        refuse_impossible(_space(parent, None, Prices(with_their_margins, order.resolve_target(), order.precision)),
+                          hopeful=order.measure > 0)
     return Traced(name, network, weights)
 
 
@@ -118,16 +125,21 @@ def with_margins(stated: Requirements, parent: ElasticParent, order: Order, data
     """The requirements with margins for the size of the validation split and the errors of predictions for this space:
     φ's and those of its smallest networks."""
     prices = Prices(stated, order.resolve_target(), order.precision)
+    return stated.with_margins(len(dataset.validation), prices.relative_sigma(_ends(parent, prices)))
+
+
+def _ends(parent: ElasticParent, prices: Prices) -> list[Network]:
+    """φ and the smallest networks: where predictions for a space are least certain."""
     space = _space(parent, None, prices)
-    smallest = [parent.draw(space.design(row))[0] for row in space.smallest()]
-    return stated.with_margins(len(dataset.validation), prices.relative_sigma([parent.network, *smallest]))
+    return [parent.network, *(parent.draw(space.design(row))[0] for row in space.smallest())]
 
 
 @contextmanager
-def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder, workers: int,
-               progress: Progress) -> Iterator[Laboratory]:
-    """Every step is in the run folder; what is done already is read from there. UserError when a requirement turns out
-    to be out of reach."""
+def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder, workers: int, progress: Progress,
+               crew: Crew | None = None, export: Callable[[Network, Weights, Path], object] | None = None,
+               ) -> Iterator[Laboratory]:
+    """Every step is in the run folder; what is done already is read from there. crew: boards that measure what `export`
+    writes at a path. UserError when a requirement turns out to be out of reach."""
     target, stated = order.resolve_target(), order.stated_requirements()
     name, network, weights = traced
     prototype = _train_prototype(order, name, network, weights, dataset, folder, progress)
@@ -142,17 +154,35 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     with single_thread():
         parent, unit_importance = folder.step(
             "parent", lambda: _make_parent(prototype, stimuli), _save_parent, lambda path: _load_parent(path, network))
-        space = _space(parent, unit_importance, Prices(requirements, target, order.precision))
-        refuse_impossible(space)
+        prices = Prices(requirements, target, order.precision)
+        if order.measure:
+            prices = replace(prices, correction=Correction(prices.prior_sd(_ends(parent, prices))))
+        space = _space(parent, unit_importance, prices)
+        refuse_impossible(space, hopeful=order.measure > 0)
         recipes = _recipes(order, dataset)
         shared = shared_arrays(dataset.train, dataset.validation, stimuli)
         for key, recipe in ((SHORT_LOGITS, recipes.short), (FINAL_LOGITS, recipes.final)):
             shared[key] = teacher_logits(module, dataset.train, recipe, view_seed=recipes.view_seed)
         insights = probe(module, stimuli, probed_vertices(space))
     parent_outcome = Outcome(prototype.metrics, insights)
-    with Pool(workers, shared) as pool:
+    with ExitStack() as held:
+        pool = held.enter_context(Pool(workers, shared))
         probes = _probed(space, unit_importance, parent_outcome, pool, order, folder, progress)
-        yield Laboratory(order, dataset, prototype, space, requirements, probes, parent_outcome, recipes, pool)
+        loop = None
+        if order.measure:
+            assert export is not None
+            write = functools.partial(_export_for_board, export)
+            feedback = held.enter_context(Feedback(folder, space.prices, crew, write))
+            loop = BoardLoop(feedback, space, order.measure, order.cycles, order.seed)
+        yield Laboratory(order, dataset, prototype, space, requirements, probes, parent_outcome, recipes, pool, loop)
+
+
+def _export_for_board(export: Callable[[Network, Weights, Path], object], network: Network, weights: Weights | None,
+                      path: Path) -> None:
+    """The same file for the same network, trained or not, so that a board finds the engine that it has built."""
+    with single_thread(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        export(network, weights if weights is not None else weights_of(build(network)), path)
 
 
 def _space(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Prices) -> NetworkSpace:

@@ -12,6 +12,7 @@ import numpy as np
 from devices.support.files import read_json, write_json
 from synth.candidates import Outcome, Task, run_task, seed_of
 from synth.decisions import Decisions, Observation
+from synth.energy.questions import BoardLoop
 from synth.networks.module import Weights
 from synth.parent import Origin
 from synth.probe_table import ProbeTable
@@ -56,10 +57,10 @@ class NetworkProblem:
 
     def __init__(self, space: NetworkSpace, requirements: Requirements, probes: Probes, pool: Pool, folder: RunFolder,
                  recipes: Recipes, seed: int, parent_outcome: Outcome,
-                 on_cycle: Callable[[CycleReport], None] = lambda report: None) -> None:
+                 on_cycle: Callable[[CycleReport], None] = lambda report: None, loop: BoardLoop | None = None) -> None:
         self.space, self.requirements, self.probes = space, requirements, probes
         self._pool, self._folder, self._recipes, self._seed = pool, folder, recipes, seed
-        self._parent_outcome, self._on_cycle = parent_outcome, on_cycle
+        self._parent_outcome, self._on_cycle, self._loop = parent_outcome, on_cycle, loop
         self.rolled_back = 0
 
     # --- the problem -----------------------------------------------------------------------------------------------
@@ -79,7 +80,11 @@ class NetworkProblem:
         def save(path: Path, rows: list[dict[str, Any]]) -> None:
             write_json(path, {"anchors": rows}, EVALUATED)
 
+        if self._loop is not None:
+            self._loop.begin_first()
         rows = self._folder.step("anchors.json", compute, save, lambda p: read_json(p, EVALUATED)["anchors"])
+        if self._loop is not None:
+            self._loop.end()
         for decisions, row in zip(anchors, rows, strict=True):
             short, final = Outcome.from_json(row["short"]), Outcome.from_json(row["final"])
             self.probes.record(decisions, short.insights)
@@ -89,6 +94,8 @@ class NetworkProblem:
     def evaluate(self, cycle: int, batch: Sequence[Decisions]) -> list[Observation]:
         in_full = cycle % LINK_EVERY == LINK_EVERY - 1
         evaluated = self._folder.step(_place(cycle), lambda: self._evaluate(batch, in_full), _save_cycle, _load_cycle)
+        if self._loop is not None:
+            self._loop.end()
         self.space.parent.bank = evaluated.bank
         self.rolled_back += evaluated.rolled_back
         observations = []
@@ -104,6 +111,8 @@ class NetworkProblem:
 
     def end_cycle(self, cycle: int, state: CycleReport) -> None:
         self._on_cycle(state)
+        if self._loop is not None:
+            self._loop.begin_cycle(state)
 
     def recall_bank(self, cycles: int) -> None:
         """The bank as the last of `cycles` cycles left it."""

@@ -23,6 +23,11 @@ LIMIT = 20.0  # of a slack, so that nothing infinite reaches the inquisitor; e^2
 ERROR_FLOOR = 1e-4  # added to error rates, so that an accuracy of 100 % has a finite slack
 
 
+def sigma_key(key: str) -> str:
+    """The name under which a cost's relative standard error stands beside it, where every network has its own."""
+    return f"sigma of {key}"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether one requirement holds for one reading. slack: see `Requirement.slack`. margin: what one standard error of
@@ -162,7 +167,8 @@ class Requirements:
     def exact(self, costs: Mapping[str, FloatArray], relative_sigma: Mapping[str, float] | None = None) -> FloatArray:
         """[n, r] slack of every requirement on costs (`on_costs`), less its margin; >= 0 where it holds.
 
-        costs: {key: [n]}, in base units. relative_sigma: overrides the set's own.
+        costs: {key: [n]}, in base units, and under `sigma_key` the relative standard errors of single networks, where
+        they have them. relative_sigma: overrides both these and the set's own.
         """
         sigma = self.relative_sigma if relative_sigma is None else relative_sigma
         n = len(next(iter(costs.values()))) if costs else 0
@@ -170,7 +176,8 @@ class Requirements:
         for item in self.on_costs:
             if item.key not in costs:
                 raise ValueError(f"'{item}' needs the cost {item.key!r}; there are {', '.join(costs) or 'none'}")
-            columns.append(item.slack(costs[item.key]) - MARGIN * sigma.get(item.key, 0.0))
+            own = costs.get(sigma_key(item.key)) if relative_sigma is None else None
+            columns.append(item.slack(costs[item.key]) - MARGIN * (sigma.get(item.key, 0.0) if own is None else own))
         return np.stack(columns, axis=1) if columns else np.zeros((n, 0))
 
     def infeasible(self, best_by_key: Mapping[str, Reading]) -> list[str]:

@@ -15,6 +15,10 @@ from devices.support.reading import Reading
 from edge_bench.bench import bench_model
 from export.exporter import export_network
 from synth.data.dataset import Dataset, load_dataset
+from synth.energy.boards import Board
+from synth.energy.crew import STOP, Crew
+from synth.energy.feedback import one_state
+from synth.energy.quantities import asks_for_power
 from synth.evaluation import Metrics, evaluate
 from synth.finishing import Finished, finish, make, train_in_full
 from synth.generator import Generator
@@ -44,13 +48,16 @@ class Learned:
 
 
 def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, workers: int = 1, resume: bool = False,
-               progress: Progress | None = None) -> RunSummary:
+               progress: Progress | None = None, boards: Sequence[Board] = (), board_lost: str = STOP) -> RunSummary:
     """Learn a generator under the order's requirements, make FermiNets, export and judge them; all is in folder `out`.
 
-    command: as typed, for the record. workers: processes; the result does not depend on them. UserError for bad input,
-    before anything is written where that can be told; a run that was cut goes on with resume=True to the same result.
+    command: as typed, for the record. workers: processes; the result does not depend on them. boards: that measure what
+    the requirements ask (the order's `measure` says how much); board_lost: "stop", or "predict" what they would have
+    measured, when all are lost. UserError for bad input, before anything is written where that can be told; a run that
+    was cut goes on with resume=True to the same result. CannotMeasure when no board is left.
     """
     progress = progress or Progress(quiet=True)
+    crew = _crew(order, boards, out, board_lost, resume, progress)
     if workers > 1:
         start_server()
     dataset = load_dataset(order.data, order.data_root)
@@ -59,7 +66,8 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, worke
     with RunFolder.start(out, manifest, resume) as folder:
         if folder.finished:
             return RunSummary.load(folder.path / FILE_NAME)
-        with laboratory(order, dataset, traced, folder, workers, progress) as lab:
+        write = functools.partial(export_for_board, dataset, order)
+        with laboratory(order, dataset, traced, folder, workers, progress, crew, write) as lab:
             progress.say(f"{dataset.name} · {lab.prototype.name} prototype · {order.target} · "
                          f"1r: {', '.join(map(str, lab.requirements))}")
             learned = learn(lab, folder, progress)
@@ -75,6 +83,21 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, worke
     return summary
 
 
+def _crew(order: Order, boards: Sequence[Board], out: str | os.PathLike[str], board_lost: str, resume: bool,
+          progress: Progress) -> Crew | None:
+    """The boards, each asked at once what it is: before a prototype is trained for nothing. A run that goes on asks
+    them when it comes to something that is not measured yet."""
+    if bool(boards) != bool(order.measure):
+        raise UserError("boards and a number of measurements go together: give --host and --measure, or neither")
+    if not boards:
+        return None
+    crew = Crew(boards, Path(out) / "board" / "results", progress.say, board_lost)
+    if not resume:
+        stated = order.stated_requirements()
+        one_state(crew.states(stated is None or asks_for_power(stated.on_costs)))
+    return crew
+
+
 def learn(lab: Laboratory, folder: RunFolder, progress: Progress) -> Learned:
     """All cycles; the generator is saved in the folder "generator"."""
     order = lab.order
@@ -84,7 +107,7 @@ def learn(lab: Laboratory, folder: RunFolder, progress: Progress) -> Learned:
                                        f"{100 * report.feasible_share:.0f} %")
 
         problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, folder, lab.recipes, order.seed,
-                                 lab.parent_outcome, on_cycle)
+                                 lab.parent_outcome, on_cycle, lab.loop)
         synthesis = Synthesis(problem, Settings(order.cycles, order.batch, order.seed))
         synthesis.run()
     folder.step("generator", lambda: synthesis.generator, _save_generator, Generator.load)
@@ -153,6 +176,12 @@ def measure_here(exported: Mapping[str, Exported], folder: RunFolder, progress: 
     return found
 
 
+def export_for_board(dataset: Dataset, order: Order, network: Network, weights: dict[str, Any], path: Path) -> None:
+    """The file that a board measures: as a FermiNet's own, compared with torch on fewer images."""
+    export_network(build(network, weights).eval(), dataset.shape, dataset.validation.images[:2].numpy(), path,
+                   order.target, batch="1:8:64", name="candidate")
+
+
 def export_onnx(dataset: Dataset, network: Network, weights: dict[str, Any], path: Path, target: str,
                 name: str) -> dict[str, Any]:
     """ONNX for a target, checked against torch on validation images; what the exporter reports, as JSON."""
@@ -211,7 +240,11 @@ def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, workers: int 
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
     with RunFolder.start(run, Manifest(manifest.command, order.arguments(), {order.data: dataset.checksum}),
-                         resume=True) as folder, laboratory(order, dataset, traced, folder, workers, progress) as lab:
+                         resume=True) as folder, laboratory(
+            order, dataset, traced, folder, workers, progress,
+            export=functools.partial(export_for_board, dataset, order)) as lab:
+        if lab.loop is not None:
+            lab.loop.feedback.recall()
         problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, folder, lab.recipes, order.seed,
                                  lab.parent_outcome)
         problem.recall_bank(order.cycles)

@@ -143,6 +143,11 @@ class RunFolder:
             self._steps.append(name, _digests(self.path, path))
         return load(path)
 
+    @property
+    def steps(self) -> list[str]:
+        """Names of the steps that were done, in their order."""
+        return list(self._steps)
+
     def done(self, name: str) -> bool:
         """Whether a step is on disk already."""
         return (self.path / name).exists()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from devices.cost_formula import LayerArrays
 from synth.decisions import Decisions, FloatArray, IntArray, Site, parent_decisions
 from synth.networks.channels import ChannelGroup
 from synth.networks.costs import costs as network_costs
@@ -123,6 +124,10 @@ class NetworkSpace:
         for key in self.prices.by_graph:
             found[key] = np.array([self._by_graph(key, tuple(int(c) for c in row)) for row in rows])
         return found
+
+    def layers(self, decisions: IntArray) -> LayerArrays:
+        """The launches of every network on the target."""
+        return self._table(self._rows(decisions).tobytes()).layers
 
     def _rows(self, decisions: IntArray) -> IntArray:
         return np.ascontiguousarray(decisions, dtype=np.int64).reshape(-1, len(self.places))

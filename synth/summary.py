@@ -11,6 +11,8 @@ import numpy as np
 
 from devices.support.reading import COMPUTED, MEASURED, Reading
 from synth.decisions import rows
+from synth.energy.feedback import Feedback
+from synth.energy.quantities import on_board
 from synth.evaluation import Metrics
 from synth.finishing import Finished, accuracy_reading, judge
 from synth.moves import violation
@@ -74,7 +76,7 @@ def summarise(lab: Laboratory, synthesis: Synthesis, done: Sequence[Finished], r
         machine=f"{platform.machine()}, {platform.system()}", started=manifest.started,
         times={name: round(seconds, 1) for name, seconds in progress.times.items()},
         settings={"cycles": order.cycles, "batch": order.batch, "precision of predictions": order.precision,
-                  "prototype trained here": lab.prototype.trained_here})
+                  "prototype trained here": lab.prototype.trained_here, **_measured(lab)})
     return RunSummary(
         prototype=lab.prototype.name, target=str(order.resolve_target()),
         requirements=tuple(str(item) for item in lab.requirements), networks=tuple(networks), making=making,
@@ -111,13 +113,8 @@ def _row(lab: Laboratory, name: str, role: str, network: Network, validation: Me
     }
     if name in results.measured:
         readings["latency_here"] = results.measured[name]
-    batches = sorted({1, *(item.batch or 1 for item in lab.requirements.on_costs)})
-    for batch in batches:
-        prediction = lab.space.prices.prediction(network, batch)
-        if prediction is not None:
-            readings[f"latency@{batch}"] = prediction.latency_ms
-            readings[f"energy@{batch}:module"] = prediction.energy_mj["module"]
-            readings[f"img_per_joule@{batch}:module"] = prediction.img_per_joule["module"]
+    for batch in sorted({1, *(item.batch or 1 for item in lab.requirements.on_costs)}):
+        readings |= lab.space.prices.shown(network, batch)
     by_words = {str(item): item for item in lab.requirements.items}
     judged = []
     for words, verdict in verdicts.items():
@@ -173,11 +170,35 @@ def _warnings(lab: Laboratory, done: Sequence[Finished], folder: RunFolder) -> l
                      "relax a requirement, or give more cycles with --cycles")
     tails = [str(item) for item in lab.requirements.on_costs
              if item.metric in ("latency_p90", "latency_p95", "latency_p99", "latency_max")]
-    if tails:
+    if lab.loop is not None:
+        found += _board_warnings(lab, done, lab.loop.feedback)
+    elif tails:
         found.append(f"{', '.join(tails)} was judged by the predicted median, since the cost model knows no tails: "
                      "measure with edgesynth bench")
     prediction = lab.space.prices.prediction(done[0].network, 1) if done else None
-    if prediction is not None:
+    if prediction is not None and lab.loop is None:
         found += prediction.warnings
+    return found
+
+
+def _measured(lab: Laboratory) -> dict[str, Any]:
+    """How much of a run boards decided."""
+    if lab.loop is None:
+        return {}
+    return {"measured on the board": lab.loop.feedback.count, "measurements beside a cycle": lab.order.measure}
+
+
+def _board_warnings(lab: Laboratory, done: Sequence[Finished], feedback: Feedback) -> list[str]:
+    """What of the final networks no board decided, and what speaks against relying on the rest."""
+    found = []
+    predicted = [f"{f.name}: {item}" for f in done for item in lab.requirements.on_costs if on_board(item)
+                 and lab.space.prices.reading(item, f.network).provenance != MEASURED]
+    if predicted:
+        found.append(f"decided by predictions, not measured: {', '.join(predicted)}")
+    if feedback.unmeasured:
+        found.append(f"not all could be measured ({'; '.join(feedback.unmeasured)})")
+    if feedback.marks:
+        found.append(f"some measurements are marked {', '.join(feedback.marks)}: see board/results, and edgesynth "
+                     "devices prepare")
     return found
 

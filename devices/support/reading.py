@@ -1,6 +1,7 @@
 """A number with its unit, interval, provenance and, for energy, scope."""
 
 MEASURED, PREDICTED, COMPUTED = "measured", "predicted", "computed"
+CORRECTED = "corrected"  # predicted by a model that measurements of other networks corrected
 MODULE, BOARD = "module", "board"
 CONFIDENCE = 0.95  # of every interval
 
@@ -9,14 +10,14 @@ class Reading(object):
     """One number as a person may rely on it.
 
     value: the number, in `unit`. low, high: the 95 % interval (both None for what is computed exactly).
-    provenance: "measured", "predicted" or "computed". source: where and when it was measured, which model
+    provenance: "measured", "predicted", "corrected" or "computed". source: where and when it was measured, which model
     predicted it, or what computed it. scope: "module" or "board" for power and energy, else None.
     """
 
     __slots__ = ("value", "unit", "low", "high", "provenance", "source", "scope")
 
     def __init__(self, value, unit, provenance, source, low=None, high=None, scope=None):
-        if provenance not in (MEASURED, PREDICTED, COMPUTED):
+        if provenance not in (MEASURED, PREDICTED, CORRECTED, COMPUTED):
             raise ValueError("unknown provenance {!r}".format(provenance))
         if (low is None) != (high is None) or (low is not None and not low <= value <= high):
             raise ValueError("the interval [{}, {}] does not hold {}".format(low, high, value))

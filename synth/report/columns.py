@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from devices.support.reading import BOARD, COMPUTED, MEASURED, PREDICTED, Reading
+from devices.support.reading import BOARD, COMPUTED, CORRECTED, MEASURED, PREDICTED, Reading
 from devices.units import format_quantity, parse_quantity
 from synth.report.summary import NetworkRow
 from synth.requirement_language import METRICS
 from synth.requirements import Requirement
 
-MARKS = {PREDICTED: "p", MEASURED: "m", COMPUTED: ""}
+MARKS = {PREDICTED: "p", CORRECTED: "p*", MEASURED: "m", COMPUTED: ""}
 # key: (title, dimension); in the order in which they are shown, those on the target after them
 PLAIN: dict[str, tuple[str, str]] = {
     "accuracy": ("accuracy", "fraction"),
@@ -71,7 +71,8 @@ class Column:
         return "" if ends is None else f"[{self._words(ends[0])}, {self._words(ends[1])}]"
 
     def mark(self, reading: Reading) -> str:
-        """ "p" for predicted, "m" for measured on a machine; "" for what is exact or follows from accuracy."""
+        """ "p" for predicted, "p*" for a prediction that measurements corrected, "m" for measured on a machine; "" for
+        what is exact or follows from accuracy."""
         return "" if self.key in ON_DATA else MARKS[reading.provenance]
 
     def _words(self, value: float) -> str:

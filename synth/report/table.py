@@ -7,8 +7,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from devices.support.reading import MEASURED, PREDICTED
-from synth.report.columns import Column, column, columns, name_in_words
+from devices.support.reading import CORRECTED, MEASURED, PREDICTED
+from synth.report.columns import MARKS, Column, column, columns, name_in_words
 from synth.report.summary import FERMINET, PROTOTYPE, Judgement, NetworkRow, RunSummary
 from synth.requirements import NO, UNCERTAIN, YES, Requirement
 
@@ -116,7 +116,7 @@ def _verdict(judgement: Judgement | None) -> Text:
 def _legend(summary: RunSummary) -> list[Text]:
     """One line for every source that stands behind a marked number."""
     lines = [Text("accuracy on the test split, read once; 1r is decided on the validation split", "dim")]
-    for provenance, words in ((PREDICTED, "predicted by"), (MEASURED, "measured:")):
+    for provenance, words in ((PREDICTED, "predicted by"), (CORRECTED, "predicted by"), (MEASURED, "measured:")):
         sources = dict.fromkeys(
             reading.source
             for row in summary.networks
@@ -124,5 +124,5 @@ def _legend(summary: RunSummary) -> list[Text]:
             if (reading := row.readings.get(column.key)) is not None and reading.provenance == provenance
             and column.mark(reading)
         )
-        lines += [Text.assemble((f"{provenance[0]} ", "cyan"), (f"{words} {source}", "dim")) for source in sources]
+        lines += [Text.assemble((f"{MARKS[provenance]} ", "cyan"), (f"{words} {source}", "dim")) for source in sources]
     return lines
