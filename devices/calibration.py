@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from devices.board import Board
-from devices.cost_formula import Costs, LayerArrays, formula, resolve
+from devices.cost_formula import Costs, LayerArrays, formula, resolve, stacked
 from devices.layer_cost import LayerCost
 from devices.support.errors import UserError
 
@@ -29,6 +29,7 @@ MAX_STEPS, STEP, TOLERANCE = 200, 1e-4, 1e-6
 PRIORS: dict[str, tuple[float, float]] = {
     "efficiency.fp32": (0.9, 0.1),  # of peak, for a deep layer that fills the GPU
     "efficiency.fp16": (0.85, 0.15),
+    "oblong_efficiency": (0.75, 0.3),  # no Winograd, and fewer hand-written kernels, for 1x7 and 7x1
     "depthwise_efficiency": (0.3, 1.0),
     "output_macs": (120, 0.7),
     "fill_outputs": (4000, 1.0),  # some two waves of 2 x 2048 threads
@@ -43,7 +44,7 @@ PRIORS: dict[str, tuple[float, float]] = {
     "host_time_factor.MAXQ": (1.3, 0.2),
     "launch_mj": (0.08, 0.7),  # 2 to 3 W of a busy CPU and GPU for a launch
     "host_image_mj": (0.4, 0.7),
-    "host_nj_per_byte": (3.0, 1.0),
+    "host_nj_per_byte": (1.0, 1.0),  # a core that mostly waits for memory: some 0.3 W for 3 ns
     "host_energy_factor.MAXN": (1.2, 0.3),
     "host_energy_factor.MAXQ": (0.5, 0.4),  # the square of the clock, or a little more
     "pj_per_mac.fp32": (35, 0.4),
@@ -54,14 +55,19 @@ PRIORS: dict[str, tuple[float, float]] = {
 # time on the GPU and on the host of another software stack, relative to the rows without one: another TensorRT, and
 # a host that copies a ready input instead of feeding images
 STACK_PRIORS = {"gpu": (1.2, 0.4), "host": (0.3, 1.0)}
+# standard deviation of the logarithm of these kinds' rates: where some row has the kind, and where none has
+KIND_SIGMAS = {"oblong": (0.2, 0.3), "depthwise": (0.25, 0.7), "grouped": (0.4, 0.6), "matmul": (0.4, 0.6)}
+STACKS_SPREAD = (0.3, 2)  # prior standard deviation between stacks' device times, and how many stacks it counts for
+HOST_SIGMA = 0.7  # of the logarithm of what a program spends on an input that lies ready; two stacks tell little
 
 
 @dataclass(frozen=True)
 class Sample:
     """One measured condition. layers: of the network, fused. mode: the power mode's own name. latency_ms: host to
     host, of the batch; compute_ms: the device's part of it, None where it is not known or not to be trusted.
-    power_w: mean power of the board at this condition, None where not measured. stack: another software stack, whose
-    GPU and host times get factors of their own. Sigmas: relative error of the row as a measurement of what is modelled.
+    power_w: mean power at this condition, None where not measured. stack: another software stack, whose device and
+    host times get factors of their own, and whose input lies ready. Sigmas: relative error of the row as a
+    measurement of what is modelled.
     """
 
     network: str
@@ -86,16 +92,32 @@ class Fit:
     stacks: dict[str, dict[str, float]]
     cost: float
 
+    @property
+    def another_stack(self) -> dict[str, tuple[float, float]]:
+        """What a stack that was not measured has for factors: {"gpu", "host": (value, standard deviation of its
+        logarithm)}, as a draw from the stacks that were. The unnamed one counts among them for the device, and not for
+        the host, where it alone feeds images."""
+        gpu = np.log([1.0, *(factors["gpu"] for factors in self.stacks.values())])
+        host = np.log([factors["host"] for factors in self.stacks.values()] or [STACK_PRIORS["host"][0]])
+        n, (prior, weight) = len(gpu), STACKS_SPREAD
+        variance = (weight * prior**2 + float(np.square(gpu - gpu.mean()).sum())) / (weight + n - 1)
+        return {"gpu": (float(np.exp(gpu.mean())), float(np.sqrt(variance * (1 + 1 / n)))),
+                "host": (float(np.exp(host.mean())), HOST_SIGMA)}
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was predicted for a sample; errors are logarithms of predicted over measured, None where not measured."""
+    """What was predicted for a sample; errors are logarithms of predicted over measured, None where not measured.
+    fitted: what predicted it. unseen: kinds of layers and the stack that the sample has and no row of the fit had; see
+    `leave_one_family_out`."""
 
     sample: Sample
     latency_ms: float
     compute_ms: float
     power_w: float
-    errors: dict[str, float | None] = field(default_factory=dict)
+    errors: dict[str, float | None]
+    fitted: Fit
+    unseen: frozenset[str] = frozenset()
 
 
 class _Rows:
@@ -109,8 +131,8 @@ class _Rows:
         self.arrays = LayerArrays(*(np.asarray(getattr(every, name))[index] for name in (
             "active", "macs", "weights", "inputs", "outputs", "kind", "host_elements")))
         self.batch = np.array([[float(sample.batch)] for sample in samples])
-        self.conditions = sorted({(s.mode, s.precision) for s in samples})
-        self.condition = [self.conditions.index((s.mode, s.precision)) for s in samples]
+        self.conditions = sorted({(s.mode, s.precision, s.stack or "") for s in samples})
+        self.condition = [self.conditions.index((s.mode, s.precision, s.stack or "")) for s in samples]
         self.stacks = sorted({s.stack for s in samples if s.stack})
         self.measured = {
             "latency": np.array([s.latency_ms for s in samples]),
@@ -123,14 +145,10 @@ class _Rows:
 
     def predict(self, constants: Mapping[str, Any], stacks: Mapping[str, Mapping[str, float]]) -> dict[str, np.ndarray]:
         """compute and latency in ms and power in W, [n] each."""
-        resolved = [resolve(self.board, constants, mode, precision) for mode, precision in self.conditions]
-        k = {name: np.array([np.atleast_1d(resolved[c][name]) for c in self.condition]) for name in resolved[0]}
-        costs: Costs = formula(k, self.arrays, self.batch)
-        gpu, host = (np.array([stacks.get(s.stack or "", {}).get(part, 1.0) for s in self.samples])
-                     for part in ("gpu", "host"))
-        compute = gpu * costs.gpu_ms
-        return {"compute": compute, "latency": compute + host * costs.host_ms,
-                "power": costs.board_mj / costs.latency_ms}
+        resolved = [resolve(self.board, constants, mode, precision, feeds=not stack, **stacks.get(stack, {}))
+                    for mode, precision, stack in self.conditions]
+        costs: Costs = formula(stacked([resolved[c] for c in self.condition]), self.arrays, self.batch)
+        return {"compute": costs.gpu_ms, "latency": costs.latency_ms, "power": costs.board_mj / costs.latency_ms}
 
 
 def _nested(names: Sequence[str], values: np.ndarray, fixed: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,12 +222,13 @@ def _least_squares(residuals: Any, x: np.ndarray) -> tuple[np.ndarray, float]:
 def predict_samples(fitted: Fit, samples: Sequence[Sample], board: Board) -> list[Outcome]:
     """What a fit says about samples, with the errors where they were measured."""
     rows = _Rows(samples, board)
-    predicted = rows.predict(fitted.constants, fitted.stacks)
+    unseen = {part: value for part, (value, _) in fitted.another_stack.items()}
+    predicted = rows.predict(fitted.constants, {name: fitted.stacks.get(name, unseen) for name in rows.stacks})
     errors = {what: np.log(predicted[what] / measured) for what, measured in rows.measured.items()}
     errors["energy"] = errors["latency"] + errors["power"]
     latency, compute, power = (predicted[what].tolist() for what in ("latency", "compute", "power"))
-    return [Outcome(sample, latency[i], compute[i], power[i],
-                    {what: None if np.isnan(values[i]) else float(values[i]) for what, values in errors.items()})
+    return [Outcome(sample, latency[i], compute[i], power[i], {
+                what: None if np.isnan(values[i]) else float(values[i]) for what, values in errors.items()}, fitted)
             for i, sample in enumerate(samples)]
 
 
@@ -217,18 +236,26 @@ def leave_one_family_out(samples: Sequence[Sample], board: Board, fixed: Mapping
     """Every sample predicted by a fit that has seen no network of its family."""
     outcomes = []
     for family in dict.fromkeys(s.family for s in samples):
-        fitted = fit([s for s in samples if s.family != family], board, fixed)
-        outcomes += predict_samples(fitted, [s for s in samples if s.family == family], board)
+        others = [s for s in samples if s.family != family]
+        fitted, seen = fit(others, board, fixed), set().union(*map(_peculiar, others))
+        outcomes += [replace(outcome, unseen=frozenset(_peculiar(outcome.sample) - seen))
+                     for outcome in predict_samples(fitted, [s for s in samples if s.family == family], board)]
     return outcomes
+
+
+def _peculiar(sample: Sample) -> set[str]:
+    """What another sample must have too for a fit to it to tell something about this one."""
+    return {layer.kind for layer in sample.layers if layer.kind in KIND_SIGMAS} | ({sample.stack} - {None})
 
 
 def relative_sigma(outcomes: Sequence[Outcome], what: str) -> float:
     """Relative standard error of a prediction for a family that the fit has not seen: the root of the families' mean
-    squared errors, each family counting once, widened for their small number n by sqrt(1 + 1/n)."""
+    squared errors, each family counting once, widened for their small number n by sqrt(1 + 1/n). Families with a kind
+    of layer or a stack of their own do not count, since those have uncertainties of their own."""
     families: dict[str, list[float]] = {}
     for outcome in outcomes:
         error = outcome.errors[what]
-        if error is not None:
+        if error is not None and not outcome.unseen:
             families.setdefault(outcome.sample.family, []).append(error)
     squares = [float(np.mean(np.square(errors))) for errors in families.values()]
     if not squares:

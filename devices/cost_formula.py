@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from devices.board import Board, value_of
-from devices.layer_cost import LAYER_KINDS, LayerCost
+from devices.layer_cost import HEAVY_KINDS, LAYER_KINDS, LayerCost
 
-__all__ = ["Costs", "LayerArrays", "formula", "resolve"]
+__all__ = ["Costs", "LayerArrays", "formula", "resolve", "stacked"]
 
 ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 HOST_BYTES = 4  # the host gives and takes fp32
 KIND_INDEX = {kind: index for index, kind in enumerate(LAYER_KINDS)}
-HEAVY = np.array([kind in ("dense", "grouped", "depthwise", "linear", "matmul") for kind in LAYER_KINDS])
+HEAVY = np.array([kind in (*HEAVY_KINDS, "matmul") for kind in LAYER_KINDS])
 
 
 @dataclass
@@ -72,55 +72,66 @@ class Costs:
     module_mj: np.ndarray
 
 
-def resolve(board: Board, constants: Mapping[str, Any], mode: str, precision: str, host: float = 1.0) -> dict[str, Any]:
+def resolve(board: Board, constants: Mapping[str, Any], mode: str, precision: str, gpu: float = 1.0,
+            host: float = 1.0, feeds: bool = True) -> dict[str, Any]:
     """The constants of one power mode and precision as plain numbers, in SI units (s, J, W, bytes per s), and
     "rates", MACs per second by kind of layer, [len(LAYER_KINDS)].
 
-    constants: {name: value} as under "parameters" in a board's file, without the sources. host: what share of the
-    published runs' host part is counted.
+    constants: {name: value} as under "parameters" in a board's file, without the sources. gpu, host: times on the
+    device and on the host relative to the software that the constants were fitted on (another TensorRT, an input that
+    lies ready). feeds: whether the host prepares every image, which it need not where the input lies ready. What a
+    launch costs goes with its time, what a MAC or a byte costs does not.
     """
     clocks = board.mode(mode).data
     gpu_hz = clocks["gpu_mhz"] * 1e6
     relative = clocks["gpu_mhz"] / constants["reference_gpu_mhz"]
     per_clock = value_of(board.data["gpu"]["macs_per_clock"])
     efficiency = constants["efficiency"]
-    dense = per_clock[precision] * gpu_hz * efficiency[precision]
-    single = per_clock["fp32"] * gpu_hz * efficiency["fp32"]  # what depthwise layers reach does not grow with FP16
-    rates = {"depthwise": single * constants["depthwise_efficiency"],
+    dense = per_clock[precision] * gpu_hz * efficiency[precision] / gpu
+    # what depthwise layers reach does not grow with FP16
+    single = per_clock["fp32"] * gpu_hz * efficiency["fp32"] / gpu
+    rates = {"oblong": dense * constants["oblong_efficiency"],
+             "depthwise": single * constants["depthwise_efficiency"],
              "grouped": single * constants["grouped_efficiency"]}
-    host_time, host_energy = host * constants["host_time_factor"][mode], constants["host_energy_factor"][mode]
+    host_time, host_energy = host * constants["host_time_factor"][mode], host * constants["host_energy_factor"][mode]
     gpu_energy = relative ** constants["gpu_energy_clock_exponent"]
     return {
         "rates": np.array([rates.get(kind, dense) for kind in LAYER_KINDS]),
         "output_macs": constants["output_macs"],
         "fill_outputs": constants["fill_outputs"],
         "fill_exponent": constants["fill_exponent"],
-        "bandwidth": clocks["bandwidth_gb_s"] * 1e9 * constants["bandwidth_efficiency"],
-        "launch_s": 1e-3 * constants["launch_ms"] / relative ** constants["launch_clock_exponent"],
+        "bandwidth": clocks["bandwidth_gb_s"] * 1e9 * constants["bandwidth_efficiency"] / gpu,
+        "launch_s": gpu * 1e-3 * constants["launch_ms"] / relative ** constants["launch_clock_exponent"],
         "element_bytes": float(ELEMENT_BYTES[precision]),
         "host_call_s": 1e-3 * constants["host_call_ms"] * host_time,
-        "host_image_s": 1e-3 * constants["host_image_ms"] * host_time,
+        "host_image_s": feeds * 1e-3 * constants["host_image_ms"] * host_time,
         "host_byte_s": 1e-9 * constants["host_ns_per_byte"] * host,
         "idle_w": constants["idle_w"][mode],
-        "launch_j": 1e-3 * constants["launch_mj"] * host_energy,
-        "host_image_j": 1e-3 * constants["host_image_mj"] * host_energy * host,
-        "host_byte_j": 1e-9 * constants["host_nj_per_byte"] * host_energy * host,
+        "launch_j": gpu * 1e-3 * constants["launch_mj"] * constants["host_energy_factor"][mode],
+        "host_image_j": feeds * 1e-3 * constants["host_image_mj"] * host_energy,
+        "host_byte_j": 1e-9 * constants["host_nj_per_byte"] * host_energy,
         "mac_j": 1e-12 * constants["pj_per_mac"][precision] * gpu_energy,
         "byte_j": 1e-12 * constants["pj_per_byte"],
         "carrier_w": constants["carrier_w"],
     }
 
 
+def stacked(resolved: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Several conditions as one: every constant as [n, 1], "rates" as [n, kinds]."""
+    return {name: np.array([np.atleast_1d(k[name]) for k in resolved]) for name in resolved[0]}
+
+
 def formula(k: Mapping[str, Any], arrays: LayerArrays, batch: Any) -> Costs:
     """Times and energies of every row of `arrays`.
 
-    k: what `resolve` gives, or the same with arrays of shape [n, 1] ("rates": [n, kinds]) where rows have different
-    conditions. batch: a number, or [n, 1].
+    k: what `resolve` gives, or `stacked` ones where rows have different conditions (or where one network is priced
+    under several). batch: a number, or [n, 1].
     """
     if np.ndim(k["rates"]) == 1:
         rate = k["rates"][arrays.kind]
     else:
-        rate = np.take_along_axis(k["rates"], np.broadcast_to(arrays.kind, arrays.macs.shape), axis=1)
+        kinds = np.broadcast_to(arrays.kind, (len(k["rates"]), arrays.macs.shape[1]))
+        rate = np.take_along_axis(k["rates"], kinds, axis=1)
     outputs = batch * np.maximum(arrays.outputs, 1.0)
     work = batch * (arrays.macs + k["output_macs"] * arrays.outputs) * HEAVY[arrays.kind]
     compute_s = work / rate * (1 + (k["fill_outputs"] / outputs) ** k["fill_exponent"])

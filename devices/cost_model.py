@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from devices.board import Target, value_of
-from devices.cost_formula import Costs, LayerArrays, formula, resolve
-from devices.layer_cost import LayerCost
+from devices.cost_formula import Costs, LayerArrays, formula, resolve, stacked
+from devices.layer_cost import LAYER_KINDS, LayerCost
 from devices.support.errors import UserError
 from devices.support.reading import BOARD, MODULE, PREDICTED, Reading
 
 __all__ = ["CostModel", "LayerArrays", "Prediction"]
 
 Z95 = 1.959964
+UNSEEN_WIDENS = 0.5  # by what part of itself the error grows with each thing that the calibration has not seen
 LARGE_HOST_SHARE = 0.4  # from which a prediction says where the host's part comes from
 
 
@@ -54,20 +55,25 @@ class Prediction:
 class CostModel:
     """The cost model of one target and precision; `constants` is the "cost_model" of the board's file.
 
-    input_ready: the host only copies an input that lies ready in memory. Otherwise it feeds images from the CPU, as in
-    the published runs that the model is calibrated on.
+    input_ready: the host only copies an input that lies ready in memory, under whatever TensorRT; what that changes is
+    known from few published runs, and the interval says so. Otherwise the host does what it did where the model was
+    calibrated: in the published runs of the TX2 it feeds images from the CPU.
     """
 
     def __init__(self, target: Target, precision: str, constants: dict[str, Any], input_ready: bool = False):
         if target.mode is None:
             raise UserError(f"{target.board.title} has no power modes, and the cost model needs the clocks of one")
         self.target, self.precision, self.constants = target, precision, constants
-        ready = ", input ready" if input_ready else ""
-        self.source = f"{target.board.name} cost model {constants['version']}{ready}"
-        values = {name: value_of(entry) for name, entry in constants["parameters"].items()}
-        host = value_of(constants["ready_input_factor"]) if input_ready else 1.0
-        self.input_ready = input_ready
-        self.resolved = resolve(target.board, values, target.mode.name, precision, host)
+        another = constants.get("ready_input") if input_ready else None
+        self.input_ready = input_ready or "ready_input" not in constants
+        self.source = f"{target.board.name} cost model {constants['version']}{', input ready' if another else ''}"
+        factors = {part: another[part]["value"] if another else 1.0 for part in ("gpu", "host")}
+        sigmas = {part: another[part]["sigma"] for part in factors} if another else {}
+        self.resolved = self._resolve(feeds=not another, **factors)
+        # the same constants, each time with one thing wrong by a standard error
+        self.wrong_by_sigma = stacked([self.resolved, self._unsure_of_kinds(), *(
+            self._resolve(feeds=False, **{**factors, part: factors[part] * math.exp(sigma)})
+            for part, sigma in sigmas.items())])
 
     @classmethod
     def for_target(cls, target: Target, precision: str, input_ready: bool = False) -> CostModel:
@@ -75,15 +81,28 @@ class CostModel:
         precision = target.board.require_precision(precision)
         constants = target.board.data.get("cost_model")
         if constants is None:
-            raise UserError(f"{target.board.title} has no cost model yet: predict for tx2, "
-                            "or measure with `edgesynth bench` on the board")
+            raise UserError(f"{target.board.title} has no cost model yet: make one with `edgesynth devices calibrate` "
+                            "on the board, or predict for tx2")
         return cls(target, precision, constants, input_ready)
+
+    def _resolve(self, feeds: bool, **factors: float) -> dict[str, Any]:
+        assert self.target.mode is not None
+        values = {name: value_of(entry) for name, entry in self.constants["parameters"].items()}
+        return resolve(self.target.board, values, self.target.mode.name, self.precision, feeds=feeds, **factors)
+
+    def _unsure_of_kinds(self) -> dict[str, Any]:
+        sigmas = value_of(self.constants["kind_sigma"])
+        slower = np.exp([sigmas.get(kind, 0.0) for kind in LAYER_KINDS])
+        return {**self.resolved, "rates": self.resolved["rates"] / slower}
+
+    @property
+    def predicts_energy(self) -> bool:
+        """Whether power was measured where the model was calibrated."""
+        return "energy" in self.constants["relative_sigma"]
 
     def costs(self, arrays: LayerArrays, batch: int = 1) -> Costs:
         """Times and energies of every candidate for a batch. UserError for a batch that is not a positive integer."""
-        if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
-            raise UserError(f"batch must be a positive whole number, not {batch!r}")
-        return formula(self.resolved, arrays, int(batch))
+        return formula(self.resolved, arrays, _checked(batch))
 
     def evaluate(self, arrays: LayerArrays, batch: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """latency_ms of the batch [n_candidates] and energy_mj per image in module scope [n_candidates]."""
@@ -91,52 +110,73 @@ class CostModel:
         return costs.latency_ms, costs.module_mj / batch
 
     def predict(self, layers: Sequence[LayerCost], batch: int = 1) -> Prediction:
-        """Readings with 95 % intervals for one network. UserError for batch < 1 or no layers."""
+        """Readings with 95 % intervals for one network; without energies where the model has none. UserError for
+        batch < 1 or no layers."""
         if not layers:
             raise UserError("the network has no layers that cost anything: nothing to predict")
-        costs = self.costs(LayerArrays.of(layers), batch)
-        latency, board, module = float(costs.latency_ms[0]), float(costs.board_mj[0]), float(costs.module_mj[0])
-        beyond = self._beyond_calibration(layers, batch)
-        # each thing that calibration has not seen widens the interval by half of its width
-        spread = {what: (1 + 0.5 * len(beyond)) * value_of(self.constants["relative_sigma"][what])
-                  for what in ("latency", "power", "energy")}
-        carrier = self.constants["parameters"]["carrier_w"]
-        carrier_mj = (carrier["high"] - carrier["low"]) / (2 * Z95) * latency
-        energy = {MODULE: module, BOARD: board}
+        several = formula(self.wrong_by_sigma, LayerArrays.of(layers), _checked(batch))
+        latency = float(several.latency_ms[0])
+        beyond = self._beyond_calibration(layers, batch, several)
+        widened = 1 + UNSEEN_WIDENS * sum(beyond.values())
+        energy = {MODULE: several.module_mj, BOARD: several.board_mj} if self.predicts_energy else {}
+        carrier = self.constants["parameters"].get("carrier_w", {})
 
-        def relative(what: str, scope: str) -> float:
-            """Relative standard error; the module's takes in the carrier's, which is only known by its prior."""
-            return spread[what] if scope == BOARD else math.hypot(spread[what], carrier_mj / module)
+        def sigma(what: str, values: np.ndarray, scope: str | None = None) -> float:
+            """Relative standard error: of networks that the fit has not seen, of what is unsure about this one, and of
+            the carrier in the scope that was not measured."""
+            parts = [widened * value_of(self.constants["relative_sigma"][what]), *np.log(values[1:] / values[0])]
+            if scope not in (None, value_of(self.constants["measured_scope"])):
+                parts.append((carrier["high"] - carrier["low"]) / (2 * Z95) * latency / float(energy[scope][0]))
+            return math.hypot(*parts)
+
+        def readings(what: str, unit: str, values: dict[str, np.ndarray]) -> dict[str, Reading]:
+            return {scope: self._reading(float(several[0]), unit, sigma(what, several, scope), scope)
+                    for scope, several in values.items()}
 
         return Prediction(
             target=str(self.target), precision=self.precision, batch=int(batch),
-            latency_ms=self._reading(latency, "ms", spread["latency"]),
-            power_w={s: self._reading(mj / latency, "W", relative("power", s), s) for s, mj in energy.items()},
-            energy_mj={s: self._reading(mj / batch, "mJ", relative("energy", s), s) for s, mj in energy.items()},
-            img_per_joule={s: self._reading(1e3 * batch / mj, "img/J", relative("energy", s), s)
-                           for s, mj in energy.items()},
-            layers=_shares(layers, costs),
-            warnings=[*beyond, *_uncosted(layers), *([] if self.input_ready else _fed(costs))],
+            latency_ms=self._reading(latency, "ms", sigma("latency", several.latency_ms)),
+            power_w=readings("power", "W", {scope: mj / several.latency_ms for scope, mj in energy.items()}),
+            energy_mj=readings("energy", "mJ", {scope: mj / batch for scope, mj in energy.items()}),
+            img_per_joule=readings("energy", "img/J", {scope: 1e3 * batch / mj for scope, mj in energy.items()}),
+            layers=_shares(layers, several),
+            warnings=[*beyond, *_uncosted(layers), *([] if self.input_ready else _fed(several)),
+                      *([] if energy else ["no energies: the model was calibrated without a power source"])],
         )
 
     def _reading(self, value: float, unit: str, sigma: float, scope: str | None = None) -> Reading:
         factor = math.exp(Z95 * sigma)
         return Reading(value, unit, PREDICTED, self.source, low=value / factor, high=value * factor, scope=scope)
 
-    def _beyond_calibration(self, layers: Sequence[LayerCost], batch: int) -> list[str]:
-        """What of this prediction the calibration has not seen, as warnings."""
+    def _beyond_calibration(self, layers: Sequence[LayerCost], batch: int, costs: Costs) -> dict[str, float]:
+        """What of this prediction the calibration has not seen, as warnings, each with how much it matters (0 to 1)."""
         known = {what: value_of(entry) for what, entry in self.constants["calibrated"].items()}
         found = {"batch": batch, "macs": sum(layer.macs for layer in layers), "layers": len(layers)}
-        warnings = [f"outside the calibrated range: {what} {value:,} (calibrated: {known[what][0]:,} to "
-                    f"{known[what][1]:,})" for what, value in found.items()
-                    if not known[what][0] <= value <= known[what][1]]
+        warnings: dict[str, float] = {}
+        for what, value in found.items():
+            low, high = known[what]
+            if not low <= value <= high:
+                # a network of few MACs pays for its launches, and those are known
+                weight = self._share_of_work(layers, costs) if what == "macs" and value < low else 1.0
+                warnings[f"outside the calibrated range: {what} {value:,} (calibrated: {low:,} to {high:,})"] = weight
         unseen = sorted({layer.kind for layer in layers if layer.macs} - set(known["kinds"]))
         if unseen:
-            warnings.append(f"outside the calibrated range: no row has {', '.join(unseen)} layers")
+            warnings[f"outside the calibrated range: no row has {', '.join(unseen)} layers"] = 1.0
         mode = self.target.mode
         if mode is not None and mode.name not in known["modes"]:
-            warnings.append(f"power mode {mode.name} was not measured: the nearest mode's constants stand in")
+            warnings[f"power mode {mode.name} was not measured: the nearest mode's constants stand in"] = 1.0
         return warnings
+
+    def _share_of_work(self, layers: Sequence[LayerCost], costs: Costs) -> float:
+        """What part of the latency is neither launches nor the host's."""
+        launches_ms = 1e3 * self.resolved["launch_s"] * len(layers)
+        return float((costs.gpu_ms[0] - launches_ms) / costs.latency_ms[0])
+
+
+def _checked(batch: int) -> int:
+    if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
+        raise UserError(f"batch must be a positive whole number, not {batch!r}")
+    return int(batch)
 
 
 def _shares(layers: Sequence[LayerCost], costs: Costs) -> list[dict[str, Any]]:

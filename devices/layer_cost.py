@@ -34,9 +34,10 @@ OPERATION_KINDS = (
     "unknown",  # has no cost model: counted as bandwidth only
 )
 POINTWISE = ("batch_norm", "activation", "add", "mul")
-HEAVY_KINDS = ("dense", "grouped", "depthwise", "linear")  # layers that take in what follows them
+HEAVY_KINDS = ("dense", "oblong", "grouped", "depthwise", "linear")  # layers that take in what follows them
 LAYER_KINDS = (
     "dense",
+    "oblong",  # dense, with a kernel that is not square: 1x7, 7x1
     "grouped",
     "depthwise",
     "linear",
@@ -209,7 +210,7 @@ class _Fusion:
         if op.kind != "conv":
             return op.kind
         if op.groups == 1:
-            return "dense"
+            return "dense" if op.kernel[0] == op.kernel[1] else "oblong"
         if op.weights == op.output_shape[0] * prod(op.kernel):  # a reshape may hide the channels that it reads
             return "depthwise"
         shapes = (self.by_name[t].output_shape for t in tensors)

@@ -13,7 +13,7 @@ from synth.requirements import Requirements
 
 # What is required when nothing is said; for data that are not listed, see `relative_requirements`.
 DEFAULT_REQUIREMENTS = {
-    "digits": ("accuracy >= 96 %", "img_per_joule >= 280 @ batch=1"),
+    "digits": ("accuracy >= 96 %", "img_per_joule >= 215 @ batch=1"),
 }
 ACCURACY_ALLOWANCE = 0.02
 

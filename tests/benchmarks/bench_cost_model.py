@@ -20,11 +20,11 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "devices")]
 
-from published_tx2 import DATA, FIXED, layers_of, operations_of, published  # noqa: E402
+from published_tx2 import DATA, FIXED, HW_NAS, layers_of, operations_of, published  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from devices.board import load_board, resolve_target, value_of  # noqa: E402
+from devices.board import Target, load_board, resolve_target, value_of  # noqa: E402
 from devices.calibration import (  # noqa: E402
     Fit,
     Outcome,
@@ -37,6 +37,7 @@ from devices.calibration import (  # noqa: E402
 from devices.cost_formula import ELEMENT_BYTES  # noqa: E402
 from devices.cost_model import CostModel, LayerArrays  # noqa: E402
 from devices.layer_cost import fuse  # noqa: E402
+from devices.model_entry import model_entry  # noqa: E402
 from devices.support.files import read_json, write_json  # noqa: E402
 
 BOARD_FILE = ROOT / "devices" / "boards" / "tx2.json"
@@ -44,8 +45,7 @@ ROWS = "QuTiBench (RCL-lab/QutibenchWeb, arXiv 1909.05009) and NVIDIA-AI-IOT/tf_
 CARRIER = {"value": 2.4, "low": 1.6, "high": 3.2, "source":
            "prior: idle of the board (QuTiBench, MAXP 4.7 W) less idle of VDD_IN (1.4 to 1.9 W, 3.1 W with EMC pinned)"}
 SCOPES = {"latency": "latency", "energy": "energy per image"}
-# paper-and-field: HW-NAS-Bench, "edgegpu": TX2, torch2trt, batch 1, module energy; the power mode is not said
-HW_NAS = [("nasbench201_16M", 5.81, 24.2), ("nasbench201_79M", 6.51, 29.4), ("nasbench201_115M", 6.55, 30.0)]
+
 
 # -- baselines: each learns from samples and gives (latency_ms of the batch, board energy in mJ per image) ------------
 
@@ -145,13 +145,25 @@ def percentages(errors: Sequence[tuple[str, float]], family: str | None = None) 
     return len(wrong), float(np.median(wrong)), float(wrong.max())
 
 
-def coverage(outcomes: Sequence[Outcome], what: str) -> dict[str, float]:
-    """Share of rows inside the 95 % interval, by family; the interval's width comes from the other families."""
-    inside: dict[str, float] = {}
-    for family in dict.fromkeys(o.sample.family for o in outcomes if o.errors[what] is not None):
-        sigma = relative_sigma([o for o in outcomes if o.sample.family != family], what)
-        errors = [o.errors[what] for o in outcomes if o.sample.family == family and o.errors[what] is not None]
-        inside[family] = float(np.mean([abs(e) <= 1.96 * sigma for e in errors if e is not None]))
+def coverage(samples: Sequence[Sample], outcomes: Sequence[Outcome]) -> dict[str, dict[str, list[bool]]]:
+    """{"latency" or "energy": {family: whether each row lies inside the 95 % interval}}, by `CostModel.predict` as a
+    user calls it, with the fit that has not seen the family and the errors of the other families. Rows of another
+    stack are predicted with a ready input, for a stack that is not known."""
+    inside: dict[str, dict[str, list[bool]]] = {"latency": {}, "energy": {}}
+    board = load_board("tx2")
+    for family in dict.fromkeys(s.family for s in samples):
+        mine = [o for o in outcomes if o.sample.family == family]
+        entry = entry_of(mine[0].fitted, [s for s in samples if s.family != family],
+                         [o for o in outcomes if o.sample.family != family], "left out")
+        for sample in (o.sample for o in mine):
+            target = Target(board, board.mode(sample.mode))
+            prediction = CostModel(target, sample.precision, entry, sample.stack is not None).predict(
+                sample.layers, sample.batch)
+            measured = {"latency": (prediction.latency_ms, sample.latency_ms)}
+            if sample.power_w:
+                measured["energy"] = (prediction.energy_mj["board"], sample.latency_ms * sample.power_w / sample.batch)
+            for what, (reading, value) in measured.items():
+                inside[what].setdefault(family, []).append(reading.low <= value <= reading.high)
     return inside
 
 
@@ -180,14 +192,15 @@ def hw_nas_check(console: Console) -> list[dict]:
     """Small networks at batch 1: how much energy follows MACs, measured and predicted."""
     rows = []
     for mode in ("maxp", "maxn"):
-        model = CostModel.for_target(resolve_target(f"tx2:{mode}"), "fp16")
-        for name, latency, energy in HW_NAS:
+        model = CostModel.for_target(resolve_target(f"tx2:{mode}"), "fp16", input_ready=True)
+        for name, (latency, energy) in HW_NAS.items():
             p = model.predict(layers_of(name), 1)
             rows.append({"mode": mode, "network": name, "measured_ms": latency, "predicted_ms": p.latency_ms.value,
                          "measured_mj": energy, "predicted_mj": p.energy_mj["module"].value,
                          "interval_mj": [p.energy_mj["module"].low, p.energy_mj["module"].high],
                          "power_w": p.power_w["module"].value})
-    table = Table(title="HW-NAS-Bench, TX2, batch 1 (torch2trt; stand-in cells of equal MACs; not fitted)", box=None)
+    table = Table(box=None, title="HW-NAS-Bench, batch 1, torch2trt (cells of equal MACs stand in; the mode is not told; "
+                                   "energies are not fitted on)")
     for column in ("mode", "network", "ms measured", "predicted", "mJ measured", "predicted, module", "W predicted"):
         table.add_column(column, justify="left" if column in ("mode", "network") else "right")
     for row in rows:
@@ -228,45 +241,23 @@ def speed(console: Console) -> dict[str, float]:
 # -- the board's file ------------------------------------------------------------------------------------------------
 
 
-def write_board(fitted: Fit, samples: Sequence[Sample], outcomes: Sequence[Outcome], version: str) -> None:
-    """Put the fitted constants into devices/boards/tx2.json."""
-    fitted_on = f"fitted by devices.calibration on {len(samples)} rows of {ROWS}"
-    sources = {
-        "reference_gpu_mhz": "GPU clock of MAXP_CORE_ARM, to which the clocks' exponents refer",
-        "idle_w": "QuTiBench idle power, board scope; the unmeasured MAXP modes taken as MAXP_CORE_ARM",
-        "grouped_efficiency": "prior, not fitted: the geometric mean of dense and depthwise",
-    }
-    parameters: dict = {name: {"value": _rounded(value), "source": sources.get(name, fitted_on)}
-                        for name, value in fitted.constants.items()}
-    parameters["carrier_w"] = CARRIER
-    left_out = "root mean square over families left out of the fit, tests/benchmarks/bench_cost_model.py"
-    ranges = {"batch": [s.batch for s in samples], "macs": [sum(c.macs for c in s.layers) for s in samples],
-              "layers": [len(s.layers) for s in samples]}
+def entry_of(fitted: Fit, samples: Sequence[Sample], outcomes: Sequence[Outcome], version: str) -> dict:
+    """The fit as the "cost_model" of a board's file, with the errors of `outcomes`."""
+    return model_entry(
+        fitted, samples, {what: relative_sigma(outcomes, what) for what in ("latency", "power", "energy")},
+        version=version, source=f"fitted by devices.calibration on {len(samples)} rows of {ROWS}", carrier=CARRIER,
+        sigma_source="root mean square over families left out of the fit, tests/benchmarks/bench_cost_model.py",
+        feeds_images=True, sources={
+            "reference_gpu_mhz": "GPU clock of MAXP_CORE_ARM, to which the clocks' exponents refer",
+            "idle_w": "QuTiBench idle power, board scope; the unmeasured MAXP modes taken as MAXP_CORE_ARM",
+            "grouped_efficiency": "prior, not fitted: the geometric mean of dense and depthwise"})
+
+
+def write_board(entry: dict) -> None:
+    """Put the cost model into devices/boards/tx2.json."""
     board = read_json(BOARD_FILE, "edgesynth.board/1")
-    board["cost_model"] = {
-        "version": version,
-        "parameters": parameters,
-        "stack_factors": {"value": _rounded(fitted.stacks), "source":
-                          "times with TensorRT 3.0 and a host that only copies (tf_to_trt), relative to QuTiBench's; "
-                          "fitted, not used to predict"},
-        "ready_input_factor": {"value": _rounded(fitted.stacks["tensorrt3"]["host"]), "source":
-                               "the host's part of the same rows, whose input lay ready and was only copied"},
-        "relative_sigma": {what: {"value": round(relative_sigma(outcomes, what), 3), "source": left_out}
-                           for what in ("latency", "power", "energy")},
-        "calibrated": {
-            **{what: {"value": [min(v), max(v)], "source": "the rows fitted on"} for what, v in ranges.items()},
-            "modes": {"value": sorted({s.mode for s in samples}), "source": "the rows fitted on"},
-            "kinds": {"value": sorted({c.kind for s in samples for c in s.layers}), "source": "the rows fitted on"},
-        },
-    }
-    schema = board.pop("schema")
-    write_json(BOARD_FILE, board, schema)
-
-
-def _rounded(value):
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return float(f"{value:.4g}")
+    board["cost_model"] = entry
+    write_json(BOARD_FILE, board, board.pop("schema"))
 
 
 def main() -> None:
@@ -283,13 +274,16 @@ def main() -> None:
         fitted = fit(samples, board, FIXED)
         outcomes = leave_one_family_out(samples, board, FIXED)
     if options.write:
-        write_board(fitted, samples, outcomes, options.write)
+        write_board(entry_of(fitted, samples, outcomes, options.write))
     by_model = {"cost model": of_outcomes(outcomes), **baseline_errors(samples)}
     data: dict = {"left_out": print_errors(console, by_model)}
     in_fit = of_outcomes(predict_samples(fitted, samples, board))
     data["in_fit"] = {what: dict(zip(("rows", "median", "worst"), percentages(in_fit[what]), strict=True))
                       for what in SCOPES}
-    data["coverage"] = {what: coverage(outcomes, what) for what in SCOPES}
+    inside = coverage(samples, outcomes)
+    data["coverage"] = {what: {"all": float(np.mean([held for family in rows.values() for held in family])),
+                               **{family: float(np.mean(held)) for family, held in rows.items()}}
+                        for what, rows in inside.items()}
     for what, title in SCOPES.items():
         console.print(f"{title}: in the fit {data['in_fit'][what]['median']:.1f} % median; 95 % intervals of families "
                       "left out hold " + ", ".join(f"{f} {100 * c:.0f} %" for f, c in data["coverage"][what].items()))

@@ -44,13 +44,26 @@ def test_explains_rows_that_the_formula_made() -> None:
 
 
 def test_another_stack_gets_factors_of_its_own() -> None:
-    rows = samples(("cnv",))
-    slow = [dataclasses.replace(row, compute_ms=1.5 * row.compute_ms, power_w=None, stack="old",
-                                latency_ms=1.5 * row.compute_ms + 0.5 * (row.latency_ms - row.compute_ms))
-            for row in rows if row.compute_ms is not None]
-    factors = fit(rows + slow, BOARD, FIXED).stacks["old"]
-    assert factors["gpu"] == pytest.approx(1.5, rel=0.03)
-    assert factors["host"] == pytest.approx(0.5, rel=0.1)
+    rows = [dataclasses.replace(row, latency_sigma=0.005) for row in samples(("cnv",))]
+    slow = []
+    for row in rows:
+        k = resolve(BOARD, TRUTH, row.mode, row.precision, gpu=1.5, host=0.5, feeds=False)
+        costs = formula(k, LayerArrays.of(row.layers), row.batch)
+        slow.append(dataclasses.replace(row, latency_ms=float(costs.latency_ms[0]), power_w=None, stack="old",
+                                        compute_ms=float(costs.gpu_ms[0])))
+    fitted = fit(rows + slow, BOARD, FIXED)
+    assert fitted.stacks["old"]["gpu"] == pytest.approx(1.5, rel=0.03)
+    assert fitted.stacks["old"]["host"] == pytest.approx(0.5, rel=0.1)
+    value, sigma = fitted.another_stack["gpu"]
+    assert value == pytest.approx(1.5 ** 0.5, rel=0.02) and sigma > 0.2  # half way, and not well known
+
+
+def test_a_kind_or_stack_of_its_own_does_not_count_as_an_error_of_the_rest() -> None:
+    rows = samples(noise=0.02)
+    strange = [dataclasses.replace(row, family="odd", stack="odd", latency_ms=3 * row.latency_ms) for row in rows[:4]]
+    with_it = leave_one_family_out(rows + strange, BOARD, FIXED)
+    assert {outcome.unseen for outcome in with_it if outcome.sample.family == "odd"} == {frozenset({"odd"})}
+    assert relative_sigma(with_it, "latency") < 0.5
 
 
 def test_every_family_is_predicted_by_a_fit_that_has_not_seen_it() -> None:

@@ -157,6 +157,55 @@ def test_a_ready_input_spares_the_host_its_feeding() -> None:
     assert not spared.warnings
 
 
+def relative_error(reading: Reading) -> float:
+    """The logarithm's standard error, from the interval."""
+    assert reading.low is not None and reading.high is not None
+    return float(np.log(reading.high / reading.low)) / (2 * 1.959964)
+
+
+def test_another_stack_makes_a_ready_input_less_certain() -> None:
+    """Published stacks differ in their times by 1.3 and more, so a program of one's own is known less well."""
+    ready = CostModel.for_target(resolve_target("tx2:maxp"), "fp16", input_ready=True)
+    fed, own = model().predict(network(), 1), ready.predict(network(), 1)
+    assert relative_error(own.latency_ms) > 1.5 * relative_error(fed.latency_ms)
+    factor = ready.constants["ready_input"]["gpu"]
+    assert relative_error(own.latency_ms) < factor["sigma"] + relative_error(fed.latency_ms)
+    gpu = [float(m.costs(LayerArrays.of(network()), 1).gpu_ms[0]) for m in (ready, model())]
+    assert gpu[0] / gpu[1] == pytest.approx(factor["value"])
+
+
+def test_what_is_unsure_about_a_kind_counts_by_its_share() -> None:
+    deep = [conv(kind="depthwise", name=f"d{i}") for i in range(12)]
+    mixed = [*deep[:2], *network(128, 10)]
+    errors = [relative_error(model().predict(layers, 32).latency_ms) for layers in (network(128), mixed, deep)]
+    assert errors == sorted(errors) and errors[2] > 1.3 * errors[0]
+
+
+def own_board(tmp_path: pathlib.Path, change) -> str:
+    data = json.loads(json.dumps(load_board("tx2").data))
+    data["name"] = "mine"
+    change(data["cost_model"])
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(data))
+    return str(path)
+
+
+def test_the_carrier_is_unsure_in_the_scope_that_was_not_measured(tmp_path: pathlib.Path) -> None:
+    path = own_board(tmp_path, lambda entry: entry["measured_scope"].update(value="module"))
+    for target, sure, unsure in (("tx2:maxp", "board", "module"), (f"{path}:maxp", "module", "board")):
+        energy = model(target).predict(network(), 8).energy_mj
+        assert relative_error(energy[sure]) < relative_error(energy[unsure])
+
+
+def test_a_model_without_power_predicts_times_and_says_so(tmp_path: pathlib.Path) -> None:
+    path = own_board(tmp_path, lambda entry: [entry["relative_sigma"].pop(what) for what in ("power", "energy")])
+    prediction = model(f"{path}:maxp").predict(network(), 8)
+    assert prediction.latency_ms.value == pytest.approx(model().predict(network(), 8).latency_ms.value)
+    assert not prediction.energy_mj and not prediction.power_w and not prediction.img_per_joule
+    assert any("without a power source" in warning for warning in prediction.warnings)
+    assert json.loads(json.dumps(prediction.to_json()))["energy_mj"] == {}
+
+
 def test_what_has_no_cost_is_named_and_counts_as_bandwidth() -> None:
     odd = LayerCost("fft (Fancy)", "unknown", 0, 0, 10**6, 10**6, (10**6,))
     prediction = model().predict([*network(), odd], 8)
@@ -183,11 +232,10 @@ def test_refuses_what_cannot_be_predicted() -> None:
 
 
 def test_a_board_file_of_ones_own_predicts(tmp_path: pathlib.Path) -> None:
-    data = json.loads(json.dumps(load_board("tx2").data))
-    data["name"] = "mine"
-    data["cost_model"]["parameters"]["launch_ms"]["value"] *= 10
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps(data))
+    def slow_launches(entry: dict) -> None:
+        entry["parameters"]["launch_ms"]["value"] *= 10
+
+    path = own_board(tmp_path, slow_launches)
     mine = model(f"{path}:maxp").predict(network(), 1)
     assert mine.latency_ms.value > 3 * model().predict(network(), 1).latency_ms.value
     assert mine.latency_ms.source.startswith("mine cost model")
