@@ -66,8 +66,8 @@ class Sample:
     """One measured condition. layers: of the network, fused. mode: the power mode's own name. latency_ms: host to
     host, of the batch; compute_ms: the device's part of it, None where it is not known or not to be trusted.
     power_w: mean power at this condition, None where not measured. stack: another software stack, whose device and
-    host times get factors of their own, and whose input lies ready. Sigmas: relative error of the row as a
-    measurement of what is modelled.
+    host times get factors of their own. feeds: whether the host prepared every image. Sigmas: relative error of the row
+    as a measurement of what is modelled.
     """
 
     network: str
@@ -80,6 +80,7 @@ class Sample:
     compute_ms: float | None = None
     power_w: float | None = None
     stack: str | None = None
+    feeds: bool = True
     latency_sigma: float = 0.08
     power_sigma: float = 0.06
 
@@ -131,8 +132,9 @@ class _Rows:
         self.arrays = LayerArrays(*(np.asarray(getattr(every, name))[index] for name in (
             "active", "macs", "weights", "inputs", "outputs", "kind", "host_elements")))
         self.batch = np.array([[float(sample.batch)] for sample in samples])
-        self.conditions = sorted({(s.mode, s.precision, s.stack or "") for s in samples})
-        self.condition = [self.conditions.index((s.mode, s.precision, s.stack or "")) for s in samples]
+        conditions = [(s.mode, s.precision, s.stack or "", s.feeds) for s in samples]
+        self.conditions = sorted(set(conditions))
+        self.condition = [self.conditions.index(condition) for condition in conditions]
         self.stacks = sorted({s.stack for s in samples if s.stack})
         self.measured = {
             "latency": np.array([s.latency_ms for s in samples]),
@@ -145,8 +147,8 @@ class _Rows:
 
     def predict(self, constants: Mapping[str, Any], stacks: Mapping[str, Mapping[str, float]]) -> dict[str, np.ndarray]:
         """compute and latency in ms and power in W, [n] each."""
-        resolved = [resolve(self.board, constants, mode, precision, feeds=not stack, **stacks.get(stack, {}))
-                    for mode, precision, stack in self.conditions]
+        resolved = [resolve(self.board, constants, mode, precision, feeds=feeds, **stacks.get(stack, {}))
+                    for mode, precision, stack, feeds in self.conditions]
         costs: Costs = formula(stacked([resolved[c] for c in self.condition]), self.arrays, self.batch)
         return {"compute": costs.gpu_ms, "latency": costs.latency_ms, "power": costs.board_mj / costs.latency_ms}
 
@@ -162,20 +164,22 @@ def _nested(names: Sequence[str], values: np.ndarray, fixed: Mapping[str, Any]) 
             constants[name] = value
     for table in ("host_time_factor", "host_energy_factor"):  # modes that were not measured go like the nearest
         for mode in fixed["idle_w"]:
-            constants[table].setdefault(mode, 1.0)
-    constants["grouped_efficiency"] = (constants["depthwise_efficiency"] * constants["efficiency"]["fp32"]) ** 0.5
+            constants.setdefault(table, {}).setdefault(mode, 1.0)
+    constants.setdefault("grouped_efficiency",
+                         (constants["depthwise_efficiency"] * constants["efficiency"]["fp32"]) ** 0.5)
     return constants
 
 
-def fit(samples: Sequence[Sample], board: Board, fixed: Mapping[str, Any]) -> Fit:
+def fit(samples: Sequence[Sample], board: Board, fixed: Mapping[str, Any],
+        priors: Mapping[str, tuple[float, float]] = PRIORS) -> Fit:
     """The constants that explain `samples` best. fixed: what is not fitted: reference_gpu_mhz, idle_w by mode,
-    carrier_w. UserError without samples."""
+    carrier_w. priors: of what is, as PRIORS. UserError without samples."""
     if not samples:
         raise UserError("there are no measurements to fit the cost model to")
     rows = _Rows(samples, board)
-    names = list(PRIORS)
-    priors = [*PRIORS.values(), *[prior for _ in rows.stacks for prior in STACK_PRIORS.values()]]
-    mean, deviation = np.log([p[0] for p in priors]), np.array([p[1] for p in priors])
+    names = list(priors)
+    every = [*priors.values(), *[prior for _ in rows.stacks for prior in STACK_PRIORS.values()]]
+    mean, deviation = np.log([p[0] for p in every]), np.array([p[1] for p in every])
 
     def unpack(x: np.ndarray) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
         values = np.exp(x)
@@ -232,12 +236,13 @@ def predict_samples(fitted: Fit, samples: Sequence[Sample], board: Board) -> lis
             for i, sample in enumerate(samples)]
 
 
-def leave_one_family_out(samples: Sequence[Sample], board: Board, fixed: Mapping[str, Any]) -> list[Outcome]:
+def leave_one_family_out(samples: Sequence[Sample], board: Board, fixed: Mapping[str, Any],
+                         priors: Mapping[str, tuple[float, float]] = PRIORS) -> list[Outcome]:
     """Every sample predicted by a fit that has seen no network of its family."""
     outcomes = []
     for family in dict.fromkeys(s.family for s in samples):
         others = [s for s in samples if s.family != family]
-        fitted, seen = fit(others, board, fixed), set().union(*map(_peculiar, others))
+        fitted, seen = fit(others, board, fixed, priors), set().union(*map(_peculiar, others))
         outcomes += [replace(outcome, unseen=frozenset(_peculiar(outcome.sample) - seen))
                      for outcome in predict_samples(fitted, [s for s in samples if s.family == family], board)]
     return outcomes

@@ -65,15 +65,14 @@ class CostModel:
             raise UserError(f"{target.board.title} has no power modes, and the cost model needs the clocks of one")
         self.target, self.precision, self.constants = target, precision, constants
         another = constants.get("ready_input") if input_ready else None
-        self.input_ready = input_ready or "ready_input" not in constants
+        self.input_ready = input_ready or not value_of(constants["feeds_images"])
         self.source = f"{target.board.name} cost model {constants['version']}{', input ready' if another else ''}"
         factors = {part: another[part]["value"] if another else 1.0 for part in ("gpu", "host")}
         sigmas = {part: another[part]["sigma"] for part in factors} if another else {}
-        self.resolved = self._resolve(feeds=not another, **factors)
+        self.resolved = self._resolve(**factors)
         # the same constants, each time with one thing wrong by a standard error
         self.wrong_by_sigma = stacked([self.resolved, self._unsure_of_kinds(), *(
-            self._resolve(feeds=False, **{**factors, part: factors[part] * math.exp(sigma)})
-            for part, sigma in sigmas.items())])
+            self._resolve(**{**factors, part: factors[part] * math.exp(sigma)}) for part, sigma in sigmas.items())])
 
     @classmethod
     def for_target(cls, target: Target, precision: str, input_ready: bool = False) -> CostModel:
@@ -85,10 +84,11 @@ class CostModel:
                             "on the board, or predict for tx2")
         return cls(target, precision, constants, input_ready)
 
-    def _resolve(self, feeds: bool, **factors: float) -> dict[str, Any]:
+    def _resolve(self, **factors: float) -> dict[str, Any]:
         assert self.target.mode is not None
         values = {name: value_of(entry) for name, entry in self.constants["parameters"].items()}
-        return resolve(self.target.board, values, self.target.mode.name, self.precision, feeds=feeds, **factors)
+        return resolve(self.target.board, values, self.target.mode.name, self.precision,
+                       feeds=not self.input_ready, **factors)
 
     def _unsure_of_kinds(self) -> dict[str, Any]:
         sigmas = value_of(self.constants["kind_sigma"])
@@ -96,9 +96,13 @@ class CostModel:
         return {**self.resolved, "rates": self.resolved["rates"] / slower}
 
     @property
-    def predicts_energy(self) -> bool:
-        """Whether power was measured where the model was calibrated."""
-        return "energy" in self.constants["relative_sigma"]
+    def scopes(self) -> tuple[str, ...]:
+        """Those whose energy can be predicted: none where the model was calibrated without power, and only the one that
+        was measured where nothing is known of a carrier."""
+        if "energy" not in self.constants["relative_sigma"]:
+            return ()
+        carried = "low" in self.constants["parameters"]["carrier_w"]
+        return (MODULE, BOARD) if carried else (value_of(self.constants["measured_scope"]),)
 
     def costs(self, arrays: LayerArrays, batch: int = 1) -> Costs:
         """Times and energies of every candidate for a batch. UserError for a batch that is not a positive integer."""
@@ -118,8 +122,8 @@ class CostModel:
         latency = float(several.latency_ms[0])
         beyond = self._beyond_calibration(layers, batch, several)
         widened = 1 + UNSEEN_WIDENS * sum(beyond.values())
-        energy = {MODULE: several.module_mj, BOARD: several.board_mj} if self.predicts_energy else {}
-        carrier = self.constants["parameters"].get("carrier_w", {})
+        energy = {scope: getattr(several, f"{scope}_mj") for scope in self.scopes}
+        carrier = self.constants["parameters"]["carrier_w"]
 
         def sigma(what: str, values: np.ndarray, scope: str | None = None) -> float:
             """Relative standard error: of networks that the fit has not seen, of what is unsure about this one, and of

@@ -11,24 +11,27 @@ __all__ = ["model_entry"]
 
 
 def model_entry(fitted: Fit, samples: Sequence[Sample], sigma: Mapping[str, float], *, version: str, source: str,
-                sigma_source: str, carrier: Mapping[str, Any], scope: str = "board", feeds_images: bool = False,
+                sigma_source: str, carrier: Mapping[str, Any] | None, scope: str = "board", feeds_images: bool = False,
                 sources: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The "cost_model" of a board's file.
 
     sigma: relative standard errors of "latency", and where power was measured "power" and "energy". source: of what was
-    fitted; sources: of single constants instead. carrier: {"value", "low", "high", "source"} in W. scope: of the power
-    that was measured, "module" or "board"; the carrier's interval goes to the other one. feeds_images: whether the
-    host's part of the rows prepares images, so that a program whose input lies ready spends less.
+    fitted; sources: of single constants instead. carrier: {"value", "low", "high", "source"} in W; None where nothing is
+    known of one, and only the measured scope can be predicted. scope: of the power that was measured, "module" or
+    "board"; the carrier's interval goes to the other one. feeds_images: whether the host's part of the rows prepares
+    images, so that a program whose input lies ready spends less.
     """
     parameters: dict[str, Any] = {name: {"value": rounded(value), "source": (sources or {}).get(name, source)}
                                   for name, value in fitted.constants.items()}
-    parameters["carrier_w"] = dict(carrier)
+    if carrier is not None:
+        parameters["carrier_w"] = dict(carrier)
     kinds = {layer.kind for sample in samples for layer in sample.layers}
     ranges = {"batch": [s.batch for s in samples], "macs": [sum(c.macs for c in s.layers) for s in samples],
               "layers": [len(s.layers) for s in samples]}
     entry: dict[str, Any] = {
         "version": version,
         "measured_scope": {"value": scope, "source": source},
+        "feeds_images": {"value": feeds_images, "source": source},
         "parameters": parameters,
         "relative_sigma": {what: {"value": round(value, 3), "source": sigma_source} for what, value in sigma.items()},
         "kind_sigma": {"value": {kind: known if kind in kinds else unknown

@@ -71,7 +71,7 @@ def tf_to_trt(folder: pathlib.Path) -> list[Sample]:
             network = TF_TO_TRT[row["network"]]
             family = network.split("_1p")[0].split("_0p")[0]
             samples.append(Sample(network, family, layers_of(network), "MAXN", row["precision"], int(row["batch"]),
-                                  _number(row["latency_ms"]), stack="tensorrt3", latency_sigma=0.2))
+                                  _number(row["latency_ms"]), stack="tensorrt3", feeds=False, latency_sigma=0.2))
     return samples
 
 
@@ -84,7 +84,7 @@ def hw_nas_bench() -> list[Sample]:
     """Latencies with torch2trt: a third stack. The mode is not told; 4.2 to 4.6 W of the module are those of the mode
     that a TX2 starts in. Their energies are not fitted on: they check the module's scope."""
     return [Sample(name, "nasbench201", layers_of(name), "MAXP_CORE_ARM", "fp16", 1, latency, stack="torch2trt",
-                   latency_sigma=0.3) for name, (latency, _) in HW_NAS.items()]
+                   feeds=False, latency_sigma=0.3) for name, (latency, _) in HW_NAS.items()]
 
 
 def published(folder: pathlib.Path = DATA) -> list[Sample]:

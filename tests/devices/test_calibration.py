@@ -49,7 +49,7 @@ def test_another_stack_gets_factors_of_its_own() -> None:
     for row in rows:
         k = resolve(BOARD, TRUTH, row.mode, row.precision, gpu=1.5, host=0.5, feeds=False)
         costs = formula(k, LayerArrays.of(row.layers), row.batch)
-        slow.append(dataclasses.replace(row, latency_ms=float(costs.latency_ms[0]), power_w=None, stack="old",
+        slow.append(dataclasses.replace(row, latency_ms=float(costs.latency_ms[0]), power_w=None, stack="old", feeds=False,
                                         compute_ms=float(costs.gpu_ms[0])))
     fitted = fit(rows + slow, BOARD, FIXED)
     assert fitted.stacks["old"]["gpu"] == pytest.approx(1.5, rel=0.03)
