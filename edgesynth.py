@@ -50,12 +50,13 @@ COMMANDS = {
     "bench": ("edge_bench.cli:bench", "Latency and energy per image."),
     "check": ("edge_bench.cli:check", "Results against a baseline: the gate."),
     "report": ("synth.cli:report", "A run as one HTML file."),
-    "devices": ("edgesynth:devices_group", "Boards: list, show, predict, probe."),
+    "devices": ("edgesynth:devices_group", "Boards: list, show, predict, calibrate, probe."),
 }
 DEVICE_COMMANDS = {
     "list": ("devices.cli:list_boards", "The boards that are known."),
     "show": ("devices.cli:show", "What is known about one board, with sources."),
     "predict": ("devices.cli:predict", "Predicted latency and energy of a model on a target."),
+    "calibrate": ("edge_bench.devices_cli:calibrate", "Measure a set of networks on a board, and make its cost model."),
     "probe": ("edge_bench.devices_cli:probe", "What this machine or a board is, and what it can measure."),
     "prepare": ("edge_bench.devices_cli:prepare", "What a board needs for power modes and locked clocks."),
     "build-agent": ("edge_bench.devices_cli:build_agent", "The agent as one file for a board's Python."),

@@ -250,7 +250,8 @@ def leave_one_family_out(samples: Sequence[Sample], board: Board, fixed: Mapping
 
 def _peculiar(sample: Sample) -> set[str]:
     """What another sample must have too for a fit to it to tell something about this one."""
-    return {layer.kind for layer in sample.layers if layer.kind in KIND_SIGMAS} | ({sample.stack} - {None})
+    return {layer.kind for layer in sample.layers if layer.kind in KIND_SIGMAS} | (
+        {sample.stack} if sample.stack else set())
 
 
 def relative_sigma(outcomes: Sequence[Outcome], what: str) -> float:

@@ -7,24 +7,26 @@ from typing import Any
 
 from devices.calibration import KIND_SIGMAS, Fit, Sample
 
-__all__ = ["model_entry"]
+__all__ = ["model_entry", "rounded"]
+
+GIVEN = ("reference_gpu_mhz", "idle_w")  # measured or chosen, not fitted: as they are
 
 
 def model_entry(fitted: Fit, samples: Sequence[Sample], sigma: Mapping[str, float], *, version: str, source: str,
-                sigma_source: str, carrier: Mapping[str, Any] | None, scope: str = "board", feeds_images: bool = False,
+                sigma_source: str, carrier: Mapping[str, Any], scope: str = "board", feeds_images: bool = False,
                 sources: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The "cost_model" of a board's file.
 
     sigma: relative standard errors of "latency", and where power was measured "power" and "energy". source: of what was
-    fitted; sources: of single constants instead. carrier: {"value", "low", "high", "source"} in W; None where nothing is
-    known of one, and only the measured scope can be predicted. scope: of the power that was measured, "module" or
-    "board"; the carrier's interval goes to the other one. feeds_images: whether the host's part of the rows prepares
-    images, so that a program whose input lies ready spends less.
+    fitted; sources: of single constants instead. carrier: {"value", "low", "high", "source"} in W; without an interval
+    nothing is known of one, and only the measured scope can be predicted. scope: of the power that was measured,
+    "module" or "board"; the carrier's interval goes to the other one. feeds_images: whether the host's part of the rows
+    prepares images, so that a program whose input lies ready spends less.
     """
-    parameters: dict[str, Any] = {name: {"value": rounded(value), "source": (sources or {}).get(name, source)}
-                                  for name, value in fitted.constants.items()}
-    if carrier is not None:
-        parameters["carrier_w"] = dict(carrier)
+    parameters: dict[str, Any] = {
+        name: {"value": value if name in GIVEN else rounded(value), "source": (sources or {}).get(name, source)}
+        for name, value in fitted.constants.items()}
+    parameters["carrier_w"] = dict(carrier)
     kinds = {layer.kind for sample in samples for layer in sample.layers}
     ranges = {"batch": [s.batch for s in samples], "macs": [sum(c.macs for c in s.layers) for s in samples],
               "layers": [len(s.layers) for s in samples]}

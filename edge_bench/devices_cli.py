@@ -1,4 +1,4 @@
-"""`edgesynth devices probe | prepare | build-agent | install-agent | read-log`: the commands that need the agent."""
+"""`edgesynth devices calibrate | probe | prepare | build-agent | install-agent | read-log`: what needs the agent."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from edge_bench.cli import write_json
+from edge_bench.cli import progress, write_json
 
-__all__ = ["build_agent", "install_agent", "prepare", "probe", "read_log"]
+__all__ = ["build_agent", "calibrate", "install_agent", "prepare", "probe", "read_log"]
 
 
 def _probe(host: str | None) -> dict[str, Any]:
@@ -58,6 +58,52 @@ def prepare(host: str | None) -> None:
                f"{found['sudoers']}", nl=False)
     if not found["modes"]:
         click.echo(f"edgesynth: {found['board']['board']} has no power modes; nothing needs to be prepared", err=True)
+
+
+@click.command()
+@click.option("--host", metavar="USER@BOARD", help="The board, over ssh. Default: this machine.")
+@click.option("--out", default="my-board.json", show_default=True, metavar="FILE",
+              help="The board's file, for --target.")
+@click.option("--mode", "modes", multiple=True, metavar="NAME", help="Power mode to measure in; may be repeated. "
+              "Default: the present one.")
+@click.option("--precision", "precisions", multiple=True, metavar="P", help="May be repeated. Default: fp16 and fp32, "
+              "where the board has them.")
+@click.option("--lock", is_flag=True, help="Pin the clocks with jetson_clocks while measuring.")
+@click.option("--no-power", is_flag=True, help="Measure times alone; the file then predicts no energies.")
+@click.option("--power-source", metavar="NAME", help="As for bench. Default: the first that is there.")
+@click.option("--fit-only", is_flag=True, help="Measure nothing: fit what an earlier call kept.")
+@click.option("--json", "json_path", metavar="PATH|-", help="Write the fit as JSON.")
+def calibrate(host: str | None, out: str, modes: tuple[str, ...], precisions: tuple[str, ...], lock: bool,
+              no_power: bool, power_source: str | None, fit_only: bool, json_path: str | None) -> None:
+    """Measure some small networks on a board (about ten minutes a mode), fit the cost model to them, and write a
+    board's file that --target takes. A run that was cut goes on when the same command is given again.
+
+    \b
+    edgesynth devices calibrate --host nvidia@tx2 --lock
+    edgesynth devices predict model.onnx --target my-board.json
+    """
+    from edge_bench.calibrate import calibrate_board
+    from edge_bench.calibration_page import fit_rows, fit_table, summary
+
+    done = calibrate_board(out, host=host, modes=modes, precisions=precisions, power=not no_power, fit_only=fit_only,
+                           progress=progress, lock=lock or None, power_source=power_source)
+    if json_path:
+        body = {"schema": "edgesynth.calibration-fit/1", "board_file": str(done.board_file), "source": done.source,
+                "scope": done.calibration.scope, "rows": fit_rows(done.calibration), "warnings": done.warnings,
+                "relative_sigma": done.calibration.data["cost_model"]["relative_sigma"]}
+        write_json(json_path, json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if json_path == "-":
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"{done.calibration.data['title']} · {done.source}", markup=False, soft_wrap=True)
+    console.print(fit_table(done.calibration))
+    for line in (*summary(done.calibration), f"plot       {done.page}", f"board file {done.board_file}",
+                 f"use it     edgesynth devices predict MODEL --target {done.board_file}"):
+        console.print(line, markup=False, soft_wrap=True)
+    for warning in done.warnings:
+        console.print(f"warning    {warning}", markup=False, style="yellow", soft_wrap=True)
 
 
 @click.command(name="build-agent")

@@ -199,8 +199,8 @@ def hw_nas_check(console: Console) -> list[dict]:
                          "measured_mj": energy, "predicted_mj": p.energy_mj["module"].value,
                          "interval_mj": [p.energy_mj["module"].low, p.energy_mj["module"].high],
                          "power_w": p.power_w["module"].value})
-    table = Table(box=None, title="HW-NAS-Bench, batch 1, torch2trt (cells of equal MACs stand in; the mode is not told; "
-                                   "energies are not fitted on)")
+    table = Table(box=None, title="HW-NAS-Bench, batch 1, torch2trt (cells of equal MACs stand in; the mode is not "
+                                   "told; energies are not fitted on)")
     for column in ("mode", "network", "ms measured", "predicted", "mJ measured", "predicted, module", "W predicted"):
         table.add_column(column, justify="left" if column in ("mode", "network") else "right")
     for row in rows:

@@ -49,8 +49,8 @@ def test_another_stack_gets_factors_of_its_own() -> None:
     for row in rows:
         k = resolve(BOARD, TRUTH, row.mode, row.precision, gpu=1.5, host=0.5, feeds=False)
         costs = formula(k, LayerArrays.of(row.layers), row.batch)
-        slow.append(dataclasses.replace(row, latency_ms=float(costs.latency_ms[0]), power_w=None, stack="old", feeds=False,
-                                        compute_ms=float(costs.gpu_ms[0])))
+        slow.append(dataclasses.replace(row, latency_ms=float(costs.latency_ms[0]), compute_ms=float(costs.gpu_ms[0]),
+                                        power_w=None, stack="old", feeds=False))
     fitted = fit(rows + slow, BOARD, FIXED)
     assert fitted.stacks["old"]["gpu"] == pytest.approx(1.5, rel=0.03)
     assert fitted.stacks["old"]["host"] == pytest.approx(0.5, rel=0.1)
