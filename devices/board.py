@@ -153,11 +153,21 @@ def load_board(name):
     return Board(json.loads(data.decode("utf-8")))
 
 
+def absolute_target(text):
+    """The same target from wherever one stands: a board's file of one's own by its absolute path."""
+    place, colon, mode = _split(str(text))
+    return (os.path.abspath(place) if place.endswith(".json") else place) + (colon and ":") + mode
+
+
+def _split(text):
+    """(board or path, the colon where there is one, mode)."""
+    place, colon, mode = text.partition(".json:") if ".json:" in text else text.partition(":")
+    return (place + ".json" if colon == ".json:" else place), colon, mode
+
+
 def resolve_target(text):
     """The Target of "board", "board:mode" or "path/board.json:mode"; UserError for what is unknown."""
-    place, colon, mode = str(text).partition(".json:") if ".json:" in str(text) else str(text).partition(":")
-    if colon == ".json:":
-        place += ".json"
+    place, colon, mode = _split(str(text))
     if not place or (colon and not mode):
         raise UserError(f"'{text}' names no target: write board or board:mode, such as tx2:maxq")
     if not place.endswith(".json") and place not in known_boards():

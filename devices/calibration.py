@@ -23,7 +23,7 @@ from devices.support.errors import UserError
 __all__ = ["PRIORS", "Fit", "Outcome", "Sample", "fit", "leave_one_family_out", "predict_samples", "relative_sigma"]
 
 ROWS_OF_A_FAMILY = 16  # more rows than these share their weight
-MAX_STEPS, STEP, TOLERANCE = 200, 1e-4, 1e-6
+MAX_STEPS, STEP, TOLERANCE = 200, 1e-4, 1e-4
 
 # name: (mean, standard deviation of the logarithm); dots lead into a table by precision or mode
 PRIORS: dict[str, tuple[float, float]] = {

@@ -129,7 +129,8 @@ def _plain(value: Any) -> str:
 
 @click.command(context_settings=HELP)
 @click.argument("model", type=click.Path())
-@click.option("--target", required=True, help="Board and power mode, such as tx2 or tx2:maxq.")
+@click.option("--target", required=True, help="Board and power mode, such as tx2 or tx2:maxq, or a board's file: "
+              "my-board.json.")
 @click.option("--precision", default="fp16", show_default=True, help="fp32, fp16 or int8, where the board has it.")
 @click.option("--batch", default=1, show_default=True, type=int, help="Images per inference.")
 @click.option("--input-ready", is_flag=True, help="The input lies ready and is only copied (default: images are fed "

@@ -34,21 +34,20 @@ class CalibrationRun:
     def __init__(self, folder: str | os.PathLike[str], found: dict[str, Any] | None = None):
         self.folder = Path(folder)
         about = self.folder / "board.json"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "networks").mkdir(exist_ok=True)
-        except OSError as error:
-            raise explain(error, self.folder) from None
         if about.exists():
             self.about = {k: v for k, v in read_json(about, SCHEMA).items() if k != "schema"}
             if found is not None and _identity(found) != self.about:
                 raise UserError(f"{self.folder} holds the calibration of {_words(self.about)}, and this is "
                                 f"{_words(_identity(found))}: choose another --out")
-        elif found is None:
+            return
+        if found is None:
             raise UserError(f"{self.folder}: nothing has been measured yet; leave --fit-only out")
-        else:
-            self.about = _identity(found)
-            write_json(about, self.about, SCHEMA)
+        self.about = _identity(found)
+        try:
+            (self.folder / "networks").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explain(error, self.folder) from None
+        write_json(about, self.about, SCHEMA)
 
     @property
     def base(self) -> Board:

@@ -48,7 +48,8 @@ def progress(text: str) -> None:
 @bench_options
 @click.option("--host", metavar="USER@BOARD", help="Measure there, over ssh. MODEL may then be board:PATH.")
 @click.option("--predict", is_flag=True, help="Predict with the cost model instead of measuring; needs --target.")
-@click.option("--target", metavar="BOARD[:MODE]", help="The board that --predict is for, such as tx2:maxq.")
+@click.option("--target", metavar="BOARD[:MODE]", help="The board that --predict is for, such as tx2:maxq or "
+              "my-board.json.")
 @click.option("--replay", metavar="RECORD", help="Recompute a result from its .record.gz instead of measuring.")
 @click.option("--save", "save_to", metavar="FOLDER", default="results", show_default=True,
               help="Where the result and its raw record are kept.")

@@ -28,7 +28,8 @@ Examples:
   edgesynth export --check net.onnx --target tx2
   edgesynth export net.py:make --input 3x32x32 --target tx2 --engine --host nvidia@tx2""")  # fmt: skip
 @click.argument("model")
-@click.option("--target", required=True, metavar="BOARD", help="The board whose TensorRT is to read the file.")
+@click.option("--target", required=True, metavar="BOARD",
+              help="The board, or its file, whose TensorRT is to read the model.")
 @click.option("--out", type=click.Path(), help="The ONNX file.  [default: NAME-BOARD.onnx here]")
 @click.option("--input", "input_text", metavar="CxHxW", help="Shape of one image, for factories and open sizes.")
 @click.option(

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from devices.board import absolute_target
 from devices.support.errors import CannotMeasure, CheckFailed, EdgesynthError, UserError
 from devices.support.files import write_text
 
@@ -58,7 +59,8 @@ data_root_option = click.option("--data-root", type=click.Path(),
                       "  edgesynth synth --target tx2:maxq --require 'accuracy >= 95%' --require 'params <= 10k'\n"
                       "  edgesynth synth --target tx2 --host nvidia@tx2 --require 'img_per_joule >= 60 @ batch=8'\n"
                       "  edgesynth synth --target tx2 --prototype net.py:make --data data.py:load --out runs/mine")
-@click.option("--target", default="tx2", show_default=True, help="Board, or board:mode, that networks are made for.")
+@click.option("--target", default="tx2", show_default=True, help="Board, board:mode, or a board's file such as "
+              "my-board.json, that networks are made for.")
 @click.option("--prototype", help="A known network, or a factory: package.module:name or file.py:name.")
 @click.option("--data", default="digits", show_default=True, help="A known data set, or a factory.")
 @data_root_option
@@ -93,10 +95,11 @@ def synth(out: str | None, resume: bool, workers: int | None, json_path: str | N
     if not hosts and measure is not None:
         raise UserError("--measure counts measurements on a board: name it with --host USER@BOARD")
     asked["requirements"] = tuple(asked["requirements"])
+    asked["target"] = absolute_target(asked["target"])  # a run may be resumed from elsewhere
     order = Order(**asked, measure=(measure or MEASURED_BESIDE) if hosts else 0)
     if resume and out is None:
         raise UserError("--resume goes on with a run: name its folder with --out")
-    folder = Path(out) if out is not None else _new_folder(order.data, order.target)
+    folder = Path(out) if out is not None else _new_folder(order.data, str(order.resolve_target()))
     from rich.console import Console
 
     from synth.energy.boards import SshBoard

@@ -9,6 +9,7 @@ from typing import Any
 from devices.board import Target, resolve_target
 from devices.cost_model import CostModel
 from devices.support.errors import UserError
+from devices.support.reading import MODULE
 from synth.requirements import Requirements
 
 # What is required when nothing is said; for data that are not listed, see `relative_requirements`.
@@ -43,7 +44,9 @@ class Order:
                 raise UserError(f"--{name} {getattr(self, name)}: it must be {low} to {high}")
         if self.seed < 0:
             raise UserError(f"--seed {self.seed}: it must not be negative")
-        CostModel.for_target(self.resolve_target(), self.precision)  # for what it refuses
+        if MODULE not in CostModel.for_target(self.resolve_target(), self.precision).scopes:
+            raise UserError(f"{self.target} predicts no energy of the module, which a search weighs: calibrate it "
+                            "where there is a power source")
         self.stated_requirements()
 
     def arguments(self) -> dict[str, Any]:
