@@ -75,10 +75,10 @@ def fit_table(calibration: Calibration) -> Table:
 
     table = Table(box=None, pad_edge=False)
     for title in ("network", "batch", "precision"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=True)
     for what in calibration.quantities:
-        for title in (f"{what}, {UNITS[what]}", "in the fit", "left out"):
-            table.add_column(title, justify="right")
+        for title in (UNITS[what] if what == "latency" else f"{UNITS[what]}/image", "fit", "left out"):
+            table.add_column(title, justify="right", no_wrap=True)
     for row in fit_rows(calibration):
         table.add_row(row["network"], str(row["batch"]), row["precision"], *_cells(row, calibration))
     return table

@@ -94,8 +94,8 @@ def test_without_power_there_are_times_alone():
 
 def test_two_modes_are_told_apart():
     rows = [row for row in measurements(same_shape) if row.precision == "fp16" and row.network in FEW]
-    slow = [dataclasses.replace(row, mode="MAXQ", latency_ms=1.5 * row.latency_ms, compute_ms=1.5 * (row.compute_ms or 0),
-                                power_w=0.7 * (row.power_w or 0), idle_w=0.8 * (row.idle_w or 0)) for row in rows]
+    slow = [dataclasses.replace(row, mode="MAXQ", latency_ms=1.5 * row.latency_ms, compute_ms=1.5 * row.compute_ms,
+                                power_w=0.7 * row.power_w, idle_w=0.8 * row.idle_w) for row in rows]
     data = calibrated_board(load_board("tx2"), rows + slow, layers(), "mine", "1", "a law").data
     fast, saving = (model(data, mode=mode).predict(layers_of("resnet20"), 8) for mode in ("maxn", "maxq"))
     assert saving.latency_ms.value / fast.latency_ms.value == pytest.approx(1.5, rel=0.1)

@@ -1,0 +1,109 @@
+"""How well does the file that `devices calibrate` writes predict networks that were not in its set?
+
+The boards are laws (tests/devices/board_laws.py): one of the cost model's own shape with other constants, one of
+another shape. The set is measured with noise, the model fitted, and its file predicts other networks, beside the TX2's
+own file and beside the fit's own claim (the share of true values inside the 95 % intervals).
+
+    python tests/benchmarks/bench_calibrate.py [--seeds N] [--noise 0.01] [--json PATH]
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "devices")]
+
+from board_laws import Law, measured, other_shape, same_shape  # noqa: E402
+from published_tx2 import layers_of  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from devices.board import Board, Target, load_board, resolve_target  # noqa: E402
+from devices.calibration_set import NETWORKS, Condition, conditions, write_network  # noqa: E402
+from devices.cost_model import CostModel, Prediction  # noqa: E402
+from devices.layer_cost import LayerCost, fuse  # noqa: E402
+from devices.onnx_layers import operations_of_onnx  # noqa: E402
+from devices.own_board import calibrated_board  # noqa: E402
+from devices.support.files import write_json  # noqa: E402
+
+UNSEEN = ("resnet20", "nasbench201_16M", "nasbench201_79M", "cnv_100", "cnv_25", "cnv_12.5", "mobilenet_v1_0p25_128",
+          "mobilenet_v1_0p5_160", "mobilenet_v1_1p0_224", "googlenet", "resnet50", "inception_v3", "mlp_100", "mlp_25")
+BATCHES = (1, 8, 32)
+# half of the set, for what fewer measurements cost
+HALF = ("short", "deep", "dense", "residual", "separable", "stem")
+
+
+def errors_of(predict: Callable[[Sequence[LayerCost], str, int], Prediction], law: Law) -> dict[str, np.ndarray]:
+    """{"latency", "energy": [n, 2]}: relative error, and whether the interval holds the truth, over unseen networks."""
+    rows: dict[str, list[tuple[float, bool]]] = {"latency": [], "energy": []}
+    for name in UNSEEN:
+        for precision in ("fp16", "fp32"):
+            for batch in BATCHES:
+                latency_ms, _, watts = law(layers_of(name), precision, batch)
+                found = predict(layers_of(name), precision, batch)
+                for what, reading, truth in (("latency", found.latency_ms, latency_ms),
+                                             ("energy", found.energy_mj["module"], latency_ms * watts / batch)):
+                    rows[what].append((reading.value / truth - 1, reading.low <= truth <= reading.high))
+    return {what: np.array(values, float) for what, values in rows.items()}
+
+
+def calibrated(law: Law, chosen: Sequence[Condition], layers: dict[str, list[LayerCost]], seed: int,
+               noise: float) -> Callable[[Sequence[LayerCost], str, int], Prediction]:
+    random = np.random.default_rng(seed)
+    rows = [measured(law, condition, layers[condition.network], random, noise) for condition in chosen]
+    board = Board(calibrated_board(load_board("tx2"), rows, layers, "own", "bench", "a law").data)
+    target = Target(board, board.default_mode)
+    return lambda found, precision, batch: CostModel.for_target(target, precision).predict(found, batch)
+
+
+def published(found: Sequence[LayerCost], precision: str, batch: int) -> Prediction:
+    return CostModel.for_target(resolve_target("tx2"), precision, input_ready=True).predict(found, batch)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--noise", type=float, default=0.01, help="relative, of every measurement")
+    parser.add_argument("--json", type=pathlib.Path, help="write the figures there")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        layers = {name: fuse(operations_of_onnx(write_network(name, folder))) for name in NETWORKS}
+    every = conditions(["fp16", "fp32"], ["MAXN"])
+    half = [condition for condition in every if condition.network in HALF]
+    table = Table(title=f"{len(UNSEEN)} networks that were not in the set, fp16 and fp32, batch "
+                        f"{', '.join(map(str, BATCHES))}; median over {options.seeds} seeds", box=None)
+    for title in ("law", "file", "measurements", "latency: median", "worst", "inside", "energy: median", "worst",
+                  "inside"):
+        table.add_column(title, justify="left" if title in ("law", "file") else "right")
+    data = []
+    for law in (same_shape, other_shape):
+        found = {"tx2.json, nothing measured": (0, [errors_of(published, law)])}
+        for title, chosen in (("calibrated on half of the set", half), ("calibrated", every)):
+            found[title] = (len(chosen), [errors_of(calibrated(law, chosen, layers, seed, options.noise), law)
+                                          for seed in range(options.seeds)])
+        for title, (count, runs) in found.items():
+            row: dict = {"law": law.__name__, "file": title, "measurements": count}
+            cells = []
+            for what in ("latency", "energy"):
+                wrong = np.median([[np.median(np.abs(run[what][:, 0])), np.abs(run[what][:, 0]).max(),
+                                    run[what][:, 1].mean()] for run in runs], axis=0)
+                row[what] = dict(zip(("median", "worst", "inside"), map(float, wrong), strict=True))
+                cells += [f"{100 * wrong[0]:.1f} %", f"{100 * wrong[1]:.0f} %", f"{100 * wrong[2]:.0f} %"]
+            table.add_row(law.__name__, title, str(count), *cells)
+            data.append(row)
+    Console(width=150).print(table)
+    if options.json:
+        write_json(options.json, {"rows": data, "seeds": options.seeds, "noise": options.noise},
+                   "edgesynth.bench_calibrate/1")
+        print(f"written: {options.json}")
+
+
+if __name__ == "__main__":
+    main()
