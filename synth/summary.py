@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from devices.support.errors import UserError
 from devices.support.reading import COMPUTED, MEASURED, Reading
 from synth.decisions import rows
 from synth.energy.feedback import Feedback
 from synth.energy.quantities import on_board
 from synth.evaluation import Metrics
+from synth.feasibility import refuse_impossible
 from synth.finishing import Finished, accuracy_reading, judge
 from synth.moves import violation
 from synth.networks.costs import costs
@@ -191,6 +193,11 @@ def _measured(lab: Laboratory) -> dict[str, Any]:
 def _board_warnings(lab: Laboratory, done: Sequence[Finished], feedback: Feedback) -> list[str]:
     """What of the final networks no board decided, and what speaks against relying on the rest."""
     found = []
+    if not done:
+        try:
+            refuse_impossible(lab.space)
+        except UserError as error:
+            found.append(f"by what was measured, {error}")
     predicted = [f"{f.name}: {item}" for f in done for item in lab.requirements.on_costs if on_board(item)
                  and lab.space.prices.reading(item, f.network).provenance != MEASURED]
     if predicted:

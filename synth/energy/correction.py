@@ -25,8 +25,8 @@ from synth.requirements import Requirement
 Z95 = 1.959964
 # hyperparameters that the evidence chooses among: spread over the cost model's own sigma, share of the common part in
 # the variance, reach in units of the descriptors, and sd of what no descriptor tells
-SPREADS, SHARES, REACHES, OWNS = (0.7, 1.0, 1.5, 2.2), (0.5, 0.8, 0.95), (1.0, 2.0, 4.0), (0.01, 0.03, 0.08)
-USUAL = np.array([np.log(1.0), 0.8, np.log(2.0), np.log(0.03)])  # before anything is measured, with these spreads
+SPREADS, SHARES, REACHES, OWNS = (0.7, 1.0, 1.5, 2.2), (0.4, 0.6, 0.8), (1.5, 3.0, 6.0), (0.01, 0.03, 0.08)
+USUAL = np.array([np.log(1.0), 0.6, np.log(3.0), np.log(0.03)])  # before anything is measured, with these spreads
 USUAL_SPREAD = np.array([0.5, 0.2, 0.7, 1.0])
 
 
@@ -36,7 +36,7 @@ class Residuals:
     def __init__(self, prior_sd: float):
         self.prior_sd = prior_sd
         self.features: FloatArray = np.zeros((0, 0))
-        self._chosen = (1.0, 0.8, 2.0, 0.03)
+        self._chosen = (1.0, 0.6, 3.0, 0.03)
 
     def __len__(self) -> int:
         return len(self.features)

@@ -74,13 +74,13 @@ os.execvp(words[1], words[1:])
 
 TEGRASTATS = """
 import time
-interval, load = 1.0, os.path.join(root, "load")
+interval, load = 1.0, os.path.join(root, "load")  # what the running network draws stands in it, where a law says so
 if "--interval" in words:
     interval = int(words[words.index("--interval") + 1]) / 1000.0
 count = 0
 while True:
     busy = time.time() - os.stat(load).st_mtime < 0.25
-    total = ({busy} if busy else {idle}) + 38 * (count % 3 - 1)
+    total = (int(read(load) or {busy}) if busy else {idle}) + 38 * (count % 3 - 1)
     count += 1
     print("RAM 2000/7852MB (lfb 1000x4MB) CPU [1%%@345,off,off,1%%@345,0%%@345,2%%@345] EMC_FREQ 4%%@1600 "
           "GR3D_FREQ 0%%@624 GPU@35C thermal@36.5C VDD_SYS_GPU %d/152 VDD_SYS_SOC 687/687 VDD_4V0_WIFI 0/0 "

@@ -46,7 +46,8 @@ def _files(root: Path, rails: dict, driver: str) -> dict[Path, tuple[float, str]
 @contextlib.contextmanager
 def rails_following(root: Path, load: Path, rails: dict | None = None, driver: str = "iio", idle_mw: int = 2500,
                     busy_mw: int = 6000) -> Iterator[None]:
-    """While the block runs, the rails below `root` show `busy_mw` when `load` was touched of late, else `idle_mw`.
+    """While the block runs, the rails below `root` show `busy_mw` when `load` was touched of late, else `idle_mw`; what
+    stands in `load`, in milliwatts, goes before `busy_mw`.
 
     The files are written in place, by whole lines of one length, as a reader of sysfs sees them.
     """
@@ -59,7 +60,7 @@ def rails_following(root: Path, load: Path, rails: dict | None = None, driver: s
             while not done.is_set():
                 count += 1
                 busy = load.exists() and time.time() - load.stat().st_mtime < LOAD_SEEN_S
-                power_mw = (busy_mw if busy else idle_mw) + 38 * (count % 3 - 1)
+                power_mw = (int(load.read_text() or busy_mw) if busy else idle_mw) + 38 * (count % 3 - 1)
                 for handle, (share, unit) in handles.items():
                     current_ma = round(share * power_mw * 1000 / SUPPLY_MV / STEP_MA) * STEP_MA
                     value = current_ma if unit == "mA" else current_ma * SUPPLY_MV // 1000

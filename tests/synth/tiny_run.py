@@ -41,10 +41,11 @@ def short_recipes(name, purpose, **size):
     return replace(recipe_for(name, purpose, **size), epochs=2 if purpose != "prototype" else 6)
 
 
-def run(out, *, resume=False, workers=1, **changes):
+def run(out, *, resume=False, workers=1, boards=(), board_lost="stop", **changes):
     before, preparation.recipe_for = preparation.recipe_for, short_recipes
     try:
-        return synthesise(order(**changes), out, command="edgesynth synth", resume=resume, workers=workers)
+        return synthesise(order(**changes), out, command="edgesynth synth", resume=resume, workers=workers,
+                          boards=boards, board_lost=board_lost)
     finally:
         preparation.recipe_for = before
 

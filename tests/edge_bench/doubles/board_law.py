@@ -106,7 +106,7 @@ def graph_of(data):
         for attribute in map(fields, _all(node, 5)):
             integers = _packed(_all(attribute, 8))
             attributes[_text(attribute, 1)] = integers or (_all(attribute, 3) or [0])[0]
-        nodes.append({"op": _text(node, 4), "inputs": [name.decode() for name in _all(node, 1)],
+        nodes.append({"name": _text(node, 3), "op": _text(node, 4), "inputs": [name.decode() for name in _all(node, 1)],
                       "outputs": [name.decode() for name in _all(node, 2)], "attributes": attributes})
     named = {what: dict(map(_value, _all(graph, number))) for what, number in (("inputs", 11), ("outputs", 12))}
     inputs = {name: shape for name, shape in named["inputs"].items() if name not in weights}

@@ -7,12 +7,12 @@ is over the whole inference, so that what one layer adds depends on all others. 
 """
 import math
 
-IDLE_MW = 2900.0
-HOST_MS, HOST_IMAGE_MS = 0.30, 0.006
+IDLE_MW = 3100.0
+HOST_MS, HOST_IMAGE_MS = 0.30, 0.012
 FIRST_LAUNCH_MS, LATER_LAUNCH_MS, FORGETS = 0.075, 0.040, 6.0
 WAVE = 2048.0  # outputs
 WAVE_MS, DEPTH_MS = 0.010, 4e-5  # of a wave, and of one multiply-accumulate of depth in it
-BUSY_MW = 6500.0
+BUSY_MW = 7500.0
 
 
 def cost(layers, batch):

@@ -3,13 +3,17 @@
 The version is that of $TENSORRT_DOUBLE (a column of tensorrt_api_by_version.csv); a name with 0 in its column does not
 exist here, so that using it raises AttributeError as the real module does. An "ONNX file" is JSON:
 {"inputs": {name: shape}, "outputs": {name: shape}, "ms": time of an inference}, or a real one, of which the names and
-shapes of inputs and outputs and the nodes are read. An engine is that with a head.
+shapes of inputs and outputs and the nodes are read. An engine is that with a head. $BOARD_LAW may name a law (see
+board_law.py beside this package), which then says how long an inference of a real file takes and what the board draws
+meanwhile; the latter is left in $LOAD_FILE, for a stand-in sensor.
 """
 import csv as _csv
 import ctypes as _ctypes
 import json as _json
 import os as _os
 import time as _time
+
+import board_law as _board_law
 
 __version__ = _os.environ.get("TENSORRT_DOUBLE", "8.2.1")
 _TABLE = _os.environ.get("TENSORRT_DOUBLE_TABLE") or _os.path.join(
@@ -113,48 +117,12 @@ class OnnxParser(object):
             return False
 
 
-def _protobuf(data):
-    """{field: [values]} of one message: numbers, and bytes of what has a length."""
-    found, place = {}, 0
-
-    def number():
-        value = shift = 0
-        while True:
-            byte = data[place + shift // 7]
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value, place + shift // 7
-
-    while place < len(data):
-        key, place = number()
-        if key & 7 == 0:
-            value, place = number()
-        elif key & 7 == 2:
-            length, place = number()
-            value, place = data[place:place + length], place + length
-        else:
-            length = {1: 8, 5: 4}[key & 7]
-            value, place = data[place:place + length], place + length
-        found.setdefault(key >> 3, []).append(value)
-    return found
-
-
 def _onnx(data):
     """What the double keeps of a real ONNX file."""
-    graph = _protobuf(_protobuf(data)[7][0])
-
-    def ports(field):
-        found = {}
-        for value in map(_protobuf, graph[field]):
-            shape = _protobuf(_protobuf(_protobuf(value[2][0])[1][0])[2][0])
-            found[value[1][0].decode("utf-8")] = [_protobuf(dim).get(1, [-1])[0] for dim in shape.get(1, [])]
-        return found
-
-    nodes = [_protobuf(node) for node in graph[1]]
-    return {"inputs": ports(11), "outputs": ports(12), "ms": 1.0,
-            "layers": [node.get(3, [b""])[0].decode("utf-8") for node in nodes],
-            "kinds": [node[4][0].decode("utf-8") for node in nodes]}
+    graph = _board_law.graph_of(data)
+    return {"inputs": graph["inputs"], "outputs": graph["outputs"], "ms": 1.0,
+            "layers": [node["name"] for node in graph["nodes"]], "kinds": [node["op"] for node in graph["nodes"]],
+            "costs": None if _board_law.load_law() is None else _board_law.layers_of(graph)}
 
 
 class IOptimizationProfile(object):
@@ -351,11 +319,25 @@ class EngineInspector(object):
 class IExecutionContext(object):
     def __init__(self, engine):
         self._engine, self._set, self._addresses, self.profiler = engine, {}, {}, None
+        self._by_law, self._law = {}, _board_law.load_law()
 
     def _resolved(self, name):
         shape = self._set.get(name) or self._engine._shape(name)
         batch = next((given[0] for given in self._set.values()), -1)
         return tuple(batch if size == -1 and axis == 0 else size for axis, size in enumerate(shape))
+
+    def _cost(self):
+        """(ms, mW or None) of an inference at the batch that is set."""
+        layers = self._engine._net.get("costs")
+        if layers is None or self._law is None:
+            return self._engine._net.get("ms", 1.0), None
+        batch = self._resolved(self._engine._names[0])[0]
+        if batch not in self._by_law:
+            self._by_law[batch] = self._law["cost"](layers, batch)
+            if "LOAD_FILE" in _os.environ:
+                with open(_os.environ["LOAD_FILE"], "w") as stream:
+                    stream.write("%d" % self._by_law[batch][1])
+        return self._by_law[batch]
 
     def _run(self, addresses):
         begin = _time.monotonic()
@@ -368,7 +350,7 @@ class IExecutionContext(object):
                 size *= axis
             data = (_ctypes.c_ubyte * size).from_address(address)  # faults where the memory is not there
             data[size - 1] = data[0]
-        wanted = self._engine._net.get("ms", 1.0)
+        wanted = self._cost()[0]
         if "LOAD_FILE" in _os.environ:
             _os.utime(_os.environ["LOAD_FILE"], None)  # how a stand-in sensor sees the load
         while (_time.monotonic() - begin) * 1000.0 < wanted:
