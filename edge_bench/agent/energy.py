@@ -9,7 +9,7 @@ import collections
 import math
 
 from devices.support.errors import CannotMeasure
-from edge_bench.agent import statistics
+from edge_bench.agent import rounding, statistics
 
 LEAST_SAMPLES = 20
 GAP_INTERVALS = 5.0   # a gap longer than this many intervals between samples spoils a window
@@ -125,9 +125,10 @@ def per_image(samples, windows, idle=None, scope=None):
     """The energy of one image over trials: PerImage.
 
     samples: Samples that reach over all windows. windows: [(start_s, end_s, images)], one a trial. idle: (start_s,
-    end_s) before the load, or None. The interval is the spread between the trials, combined with the sensor's
-    rounding (half a step, less what noise dithers away) and with the error of its recursive average. The sensor's
-    gain error is not in it: no public source gives it for these boards.
+    end_s) before the load, or None. The interval is the spread between the trials, combined with the error of the
+    sensor's recursive average and with its rounding: half a step less what noise dithers away and the median of the
+    trials as centre, or, where the load stays within two steps, `rounding.interval`. The sensor's gain error is not in
+    it: no public source gives it for these boards.
     CannotMeasure where `window` says so, and for a total that did not move between idle and load.
     """
     found = [window(samples, start, end, scope) for start, end, _ in windows]
@@ -141,28 +142,42 @@ def per_image(samples, windows, idle=None, scope=None):
     image_s = statistics.median([(end - start) / images for start, end, images in windows])
     lag_mw = abs(statistics.mean([each.edge_mw / (end - start) for each, (start, end, _) in zip(found, windows)])
                  ) * _filter_s(samples)
-    rounding_mw = _rounding_mw(samples, windows, scope)
-    load, above = [rounding_mw], [rounding_mw] + ([_rounding_mw(samples, [idle], scope)] if idle else [])
+    bounds = _bounds_mw(samples, windows, scope)
+    rounding_mw = (statistics.mean([(below + above) / 2 for below, above in bounds]) if bounds
+                   else _dithered_mw(samples, windows, scope))
+    seconds = [(end - start) / images for start, end, images in windows]
+    shared = [] if bounds else [rounding_mw]
+
+    def between(name, weights, weight, shared_mw):
+        """Interval of a figure of the trials; weights, weight: what 1 mW makes of it, trial by trial and at all."""
+        values = [trial[name] for trial in trials]
+        if bounds and len(values) > 1:
+            spread = rounding.interval([value - below * k for value, (below, _), k in zip(values, bounds, weights)],
+                                       [value + above * k for value, (_, above), k in zip(values, bounds, weights)])
+        else:
+            spread = statistics.interval(values)
+        return _widened(spread, lag_mw * weight, [bound * weight for bound in shared_mw])
+
     rails = {rail: statistics.mean([each.rails_mw[rail] for each in found])
              for rail in samples.rails if all(rail in each.rails_mw for each in found)}
     return PerImage(
-        _between([trial["energy_mj"] for trial in trials], image_s, lag_mw, load),
-        None if idle is None else _between([trial["above_idle_mj"] for trial in trials], image_s, lag_mw, above),
-        _between([trial["power_mw"] for trial in trials], 1.0, lag_mw, load),
+        between("energy_mj", seconds, image_s, shared),
+        None if idle is None else between("above_idle_mj", seconds, image_s,
+                                          shared + [_dithered_mw(samples, [idle], scope)]),
+        between("power_mw", [1.0] * len(trials), 1.0, shared),
         trials, idle_mw, rounding_mw * image_s, lag_mw * image_s, rails, scope or samples.scope,
         " + ".join(samples.source["totals"][scope or samples.scope]))
 
 
-def _between(values, weight, lag_mw, roundings_mw):
-    """Interval of trials with the errors of power that all of them share; weight: what 1 mW makes of a value."""
-    spread = statistics.interval(values)
+def _widened(spread, lag, roundings):
+    """An interval of trials with the errors that all of them share."""
     if spread.low is None:
         return spread
     halves = []
     for half in (spread.centre - spread.low, spread.high - spread.centre):
-        half = statistics.quadrature(half, lag_mw * weight)
-        for bound in roundings_mw:
-            half = statistics.beside_uniform(half, bound * weight)
+        half = statistics.quadrature(half, lag)
+        for bound in roundings:
+            half = statistics.beside_uniform(half, bound)
         halves.append(half)
     return spread._replace(low=spread.centre - halves[0], high=spread.centre + halves[1])
 
@@ -175,7 +190,17 @@ def _filter_s(samples):
     return FILTER_S if samples.source["name"] in ("ina3221", "tegrastats", "jtop") else 0.0
 
 
-def _rounding_mw(samples, windows, scope):
+def _bounds_mw(samples, windows, scope):
+    """(below, above) in mW of the mean power of each window, where every one stays within two steps; else None."""
+    if not samples.quantum_mw or samples.energy_mj is not None:
+        return None
+    powers = samples.power_of(scope)
+    found = [rounding.bounds(powers[bisect.bisect_left(samples.t_s, start):bisect.bisect_right(samples.t_s, end)],
+                             samples.quantum_mw) for start, end, _ in windows]
+    return None if None in found else found
+
+
+def _dithered_mw(samples, windows, scope):
     """Bound in mW of the error that the sensor's steps leave in the mean power of all windows.
 
     Half a quantum when the power stands still between two steps. Where it moves over steps the rounding averages

@@ -18,8 +18,8 @@ MAX_DRIFT_POINTS = 200  # Theil-Sen looks at all pairs; longer series are reduce
 MEDIAN_FACTOR = {1: 1.0, 2: 1.0, 3: 1.1602, 4: 1.0922, 5: 1.1976, 6: 1.1351, 7: 1.2137, 8: 1.1599, 9: 1.2227}
 
 Interval = collections.namedtuple("Interval", "centre low high method")
-Interval.__doc__ = """Centre and bounds in the unit of the values; method: "t", "bootstrap", "welch", or "none" with low
-and high None where one value cannot show a spread."""
+Interval.__doc__ = """Centre and bounds in the unit of the values; method: "t", "bootstrap", "welch", "likelihood" (see
+`rounding`), or "none" with low and high None where one value cannot show a spread."""
 
 Drift = collections.namedtuple("Drift", "slope low high p_value drifting")
 Drift.__doc__ = """Theil-Sen slope (unit of the values per unit of time) with its interval, and the Mann-Kendall

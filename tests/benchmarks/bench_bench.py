@@ -1,18 +1,25 @@
-"""Does `edgesynth bench` agree with a bare timing loop? Pairs of fresh processes, in turn, on ONNX Runtime's CPU.
+"""Does `edgesynth bench` agree with a bare timing loop on ONNX Runtime's CPU? Two paired comparisons a network.
 
-The bare loop is what one writes by hand: load, warm up, time each `session.run`, take the median. The order within a
-pair alternates (ABBA), so that a machine that gets slower favours neither. Networks from one matrix product, where the
-loop itself is some of the time, to convolutions of many milliseconds.
+The bare loop is what one writes by hand: load, warm up, time each `session.run`, take the median.
 
-    python tests/benchmarks/bench_bench.py --pairs 30 --seconds 150 --json bench.json
+  loops       both loops in one process on one session, in short blocks in turn (ABBA): what the harness's own loop
+              adds; most of what else goes on in the machine is in both, so the interval is narrow
+  processes   a fresh process each, in turn (ABBA): a whole trial of `bench` against a whole script; on a busy machine
+              the interval is wide, and says nothing either way
 
-For each network the ratio of the medians with its 95 % interval, and whether that lies within 1 %, reaches beyond, or
-lies outside; last the mean of the networks. Exit code 1 when a network's interval lies outside of 1 % altogether.
+Networks from one matrix product, where the loop itself is some of the time, to convolutions of many milliseconds.
+
+    python tests/benchmarks/bench_bench.py --blocks 60 --pairs 10 --seconds 150 --json bench.json
+
+For each the ratio of the medians with its 95 % interval, and whether that lies within 1 %, reaches beyond, or lies
+outside. Exit code 1 when an interval lies outside of 1 % altogether.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import gc
 import json
 import math
 import subprocess
@@ -27,29 +34,31 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_bench.agent import statistics
 from edge_bench.agent.arguments import complete
+from edge_bench.agent.runners import open_runner
 from edge_bench.agent.trial import unpack
 from edge_bench.agent.trials import run_trial
 
 BARE_LOOP = """
 import sys, time, statistics, numpy, onnxruntime
-path, window = sys.argv[1], float(sys.argv[2])
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-feed = {item.name: numpy.random.RandomState(0).standard_normal(item.shape).astype("float32")
-        for item in session.get_inputs()}
-end = time.monotonic() + float(sys.argv[3])
-while time.monotonic() < end:
-    session.run(None, feed)
-times, end = [], time.monotonic() + window
-while time.monotonic() < end:
-    start = time.monotonic()
-    session.run(None, feed)
-    times.append(time.monotonic() - start)
-print(1e3 * statistics.median(times))
+
+def loop(session, feed, seconds):
+    times, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        start = time.monotonic()
+        session.run(None, feed)
+        times.append(time.monotonic() - start)
+    return 1e3 * statistics.median(times)
+
+if __name__ == "__main__":
+    path, window = sys.argv[1], float(sys.argv[2])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feed = {item.name: numpy.random.RandomState(0).standard_normal(item.shape).astype("float32")
+            for item in session.get_inputs()}
+    loop(session, feed, window)
+    print(loop(session, feed, window))
 """
-
-
 # channels, pixels, layers; 0 layers: one matrix product of channels x 10
 NETWORKS = {"matmul": (64, 1, 0), "tiny": (8, 8, 2), "small": (8, 16, 3), "medium": (32, 32, 6), "large": (64, 56, 6),
             "huge": (128, 56, 6)}
@@ -92,7 +101,7 @@ def write_cnn(path: Path, channels: int, size: int, layers: int) -> Path:
 
 
 def bare_ms(path: Path, window: float) -> float:
-    done = subprocess.run([sys.executable, "-c", BARE_LOOP, str(path), str(window), str(window)], capture_output=True,
+    done = subprocess.run([sys.executable, "-c", BARE_LOOP, str(path), str(window)], capture_output=True,
                           text=True, check=True)
     return float(done.stdout)
 
@@ -109,43 +118,68 @@ def verdict(low: float, high: float) -> str:
     return "OUTSIDE 1 %" if low > 1 + AGREE or high < 1 - AGREE else "reaches beyond 1 %"
 
 
-def compare(name: str, path: Path, pairs: int, window: float, until: float) -> dict:
-    """One row: `pairs` pairs, or as many as there is time for, at least 5."""
-    bare: list[float] = []
-    bench: list[float] = []
-    while len(bare) < pairs and (len(bare) < 5 or time.monotonic() < until):
-        order = [(bare, bare_ms), (bench, bench_ms)]
-        for values, measure in order if len(bare) % 2 == 0 else reversed(order):
-            values.append(measure(path, window))
+def row_of(network: str, what: str, bare: list[float], bench: list[float]) -> dict:
+    """The ratio of pairs of medians, with its interval."""
     found = statistics.interval([math.log(b / a) for a, b in zip(bare, bench, strict=True)])
     low, high = math.exp(found.low), math.exp(found.high)
-    return {"model": name, "pairs": len(bare), "bare_ms": statistics.median(bare),
+    return {"network": network, "what": what, "pairs": len(bare), "bare_ms": statistics.median(bare),
             "bench_ms": statistics.median(bench), "ratio": math.exp(found.centre), "low": low, "high": high,
             "verdict": verdict(low, high)}
 
 
+def in_turn(bare_of, bench_of, pairs: int, until: float, least: int = 5) -> tuple[list[float], list[float]]:
+    """`pairs` pairs of both, or as many as there is time for; the order within a pair alternates."""
+    bare: list[float] = []
+    bench: list[float] = []
+    while len(bare) < pairs and (len(bare) < least or time.monotonic() < until):
+        order = [(bare, bare_of), (bench, bench_of)]
+        for values, measure in order if len(bare) % 2 == 0 else reversed(order):
+            values.append(measure())
+    return bare, bench
+
+
+def compare_loops(path: Path, blocks: int, until: float) -> tuple[list[float], list[float]]:
+    """Medians of blocks of both loops on one session; a block is a tenth of a second, or eight inferences."""
+    runner = open_runner(complete({"model": str(path), "root": "/", "runner": "onnxruntime", "threads": 1}))
+    space: dict = {"__name__": "bare"}
+    exec(BARE_LOOP, space)  # the very text that the processes run
+    loop, session, feed = space["loop"], runner.session, runner.feed
+    gc.collect()
+    gc.disable()  # as in a trial; it holds for both
+    try:
+        seconds = max(0.1, 8e-3 * loop(session, feed, 0.5))
+        return in_turn(lambda: loop(session, feed, seconds),
+                       lambda: 1e3 * statistics.median(runner.run_for(seconds)[2]), blocks, until, least=12)
+    finally:
+        gc.enable()
+        runner.close()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=30, help="pairs of processes a network (default: 30)")
-    parser.add_argument("--seconds", type=float, default=600.0, help="for all networks together (default: 600)")
+    parser.add_argument("--blocks", type=int, default=60, help="pairs of blocks a network (default: 60)")
+    parser.add_argument("--pairs", type=int, default=10, help="pairs of processes a network, 0 for none (default: 10)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="for all together (default: 600)")
     parser.add_argument("--window", type=float, default=0.5, help="measured seconds a process (default: 0.5)")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--json", metavar="PATH")
     options = parser.parse_args()
-    rows, began = [], time.monotonic()
-    print(f"{'network':10}{'pairs':>6}{'bare loop ms':>14}{'bench ms':>12}{'ratio':>9}  95 % interval")
+    rows: list[dict] = []
+    kinds = ["loops"] + ["processes"] * (options.pairs > 0)
+    print(f"{'network':9}{'in turn':11}{'pairs':>6}{'bare loop ms':>14}{'bench ms':>12}{'ratio':>9}  95 % interval")
     with tempfile.TemporaryDirectory() as folder:
-        for number, name in enumerate(options.networks):
-            path = write_network(Path(folder) / f"{name}.onnx", *NETWORKS[name])
-            until = began + options.seconds * (number + 1) / len(options.networks)
-            rows.append(row := compare(name, path, options.pairs, options.window, until))
-            print("{model:10}{pairs:6}{bare_ms:14.5f}{bench_ms:12.5f}{ratio:9.4f}  [{low:.4f}, {high:.4f}]  {verdict}"
-                  .format(**row), flush=True)
-    if len(rows) > 1:
-        together = statistics.interval([math.log(row["ratio"]) for row in rows])
-        low, high = math.exp(together.low), math.exp(together.high)
-        print(f"{'all':10}{sum(row['pairs'] for row in rows):6}{'':26}{math.exp(together.centre):9.4f}  "
-              f"[{low:.4f}, {high:.4f}]  {verdict(low, high)}")
+        for what in kinds:
+            for name in options.networks:
+                path = write_network(Path(folder) / f"{name}.onnx", *NETWORKS[name])
+                until = time.monotonic() + options.seconds / len(kinds) / len(options.networks)
+                if what == "loops":
+                    found = compare_loops(path, options.blocks, until)
+                else:
+                    found = in_turn(functools.partial(bare_ms, path, options.window),
+                                    functools.partial(bench_ms, path, options.window), options.pairs, until)
+                rows.append(row := row_of(name, what, *found))
+                print("{network:9}{what:11}{pairs:6}{bare_ms:14.5f}{bench_ms:12.5f}{ratio:9.4f}  "
+                      "[{low:.4f}, {high:.4f}]  {verdict}".format(**row), flush=True)
     if options.json:
         Path(options.json).write_text(json.dumps({"rows": rows, "agree": AGREE}, indent=1) + "\n")
     return 1 if any(row["verdict"].startswith("OUTSIDE") for row in rows) else 0

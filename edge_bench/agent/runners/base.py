@@ -14,9 +14,8 @@ class Runner(object):
 
     name = ""
     pipelined = False         # whether inferences overlap
-    infer_is_whole = False    # whether infer() returns when the output is there, so that nothing is to be waited for
     block_s = 0.5             # length of a block of warm-up
-    run_for: Any = None       # a runner that times its own inferences has this method, see trtexec
+    run_for: Any = None       # a runner that times its own inferences has this method, see onnxruntime
     has_device_clock = False  # whether compute_ms() means something
     version = None
     request: dict = {}

@@ -1,8 +1,9 @@
 """ONNX Runtime on the CPU."""
-import functools
+import array
 import json
 import os
 import tempfile
+import time
 from typing import Any
 
 from devices.support.errors import CannotMeasure, UserError
@@ -21,7 +22,6 @@ class OnnxRuntimeRunner(Runner):
     """One inference is one `session.run` on the CPU, host array in, host array out; it returns when it is done."""
 
     name = "onnxruntime"
-    infer_is_whole = True
     session: Any = None
     names: list = []
 
@@ -45,8 +45,6 @@ class OnnxRuntimeRunner(Runner):
         runner.names = [output.name for output in runner.session.get_outputs()]
         runner.batch, runner.inputs, runner.feed = _inputs(runner.session, request, numpy)
         runner.outputs = runner._first_run(request["model"])
-        # all outputs, as it is called in use; bound once, so that no frame of ours is in the time of a small network
-        runner.infer = functools.partial(runner.session.run, None, runner.feed)  # type: ignore[method-assign]
         return runner
 
     def _first_run(self, model):
@@ -57,6 +55,26 @@ class OnnxRuntimeRunner(Runner):
             raise UserError("{}: cannot run with batch {} ({})".format(model, self.batch, _brief(error)))
         return [{"name": name, "dtype": str(getattr(value, "dtype", type(value).__name__)),
                  "shape": list(getattr(value, "shape", []))} for name, value in zip(self.names, values)]
+
+    def infer(self):
+        self.session.run(None, self.feed)  # all outputs; how it is called in use, though naming them would save 2 us
+
+    def run_for(self, seconds):
+        """(start, end, seconds of each inference, []) of inferences for at least `seconds`.
+
+        A loop of its own, with no frame of ours inside the time: in a network of 5 us that would be a per cent.
+        """
+        clock, session, feed, latencies = time.monotonic, self.session, self.feed, array.array("d")
+        keep = latencies.append
+        start = clock()
+        stop = start + seconds
+        while True:
+            before = clock()
+            session.run(None, feed)
+            after = clock()
+            keep(after - before)
+            if after >= stop:
+                return start, after, latencies, array.array("d")
 
     def describe(self):
         floats = {item["dtype"] for item in self.inputs if item["dtype"].startswith("float")}
@@ -84,7 +102,6 @@ class OnnxRuntimeRunner(Runner):
 
     def close(self):
         self.session = None
-        self.__dict__.pop("infer", None)
 
 
 def _libraries():
