@@ -111,6 +111,20 @@ def test_a_run_is_timed_by_trtexec_and_always_pipelined(calls, tmp_path):
     assert "--warmUp=0" in calls()[0]
 
 
+def test_an_engine_of_another_tensorrt_is_refused_and_its_power_mode_told(calls, tmp_path):
+    status = tmp_path / "var/lib/dpkg/status"
+    status.parent.mkdir(parents=True)
+    status.write_text("Package: libnvinfer8\nStatus: install ok installed\nVersion: 8.2.1-1+cuda10.2\n\n")
+    wanted = {**request(tmp_path), "root": str(tmp_path)}
+    sidecar = {"schema": "edgesynth.engine/1", "tensorrt": "8.2.1", "device": None, "mode": "MAXQ", "batch": 2}
+    (tmp_path / "net.engine.json").write_text(json.dumps(sidecar))
+    told = trtexec.TrtexecRunner.open(wanted).describe()
+    assert (told["built_in_mode"], told["batch"], told["origin_unknown"]) == ("MAXQ", 2, False)
+    (tmp_path / "net.engine.json").write_text(json.dumps({**sidecar, "tensorrt": "8.0.1"}))
+    with pytest.raises(CannotMeasure, match=r"built by TensorRT 8.0.1, here is 8.2.1"):
+        trtexec.TrtexecRunner.open(wanted)
+
+
 def test_a_damaged_engine_gives_trtexecs_reason(calls, tmp_path):
     runner = trtexec.TrtexecRunner.open(request(tmp_path, content="an eng"))
     with pytest.raises(CannotMeasure, match="Serialization assertion failed"):

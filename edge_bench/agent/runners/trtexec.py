@@ -48,6 +48,8 @@ class TrtexecRunner(Runner):
             raise CannotMeasure("trtexec is not on this machine (looked on the PATH and in {})".format(_PLACES))
         runner.version = software(request.get("root", "/"))["tensorrt"]
         runner.sidecar = sidecars.read_sidecar(runner.path)
+        if runner.sidecar and runner.version:  # the device is not known here, and trtexec says when it is another
+            sidecars.refuse_foreign(runner.path, dict(runner.sidecar, device=None), runner.version, (0, 0))
         runner.batch = request.get("batch") or (runner.sidecar or {}).get("batch") or 1
         found = sidecars.shapes_at(runner.path, runner.sidecar, request.get("batch"))
         found.update(shapes(request))
