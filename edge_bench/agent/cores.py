@@ -10,13 +10,21 @@ def allowed():
     return []
 
 
-def settle():
-    """Keep this process on the last of its cores and return its number; None, and nothing done, where it has but one.
+class Settled(object):
+    """This process on the last of its cores, whose number is `core`; None, and nothing done, where it has but one.
 
     The last, since the first serves most interrupts, and is where a single thread of work mostly begins.
     """
-    cores = allowed()
-    return cores[-1] if len(cores) > 1 and _keep_to({cores[-1]}) else None
+
+    def __init__(self):
+        self._before = allowed()
+        several = len(self._before) > 1 and _keep_to(self._before[-1:])
+        self.core = self._before[-1] if several else None
+
+    def leave(self):
+        """Go where there is room: the core turned out to be busy with others, and to be late is worse."""
+        if self.core is not None and _keep_to(self._before):
+            self.core = None
 
 
 def leave(core):

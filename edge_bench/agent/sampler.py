@@ -39,13 +39,13 @@ def main(words):
     """`_sample JSON`: {"source", "root", "board", "interval_s", "until_stdin_closes"}, all optional."""
     options = json.loads(words[0]) if words else {}
     lines = protocol.claim_stdout()
-    core = cores.settle()
+    place = cores.Settled()
     stop = _Stop(sys.stdin.fileno() if options.get("until_stdin_closes") else None)
     try:
         with stop:
             source = find_source(options.get("source"), options.get("root") or "/", options.get("board"))
             try:
-                _run(source, options.get("interval_s") or INTERVAL_S, lines, stop, core)
+                _run(source, options.get("interval_s") or INTERVAL_S, lines, stop, place)
             finally:
                 source.close()
     except EdgesynthError as error:
@@ -56,7 +56,7 @@ def main(words):
     return 0
 
 
-def _run(source, interval_s, lines, stop, core=None):
+def _run(source, interval_s, lines, stop, place):
     """Look at the sensor, then sample until told to stop."""
     refresh_s, read_s = None, None
     if (not source.paced and source.refresh_s is None) or source.name == "ina3221":
@@ -64,13 +64,13 @@ def _run(source, interval_s, lines, stop, core=None):
     if source.paced:
         interval_s = source.refresh_s
     lines.event("source", source=source.describe(), interval_s=interval_s, refresh_found_s=refresh_s, read_s=read_s,
-                core=core)
+                core=place.core)
     cpu, start = time.process_time(), time.monotonic()
-    counts = sample(source, interval_s, lines.stream, stop)
+    counts = sample(source, interval_s, lines.stream, stop, late=place.leave)
     wall = time.monotonic() - start
     cpu = time.process_time() - cpu
     counts.update(cpu_share=cpu / wall if wall > 0 else 0.0, seconds=wall,
-                  peak_rss_bytes=_peak_rss_bytes())
+                  peak_rss_bytes=_peak_rss_bytes(), core=place.core)
     lines.event("end", **counts)
 
 
@@ -82,10 +82,11 @@ def _try(source):
         return None
 
 
-def sample(source, interval_s, stream, stop, clock=time.monotonic):
+def sample(source, interval_s, stream, stop, clock=time.monotonic, late=lambda: None):
     """Read at absolute deadlines and write a JSON line a sample until `stop.wait` says so; returns the counts.
 
-    A deadline that passes during a reading is skipped and counted, so that the others stay where they were.
+    A deadline that passes during a reading is skipped and counted, so that the others stay where they were. late:
+    called when two or more passed at once.
     """
     names, pending, sent = source.rails, [], clock()
     counts: dict = {"missed": 0, "failed": 0, "failure": None}
@@ -110,6 +111,8 @@ def sample(source, interval_s, stream, stop, clock=time.monotonic):
             if now > deadline:
                 passed = int((now - deadline) / interval_s) + 1
                 counts["missed"] += passed
+                if passed > 1:
+                    late()
                 deadline += passed * interval_s
             wait = deadline - now
         if stop.wait(wait):
@@ -235,7 +238,7 @@ class Sampler(object):
 
     @property
     def core(self):
-        """The core that the child keeps to; None where it has but one."""
+        """The core that the child began on; None where it has but one."""
         return self.samples.about["core"] if self.samples else None
 
     def stop(self):

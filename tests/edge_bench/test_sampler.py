@@ -73,7 +73,9 @@ def test_it_keeps_to_one_core_and_a_trial_leaves_it(board):
         assert len(cores.allowed()) > 1  # this process is as it was
     program = ("import os, sys; from edge_bench.agent import cores; core = int(sys.argv[1]); before = cores.allowed()\n"
                "assert cores.leave(core) and cores.allowed() == [each for each in before if each != core]\n"
-               "os.sched_setaffinity(0, {core}); assert cores.settle() is None and not cores.leave(core)")
+               "os.sched_setaffinity(0, before); now = cores.Settled(); assert cores.allowed() == [now.core]\n"
+               "now.leave(); assert now.core is None and cores.allowed() == before\n"
+               "os.sched_setaffinity(0, {core}); assert cores.Settled().core is None and not cores.leave(core)")
     done = subprocess.run([sys.executable, "-c", program, str(running.core)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -192,11 +194,11 @@ class Stop:
         return not self.source.takes
 
 
-def run(takes, interval_s=0.05):
+def run(takes, interval_s=0.05, late=lambda: None):
     clock = Time()
     source = Slow(takes, clock)
     stream, stop = io.StringIO(), Stop(source, clock)
-    counts = sampler.sample(source, interval_s, stream, stop, clock)
+    counts = sampler.sample(source, interval_s, stream, stop, clock, late)
     return [json.loads(line) for line in stream.getvalue().splitlines()], counts, stop.slept
 
 
@@ -205,6 +207,14 @@ def test_deadlines_are_absolute():
     assert slept == [0.04, 0.02, 0.048, 0.04]
     assert [row[0] for row in rows] == pytest.approx([10.005, 10.065, 10.101, 10.155])  # mid-read
     assert counts == {"missed": 0, "failed": 0, "failure": None}
+
+
+def test_a_core_that_is_busy_with_others_is_left():
+    told = []
+    run([0.01, 0.07, 0.01], late=lambda: told.append("left"))  # one deadline passed: a slow reading
+    assert told == []
+    run([0.01, 0.12, 0.01], late=lambda: told.append("left"))
+    assert told == ["left"]
 
 
 def test_missed_deadlines_are_counted_and_the_others_stay_where_they_were():
