@@ -1,4 +1,5 @@
 """Energy in a measurement: the sampler around the trials, and the energy of an image in the result."""
+import math
 import time
 
 from devices.support.errors import CannotMeasure, UserError
@@ -89,7 +90,8 @@ def readings(found, source):
     """{name: Reading} of what `add_energy` found; img_per_joule is the reciprocal of the energy of an image."""
     scope = found["power"]["scope"]
     units = {"energy_mj": "mJ", "power_mw": "mW", "energy_above_idle_mj": "mJ"}
-    made = {name: _reading(interval, units[name], source, scope)
+    # few trials that differ may reach below 0, where no energy is; above idle it may be
+    made = {name: _reading(interval, units[name], source, scope, -math.inf if name == "energy_above_idle_mj" else 0.0)
             for name, interval in found["intervals"].items() if interval is not None}
     if found["board"] is not None:
         made["energy_board_mj"] = _reading(found["board"], "mJ", source, "board")
@@ -104,10 +106,10 @@ def readings(found, source):
     return made
 
 
-def _reading(interval, unit, source, scope):
+def _reading(interval, unit, source, scope, least=0.0):
     low, high = interval.low, interval.high
     if low is not None:
-        low, high = min(low, interval.centre), max(high, interval.centre)
+        low, high = max(least, min(low, interval.centre)), max(high, interval.centre)
     return Reading(interval.centre, unit, MEASURED, source, low=low, high=high, scope=scope)
 
 

@@ -5,8 +5,9 @@ import math
 import pytest
 
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench.agent import energy
+from edge_bench.agent import energy, joules
 from edge_bench.agent.samples import Samples
+from edge_bench.agent.statistics import Interval
 
 
 def recording(power, until_s=30.0, interval_s=0.05, counter=False, quantum_mw=None, **source):
@@ -128,3 +129,12 @@ def test_a_rail_that_did_not_move_is_an_error():
         energy.per_image(recording(lambda t: 5000 if t < 8 else 5030, quantum_mw=38), [(10.0, 20.0, 9)], (1.0, 7.0))
     with pytest.raises(CannotMeasure, match="read 5000 mW all the time"):
         energy.per_image(recording(lambda t: 5000), [(10.0, 20.0, 9)])
+
+
+def test_an_interval_of_energy_ends_at_zero_and_one_above_idle_need_not():
+    wide = Interval(2.0, -5.0, 9.0, "t")
+    found = {"power": {"scope": "module"}, "board": None, "intervals": {
+        "energy_mj": wide, "power_mw": wide, "energy_above_idle_mj": wide}}
+    made = joules.readings(found, "here")
+    assert (made["energy_mj"].low, made["power_mw"].low, made["energy_above_idle_mj"].low) == (0.0, 0.0, -5.0)
+    assert made["img_per_joule"].value == 500 and made["img_per_joule"].low is None  # bounded on neither side
