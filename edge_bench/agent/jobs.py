@@ -145,7 +145,7 @@ def _fate(identity):
     """What became of a job that is dead and said no end."""
     document = read_json(os.path.join(folder(identity), "request.json"), SCHEMA)
     then, now = document.get("boot_id"), boot_id(document["request"].get("root") or "/")
-    return "ended with the board, which was restarted in the middle" if then != now else "died before its end"
+    return "died before its end" if then in (None, now) else "ended with the board, which was restarted in the middle"
 
 
 def _last_words(identity):
