@@ -109,8 +109,7 @@ def samples(options, lines):
     seconds = request.get("seconds", 10.0)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise UserError("seconds must be a number")
-    if lines is None:
-        sys.stderr.write("sampling power for {:g} s\n".format(seconds))
+    (lines or Console()).event("progress", text="sampling power for {:g} s".format(seconds))
     found = joules.record_power(request.get("power_source"), request.get("root") or "/", seconds)
     if lines is not None:
         lines.result(found)
