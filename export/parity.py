@@ -30,8 +30,9 @@ class Parity:
 
     max_error: largest absolute difference. relative_error: the same as a share of the largest absolute answer of
     that output. rms_error: root of the mean squared difference, as a share of the answers' own. top1_agreement:
-    share of images with the same best class, where a class within the tolerance of the best counts as best; None when
-    no output is (N, classes). images: how many were compared; origin: "given" or "random"; tolerance: on
+    share of images with the same best class, where a class within the tolerance of the best counts as best, and the
+    share of equal values of outputs that are whole numbers or truths; the least of all outputs, None when there is no
+    such. images: how many were compared; origin: "given" or "random"; tolerance: on
     relative_error.
     """
 
@@ -89,7 +90,8 @@ def torch_predict(module: torch.nn.Module) -> Predict:
 
     def predict(images: np.ndarray) -> Arrays:
         with torch.no_grad():
-            return [tensor.float().numpy() for tensor in flatten(module(torch.from_numpy(images)))]
+            answers = flatten(module(torch.from_numpy(images)))
+            return [(tensor.float() if tensor.is_floating_point() else tensor).numpy() for tensor in answers]
 
     return predict
 
@@ -139,15 +141,20 @@ def compare(wanted: Arrays, found: Arrays, precision: str, origin: str) -> Parit
     tolerance = TOLERANCE[precision]
     largest, relative, noise, agreement = 0.0, 0.0, 0.0, None
     for want, got in zip(wanted, found, strict=True):
+        if want.dtype.kind in "biu":  # classes or truths: a rounding flips some of them, and by how much says nothing
+            same = float(np.mean(want == got))
+            agreement = same if agreement is None else min(agreement, same)
+            continue
         want, got = want.astype(np.float64), got.astype(np.float64)
         difference = np.abs(want - got)
         difference[~np.isfinite(difference)] = np.inf
         scale = max(np.abs(want).max(), 1e-12)
         largest, relative = max(largest, difference.max()), max(relative, difference.max() / scale)
         noise = max(noise, float(np.sqrt(np.mean(difference**2) / max(np.mean(want**2), 1e-24))))
-        if agreement is None and want.ndim == 2 and want.shape[1] > 1 and np.isfinite(got).all():
+        if want.ndim == 2 and want.shape[1] > 1 and np.isfinite(got).all():
             chosen = np.take_along_axis(want, got.argmax(1)[:, None], 1)[:, 0]
-            agreement = float(np.mean(want.max(1) - chosen <= tolerance * scale))
+            same = float(np.mean(want.max(1) - chosen <= tolerance * scale))
+            agreement = same if agreement is None else min(agreement, same)
     return Parity(float(largest), float(relative), noise, agreement, len(wanted[0]), origin, tolerance)
 
 

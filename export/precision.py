@@ -6,7 +6,8 @@ all of them: symmetric, one scale per channel of the weights, QuantizeLinear and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     import onnx
 
 FP16_MAX = 65504.0
-# inputs that stay FP32 whatever the tensors are: operator -> indices
-ALWAYS_FP32 = {"Resize": (1, 2), "Upsample": (1,), "QuantizeLinear": (1,), "DequantizeLinear": (1,)}
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # those that TensorRT has INT8 kernels for
 FIRST_OPSET_PER_CHANNEL = 13
 LEAST_CALIBRATION_IMAGES = 16
@@ -37,10 +36,52 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.nodes():
         if subgraphs(node):
             raise UserError(f"{node.op_type} holds a graph of its own, which edgesynth does not turn to FP16: use fp32")
-    keep = {given(n, i) for n in graph.nodes(*ALWAYS_FP32) for i in ALWAYS_FP32[n.op_type]}
+    keep = {given(node, i) for node in graph.nodes() for i in _only_fp32(graph, node)[0]}
     _round_weights(graph, keep)
     _cast_ends(graph)
+    _cast_islands(graph)
     return copy
+
+
+def _only_fp32(graph: Graph, node: onnx.NodeProto) -> tuple[list[int], list[int]]:
+    """Which inputs and outputs of a node are FP32 and not allowed in FP16, such as the scales of a Resize."""
+    import onnx
+
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset_of(graph.model), node.domain)
+    except onnx.defs.SchemaError:
+        return [], []
+    allowed = {item.type_param_str: set(item.allowed_type_strs) for item in schema.type_constraints}
+
+    def kept(names: Sequence[str], forms: Sequence[Any]) -> list[int]:
+        kinds = [forms[min(i, len(forms) - 1)].type_str for i in range(len(names))]
+        types = [allowed.get(kind, {kind}) for kind in kinds]
+        closed = [i for i, type_ in enumerate(types) if "tensor(float)" in type_ and "tensor(float16)" not in type_]
+        return [i for i in closed if graph.dtype(names[i]) == np.float32]
+
+    return kept(node.input, schema.inputs), kept(node.output, schema.outputs)
+
+
+def _cast_islands(graph: Graph) -> None:
+    """Cast to FP32 and back around the operators that ONNX does not allow FP16 in."""
+    import onnx
+
+    graph.refresh()
+    make, types, nodes = onnx.helper.make_node, onnx.TensorProto, []
+    for node in graph.proto.node:
+        inputs, outputs = _only_fp32(graph, node)
+        for i in inputs:
+            name = node.input[i]
+            if name and graph.constant(name) is None:
+                node.input[i] = graph.free_name(f"{name}_fp32")
+                nodes.append(make("Cast", [name], [node.input[i]], f"{node.name}/fp32_{i}", to=types.FLOAT))
+        nodes.append(node)
+        for i in outputs:
+            name, node.output[i] = node.output[i], graph.free_name(f"{node.output[i]}_fp32")
+            nodes.append(make("Cast", [node.output[i]], [name], f"{node.name}/fp16_{i}", to=types.FLOAT16))
+    copies = [_copied(node) for node in nodes]
+    del graph.proto.node[:]
+    graph.proto.node.extend(copies)
 
 
 def _round_weights(graph: Graph, keep: set[str]) -> None:

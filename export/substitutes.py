@@ -94,9 +94,11 @@ def _adaptive_pool(honest: Callable[..., Any], reduce: Callable[..., Any]) -> Ca
 def _local_response_norm(honest: Callable[..., Any]) -> Callable[..., Any]:
     """torch writes local response normalisation as twenty operators and a branch; ONNX has one for it.
 
-    Their windows agree for odd sizes only: LRN of ONNX reaches further to the right, torch's to the left.
+    Their windows agree for odd sizes only: LRN of ONNX reaches further to the right, torch's to the left. For even
+    sizes the squares of the channels in reach are added up.
     """
     import torch
+    from torch.nn import functional
 
     class Lrn(torch.autograd.Function):
         @staticmethod
@@ -108,7 +110,12 @@ def _local_response_norm(honest: Callable[..., Any]) -> Callable[..., Any]:
             return g.op("LRN", inputs, size_i=size, alpha_f=alpha, beta_f=beta, bias_f=k).setType(inputs.type())
 
     def written(inputs, size, alpha=1e-4, beta=0.75, k=1.0):
-        even = size % 2 == 0
-        return honest(inputs, size, alpha, beta, k) if even else Lrn.apply(inputs, size, alpha, beta, k)
+        if size % 2:
+            return Lrn.apply(inputs, size, alpha, beta, k)
+        around = (0, 0) * (inputs.ndim - 2) + (size // 2, (size - 1) // 2)
+        squares = functional.pad(inputs * inputs, around)
+        channels = inputs.size(1)
+        total = sum(squares.narrow(1, start, channels) for start in range(size))
+        return inputs / (total * (alpha / size) + k) ** beta
 
     return written

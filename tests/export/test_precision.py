@@ -44,6 +44,26 @@ def test_fp16_clips_what_it_cannot_hold():
     assert got.tolist() == [65504, -65504]
 
 
+def test_what_onnx_allows_in_fp32_alone_is_cast_around():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.CELU(), torch.nn.Upsample(scale_factor=2))
+    model = trace(module, zoo.SHAPE, opset=20, batch=Batch.parse("1:2:5"))
+    half = to_fp16(model)
+    onnx.checker.check_model(half, full_check=True)
+    images = zoo.images(2)
+    want, got = (OnnxRunner(m.SerializeToString())(images)[0] for m in (model, half))
+    assert 1e-6 < np.abs(want - got).max() < 1e-2
+
+
+def test_classes_are_compared_as_equal_or_not():
+    """A rounding flips a class where two are near each other; by how much the numbers differ says nothing."""
+    wanted, found = [np.int64([[3, 90], [2, 1]])], [np.int64([[3, 1], [2, 1]])]
+    told = compare(wanted, found, "fp16", "given")
+    assert told.top1_agreement == 0.75 and told.relative_error == 0
+    with pytest.raises(CheckFailed):
+        parity.require(told, "fp16")
+    parity.require(compare(wanted, wanted, "fp32", "given"), "fp32")
+
+
 def test_an_output_that_is_also_used_inside_survives_fp16():
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xyz"]
     nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Neg", ["y"], ["z"])]
