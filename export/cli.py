@@ -62,6 +62,10 @@ def export(model: str, target: str, check: bool, json_path: str | None, out: str
         return
     if options["host"] and not options["engine"]:
         raise UserError("--host is where --engine builds; add --engine, or leave --host out")
+    if json_path not in (None, "-"):
+        from export.document import require_writable
+
+        require_writable(json_path)  # before the work, not after it
     with _progress() as say:
         report, engine = export_model(model, target, out=out, jetpack=jetpack, progress=say, **options)
     if json_path != "-":
@@ -103,6 +107,10 @@ def export_model(
     path = out or f"{source.name}-{dialect.target}.onnx"
     if out is None and source.onnx_path is not None and precision == "int8":
         path = f"{source.name}-{dialect.target}-int8.onnx"
+    if engine and not path.endswith(".onnx"):
+        raise UserError(
+            f"{path}: an engine is built from a file whose name ends in .onnx; choose such a name with --out"
+        )
     common: dict[str, Any] = {
         "precision": precision,
         "jetpack": jetpack,
@@ -201,10 +209,10 @@ def _print_report(report: ExportReport, engine: dict[str, Any] | None) -> None:
     if report.parity.origin == "random":
         console.print("note       compared on noise: real images (--samples) prove more")
     if engine is not None:
-        _print_engine(console, engine)
+        _print_engine(console, engine, report.target)
 
 
-def _print_engine(console: Any, engine: dict[str, Any]) -> None:
+def _print_engine(console: Any, engine: dict[str, Any], target: str) -> None:
     said = engine["sidecar"] or {}
     console.print(f"engine     {engine['engine']}{' (from the cache)' if engine['cached'] else ''}")
     smallest, best, largest = said.get("batches") or [1, 1, 1]
@@ -214,6 +222,8 @@ def _print_engine(console: Any, engine: dict[str, Any]) -> None:
     parts = [said.get("board"), f"TensorRT {said.get('tensorrt')}", said.get("precision"), said.get("mode"), batch,
              layers, built]  # fmt: skip
     console.print("           " + " · ".join(str(part) for part in parts if part))
+    if said.get("board") not in (None, target):
+        console.print(f"warning    the file was written for {target}, the engine is of a {said['board']}")
 
 
 def _give(value: dict[str, Any], place: str | None) -> None:

@@ -12,6 +12,7 @@ from devices.support.errors import CheckFailed, UserError
 from export import document
 from export.batch import Batch
 from export.delivery import Order, Progress, deliver
+from export.lint import lint
 from export.parity import OnnxRunner, Predict, torch_predict
 from export.report import ExportReport, Labels
 from export.torch_onnx import evaluating, trace
@@ -115,7 +116,11 @@ def export_file(
     model = document.with_input(original, order.batch, input_shape)
     shape = document.image_shape(model, source)
     words = words or Labels(os.path.splitext(os.path.basename(source))[0])
-    original_answers = _as_it_came(model, source)
+    try:
+        original_answers = _as_it_came(model, source)
+    except UserError:
+        lint(model, order.dialect).require("the network")  # what nobody can run has a better reason there
+        raise
     count = max(2, order.batch.opt) if order.batch.is_dynamic else order.batch.max
     answers = original_answers(np.zeros((count, *shape), np.float32))
     document.require_batch_first([value.name for value in model.graph.output], [a.shape for a in answers], count)

@@ -168,12 +168,16 @@ def to_int8(model: onnx.ModelProto, images: np.ndarray, *, origin: str) -> onnx.
             if name in pairs and (index == 0 or node.op_type == "Add"):
                 node.input[index] = pairs[name][1].output[0]
     added = [node for pair in pairs.values() for node in pair]
+    quantised: dict[tuple[str, int | None], str] = {}  # weights may serve several layers
     for node in layers:
-        weights, axis = graph.constant(node.input[1]), _channel_axis(node)
-        if weights is not None:
-            pair = _pair(graph, node.input[1], weight_scales(weights, axis), axis)
-            node.input[1] = pair[1].output[0]
+        weights, key = graph.constant(node.input[1]), (node.input[1], _channel_axis(node))
+        if weights is None:
+            continue
+        if key not in quantised:
+            pair = _pair(graph, node.input[1], weight_scales(weights, key[1]), key[1])
+            quantised[key] = pair[1].output[0]
             added.extend(pair)
+        node.input[1] = quantised[key]
     _sort(copy.graph, [*added, *copy.graph.node])
     return copy
 

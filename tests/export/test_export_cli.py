@@ -24,6 +24,16 @@ def number():
 
 def wants(argument):
     return make()
+
+class Fft(nn.Module):
+    def forward(self, x):
+        return torch.fft.rfft2(x).abs()
+
+class Decides(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+fft, decides = Fft, Decides
 """
 
 
@@ -125,6 +135,14 @@ BAD = {
     "accuracy without labels": ((*MAKE, "--verify-accuracy"), "labelled images"),
     "negative batch": ((*MAKE, "--batch", "-1"), "at least 1"),
     "an unwritable output": ((*MAKE, "--out", "no/where.onnx"), "no such folder"),
+    "a file with NaN weights": (("nan.onnx", "--target", "tx2"), "the weights hold NaN or infinity"),
+    "an operator of nobody": (("foreign.onnx", "--target", "tx2"), "is no operator of ONNX"),
+    "an operator that torch cannot write": (
+        ("net.py:fft", "--input", "3x8x8", "--target", "tx2"), "operator aten::fft_rfft2"
+    ),
+    "a decision on values": (("net.py:decides", "--input", "3x8x8", "--target", "tx2"), "net.py:22: forward decides"),
+    "a report in no folder": ((*MAKE, "--json", "no/where.json"), "no such folder"),
+    "an engine of another name": ((*MAKE, "--engine", "--out", "a.bin"), "ends in .onnx"),
     "metadata that is none": ((*MAKE, "--metadata", "net.py"), "not JSON"),
     "metadata of edgesynth's own": ((*MAKE, "--metadata", "own.json"), "batch is written by edgesynth itself"),
     "a host without an engine": ((*MAKE, "--host", "nvidia@tx2"), "add --engine"),
@@ -138,11 +156,19 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(folder, case):
     (folder / "damaged.onnx").write_bytes(b"\x08\x07\x12\xff nonsense")
     (folder / "empty.onnx").write_bytes(b"")
     (folder / "own.json").write_text('{"batch": 4}')
-    if words[0].endswith(".onnx") and words[0] in ("later.onnx", "outside.onnx", "fixed.onnx"):
+    if words[0] in ("later.onnx", "outside.onnx", "fixed.onnx", "nan.onnx", "foreign.onnx"):
         assert run("net.py:make", "--input", "3x8x8", "--target", "tx2", "--out", words[0])[0] == 0
         model = onnx.load(words[0])
         if words[0] == "later.onnx":
             model.ir_version = 99
+        if words[0] == "nan.onnx":
+            weights = np.full(model.graph.initializer[0].dims, np.nan, np.float32)
+            model.graph.initializer[0].CopyFrom(
+                onnx.numpy_helper.from_array(weights, model.graph.initializer[0].name)
+            )
+        if words[0] == "foreign.onnx":
+            model.graph.node[-1].domain = "com.nobody"
+            model.opset_import.add(domain="com.nobody", version=1)
         if words[0] == "outside.onnx":
             tensor = model.graph.initializer[0]
             onnx.external_data_helper.set_external_data(tensor, "gone.data")

@@ -81,6 +81,16 @@ def test_int8_wants_real_images_and_enough(resnet):
             to_int8(resnet, images, origin=origin)
 
 
+def test_weights_that_serve_two_layers_are_quantised_once():
+    layer = torch.nn.Conv2d(3, 3, 3, padding=1)
+    model = trace(torch.nn.Sequential(layer, torch.nn.ReLU(), layer), zoo.SHAPE, opset=13, batch=Batch.parse(1))
+    small = to_int8(model, zoo.images(32), origin="given")
+    onnx.checker.check_model(small, full_check=True)
+    assert [node.op_type for node in small.graph.node].count("QuantizeLinear") == 3  # one weight, two activations
+    want, got = (OnnxRunner(m.SerializeToString())(zoo.images(1))[0] for m in (model, small))
+    assert np.abs(want - got).max() < 0.05 * np.abs(want).max()
+
+
 def test_int8_scales_of_each_channel_reach_its_largest_weight():
     weights = np.float32([[1.27, -0.5], [0.0, 0.0], [-12.7, 3]])
     np.testing.assert_allclose(calibration.weight_scales(weights, 0), [0.01, 1, 0.1])
