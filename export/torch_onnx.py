@@ -52,10 +52,10 @@ def trace(
     example = torch.zeros((max(2, batch.opt) if batch.is_dynamic else batch.max, *input_shape))
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers() if buffer.is_floating_point()}
     with evaluating(module), torch.no_grad():
-        answer, taken = _try_forward(module, example)
+        answer, values = _try_forward(module, example)
         _refuse_memory(module, buffers)
         outputs = flatten(answer)
-        names = list(output_names or _names_of(answer))
+        names = list(output_names or _names_of(answer, taken=input_name))
         if len(names) != len(outputs):
             raise UserError(f"{len(names)} output names given, but the network has {len(outputs)} outputs")
         require_batch_first(names, [tensor.shape for tensor in outputs], len(example))
@@ -76,7 +76,7 @@ def trace(
                 )
             except Exception as error:  # what its symbolic functions raise is of any kind
                 raise UserError(_why_not(error, opset)) from error
-        _refuse_decisions(taken.decide(caught))
+        _refuse_decisions(values.decide(caught))
     if buffer.tell() >= 2**31:
         raise UserError("the network is larger than 2 GB, which one ONNX file cannot hold: export a smaller one")
     model = onnx.load_from_string(buffer.getvalue())
@@ -144,13 +144,15 @@ def flatten(outputs: object) -> list[torch.Tensor]:
     raise UserError(f"the network answers with {type(outputs).__name__}, not with tensors: return tensors from forward")
 
 
-def _names_of(answer: object) -> list[str]:
-    """Names of the outputs: the keys of a dict or named tuple of tensors, else numbers."""
+def _names_of(answer: object, taken: str) -> list[str]:
+    """Names of the outputs: the keys of a dict or named tuple of tensors, else numbers; never that of the input."""
     import torch
 
     fields: Any = answer._asdict() if hasattr(answer, "_asdict") else answer  # a named tuple
     if isinstance(fields, Mapping) and all(isinstance(value, torch.Tensor) for value in fields.values()):
-        return [str(name) for name in fields]
+        names = [str(name) for name in fields]
+        if names and taken not in names and len(set(names)) == len(names):
+            return names
     count = len(flatten(answer))
     return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
 
