@@ -182,8 +182,8 @@ def show(rows: list[dict[str, Any]], given: argparse.Namespace) -> None:
         if points:
             mean = {name: float(np.mean([point[name] for point in points])) for name in points[0]}
             console.print(f"  n = {asked:2d} ({mean['measured']:.0f} taken): chosen {100 * mean['chosen']:4.1f} %, "
-                          f"random {100 * mean['random']:4.1f} %; sd {mean['chosen_sd']:.3f} and {mean['random_sd']:.3f}",
-                          highlight=False)
+                          f"random {100 * mean['random']:4.1f} %; sd {mean['chosen_sd']:.3f} and "
+                          f"{mean['random_sd']:.3f}", highlight=False)
 
 
 def totals(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

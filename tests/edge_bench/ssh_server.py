@@ -49,9 +49,13 @@ def _free_port() -> int:
 
 
 class SshBoard:
-    """folder: everything of it; board: the stand-in; bin: put first on the PATH, its `ssh` knows the host `board`."""
+    """folder: everything of it; board: the stand-in; bin: put first on the PATH, its `ssh` knows the host `board`.
 
-    def __init__(self) -> None:
+    environment: further variables of the board, in which {root} and {home} stand for its folders.
+    """
+
+    def __init__(self, environment: dict[str, str] | None = None) -> None:
+        self.more = environment or {}
         self.user = USER if os.geteuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
         self.folder = Path(tempfile.mkdtemp(prefix="edgesynth-ssh-", dir="/tmp"))
         self.port = _free_port()
@@ -65,7 +69,7 @@ class SshBoard:
         self.client.mkdir()
         for name in ("host_key", "user_key", "stranger_key"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.client / name], check=True)
-        self._hand_over()
+        self.hand_over()
         self._configure()
         self.start()
 
@@ -82,7 +86,7 @@ class SshBoard:
         shutil.copytree(home / "lib", target / "lib", ignore=names, symlinks=True)
         return str(target / "bin" / python.name)
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
         """The board belongs to the user who enters it."""
         os.chmod(self.folder, 0o755)
         if os.geteuid() == 0:
@@ -97,7 +101,9 @@ class SshBoard:
             f'PATH="{self.board.bin}:/usr/bin:/bin"', f'HOME="{self.board.home}"', 'TENSORRT_DOUBLE="8.2.1"',
             f'PYTHONPATH="{self.board.home}/doubles:{self.board.home}/doubles_pycuda"',
             f'LD_LIBRARY_PATH="{self.folder}/python/lib"',
-            f'TENSORRT_DOUBLE_TABLE="{self.board.home}/data/tensorrt_api_by_version.csv"'])
+            f'TENSORRT_DOUBLE_TABLE="{self.board.home}/data/tensorrt_api_by_version.csv"',
+            *(f'{name}="{value.format(root=self.board.root, home=self.board.home)}"'
+              for name, value in self.more.items())])
         (self.folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.client}/host_key\n"
             f"PidFile {self.folder}/sshd.pid\nAuthorizedKeysFile {self.folder}/authorized_keys\nUsePAM no\n"

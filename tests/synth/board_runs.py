@@ -164,6 +164,17 @@ def run(folder: Path, seed: int, cycles: int, requirements: Sequence[str], *, me
     return Run(lab, problem, synthesis, done, seed)
 
 
+def digits_space(requirements: Sequence[str], target: str = "tx2") -> tuple[Any, Prices]:
+    """The digits space with the prices of some requirements, margins included."""
+    order = Order(target=target, requirements=tuple(requirements))
+    dataset = load_dataset(order.data, None)
+    traced = traced_prototype(order, dataset)
+    parent = ElasticParent(traced.network, traced.weights)
+    prices = Prices(with_margins(order.stated_requirements(), parent, order, dataset), order.resolve_target(),
+                    order.precision)
+    return _space(parent, None, prices), prices
+
+
 def accurate(run: Run, finished) -> bool:
     return finished.verdicts[str(run.lab.requirements.items[0])].holds == "yes"
 

@@ -5,9 +5,10 @@ $BOARD_LAW names a Python file with
     IDLE_MW = 2900                      # of VDD_IN without load
     def cost(layers, batch): ...        # -> (milliseconds of one inference of the batch, mean milliwatts meanwhile)
 
-layers: one dictionary a launch, in order, for one image: {"op": "Conv", "macs", "weights", "inputs", "outputs" (elements
-read and written), "channels", "groups", "depth" (multiply-accumulates for one output)}; what follows a convolution
-pointwise is fused into it. They are read from the ONNX file itself, with the standard library only, on Python 3.6.
+layers: one dictionary a launch, in order, for one image: {"op": "Conv", "macs", "weights", "inputs" and "outputs"
+(elements read and written), "channels", "groups", "depth" (multiply-accumulates for one output)}; what follows a
+convolution pointwise is fused into it. They are read from the ONNX file itself, with the standard library only, on
+Python 3.6.
 """
 import os
 import struct
@@ -135,7 +136,7 @@ def _elements(shape):
 
 def layers_of(graph):
     """What `cost` of a law is given."""
-    shapes = {name: [1] + list(shape[1:]) for name, shape in graph["inputs"].items()}
+    shapes = {name: [1, *shape[1:]] for name, shape in graph["inputs"].items()}
     weights, layers = graph["weights"], []
     for node in graph["nodes"]:
         read = [name for name in node["inputs"] if name in shapes]

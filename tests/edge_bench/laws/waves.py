@@ -2,8 +2,8 @@
 
 The cost model adds up what every layer costs, in proportion to its work. Here a layer's time is a staircase in its
 outputs (a wave is what the GPU holds at once) and in its channels (vectors of 16 are computed whole); launches become
-cheaper one after the other, as a queue is filled; and power is no sum at all: it grows with the root of how busy the GPU
-is over the whole inference, so that what one layer adds depends on all others. The constants are those of no board.
+cheaper one after the other, as a queue is filled; and power is no sum at all: it grows with the root of how busy the
+GPU is over the whole inference, so that what one layer adds depends on all others. The constants are those of no board.
 """
 import math
 
