@@ -14,8 +14,8 @@ from devices.support.files import read_json
 from devices.support.reading import MEASURED, Reading
 from synth.candidates import Outcome
 from synth.decisions import Decisions, IntArray, Observation, rows
+from synth.energy.loop import BoardLoop
 from synth.energy.quantities import on_board
-from synth.energy.questions import BoardLoop
 from synth.evaluation import Metrics
 from synth.inquisitor import Inquisitor
 from synth.link import log_error

@@ -20,7 +20,7 @@ from synth.distillation import teacher_logits
 from synth.energy.correction import Correction
 from synth.energy.crew import Crew
 from synth.energy.feedback import Feedback
-from synth.energy.questions import BoardLoop
+from synth.energy.loop import BoardLoop
 from synth.evaluation import Metrics, evaluate
 from synth.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
 from synth.networks.module import Weights, build, weights_of

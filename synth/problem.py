@@ -12,7 +12,7 @@ import numpy as np
 from devices.support.files import read_json, write_json
 from synth.candidates import Outcome, Task, run_task, seed_of
 from synth.decisions import Decisions, Observation
-from synth.energy.questions import BoardLoop
+from synth.energy.loop import BoardLoop
 from synth.networks.module import Weights
 from synth.parent import Origin
 from synth.probe_table import ProbeTable

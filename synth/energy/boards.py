@@ -92,7 +92,7 @@ class SshBoard:
             self._running = None
 
     def _measure(self, job: Job, keep: Path, say: Say) -> dict[str, Any]:
-        protocol = {} if job.full else {"trials": QUICK_TRIALS, "window": QUICK_WINDOW_S}
+        protocol: dict[str, Any] = {} if job.full else {"trials": QUICK_TRIALS, "window": QUICK_WINDOW_S}
         return bench_model(job.onnx, host=self.name, save_to=keep, batch=job.batch, precision=self.precision,
                            power=job.power, mode=self._mode, lock=self.lock, root=self.root, **protocol)
 

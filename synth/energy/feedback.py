@@ -19,7 +19,7 @@ from devices.support.files import read_json, write_json
 from synth.energy.boards import Board, Job, marks_of
 from synth.energy.correction import Measurement
 from synth.energy.crew import Crew
-from synth.energy.quantities import asks_for_power
+from synth.energy.quantities import ENERGY, LATENCY, asks_for_power
 from synth.networks.module import Weights
 from synth.networks.network import Network
 from synth.prices import Prices
@@ -91,6 +91,7 @@ class Feedback:
         if self.crew is None:
             raise UserError("this run needs its board for what is still to be measured: give --host")
         self._check_state()
+        self._waiting = len(waiting)
         self.crew.start([self._job(one) for one in waiting], self._take)
 
     def end(self) -> list[dict[str, Any]]:
@@ -175,12 +176,17 @@ class Feedback:
                  "result": None if saved is None else f"{PLACE}/results/{Path(saved).name}"}
         measurement = Measurement(job.network, job.batch, job.full, answer["readings"], features, predicted, about)
         self._cache.append(self._key(request, job.full), measurement.to_json())
+        self._waiting -= 1
+        if self.crew is not None:
+            kind = "decided" if job.full else "measured"
+            self.crew.say(f"{about['board']}: {kind} {_words(measurement)} @ batch={job.batch}, {self._waiting} to go")
 
     # --- boards ------------------------------------------------------------------------------------------------------
 
     def _known_state(self) -> dict[str, Any]:
         if self._state is None:
             place = f"{PLACE}/state.json"
+            self._checked = not self._folder.done(place)
             self._state = self._folder.step(place, self._ask_state, _save_state,
                                             lambda path: read_json(path, STATE)["state"])
         return self._state
@@ -223,6 +229,12 @@ def one_state(states: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                 raise UserError(f"{first} and {name} cannot share the work: {what} is {state.get(what)} there and "
                                 f"{other.get(what)} here; make them alike, or name one of them")
     return dict(state)
+
+
+def _words(measurement: Measurement) -> str:
+    """The latency, and the energy where there is one, for progress."""
+    values = ((measurement.readings.get(name), unit) for name, unit in ((LATENCY, "ms"), (ENERGY, "mJ/image")))
+    return ", ".join(f"{value['value']:.3g} {unit}" for value, unit in values if value is not None)
 
 
 def _save_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from synth.energy.choice import choose
 from synth.energy.correction import Correction
 from synth.energy.crew import Crew
 from synth.energy.feedback import Feedback
-from synth.energy.questions import BoardLoop
+from synth.energy.loop import BoardLoop
 from synth.evaluation import Metrics
 from synth.finishing import finish, make
 from synth.networks.costs import costs, operations_of

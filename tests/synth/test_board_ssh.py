@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,11 @@ import board_process  # noqa: E402
 import law_board  # noqa: E402
 import ssh_server  # noqa: E402
 import tiny_run  # noqa: E402
+from agent_on_board import wait_for, write_net  # noqa: E402
 from stand_in_rails import rails_following  # noqa: E402
 
+from devices.board import resolve_target  # noqa: E402
+from devices.support.errors import CannotMeasure, UserError  # noqa: E402
 from edge_bench.connection import Connection  # noqa: E402
 from synth.energy import boards  # noqa: E402
 
@@ -104,10 +108,29 @@ def test_a_run_measures_on_the_board_and_decides_on_it(board, tmp_path, monkeypa
     assert (state["board"], state["l4t"], state["mode"]) == ("tx2", "32.7.1", "MAXN")
 
 
-def test_what_the_board_is_not_is_said_before_anything_begins(board, tmp_path):
-    from devices.board import resolve_target
-    from devices.support.errors import UserError
+def test_cancelling_ends_the_job_on_the_board(board, tmp_path):
+    one = board_of(board, tiny_run.order())
+    job = boards.Job("net", write_net(tmp_path / "net-8.onnx"), 8, True, False)
+    said: list[BaseException] = []
 
+    def measure():
+        try:
+            one.measure(job, tmp_path / "results", print)
+        except CannotMeasure as error:
+            said.append(error)
+
+    thread = threading.Thread(target=measure)
+    thread.start()
+    jobs = board.board.home / ".local/state/edgesynth/jobs"
+    wait_for(lambda: any("warming up" in path.read_text() and '"event":"result"' not in path.read_text()
+                         for path in jobs.glob("*/events.jsonl")), 90)
+    one.cancel()
+    thread.join(60)
+    assert "was cancelled there" in str(said[0])
+    assert board.board.mode == "pmode:0003" and not board.board.locked
+
+
+def test_what_the_board_is_not_is_said_before_anything_begins(board, tmp_path):
     other = boards.SshBoard("board", resolve_target("nano"), "fp16", str(board.board.root))
     with pytest.raises(UserError, match="board is a tx2, and the networks are made for nano"):
         other.state(True)
