@@ -118,8 +118,9 @@ def fuse(operations: Iterable[Operation], siblings: bool = True) -> list[LayerCo
     """The layers that TensorRT launches for `operations` (in an order in which every input comes before its reader).
 
     Rules, after TensorRT's developer guide ("Layer Fusion"): a convolution or linear layer takes in the batch norm,
-    residual addition and activation that follow it, as long as nobody else reads what lies between; pointwise
-    operations in a chain become one launch; a concatenation is written in place by its producers, and only an input
+    residual addition and activation that follow it, as long as nobody else reads what lies between; a norm takes in
+    its scale and shift, which an ONNX file has apart, and an activation; pointwise operations in a chain become one
+    launch; a concatenation is written in place by its producers, and only an input
     that others read too (or that comes from the host) is copied; 1x1 convolutions that read the same tensor and end
     alike become one, as in Inception modules (unless `siblings` is False); identity, dropout, flatten and reshape are
     free.
@@ -191,6 +192,8 @@ class _Fusion:
 
     def _absorbing(self, op: Operation) -> _Layer | None:
         """The layer that a pointwise operation is fused into, or None when it is launched by itself."""
+        if op.kind == "mul" and len(set(op.inputs)) == 1:
+            return None  # a gated activation (x * sigmoid(x)) reads its input twice
         chain = None
         for name in reversed(op.inputs):
             tensor = self.sources[name][0]
@@ -198,7 +201,7 @@ class _Fusion:
             # what is spread over a concatenation is written by several layers
             if layer is None or len(self.sources[name]) > 1 or self.readers[tensor] > 1 or tensor in self.outputs:
                 continue
-            if layer.kind in HEAVY_KINDS and op.kind != "mul":
+            if (layer.kind in HEAVY_KINDS and op.kind != "mul") or (layer.kind == "norm" and op.kind == "activation"):
                 return layer
             if layer.kind == "elementwise" and chain is None:
                 chain = layer

@@ -139,13 +139,15 @@ class _Reader:
         unmade = [name for name in moving if name not in self.maker]
         if unmade:
             raise UserError(f"{self.path}: {node.op_type} {node.name} reads {unmade[0]}, which nothing before it makes")
-        read = tuple(dict.fromkeys(self.maker[name] for name in moving))
+        read = tuple(self.maker[name] for name in moving)
+        if kind != "concat":  # which copies a tensor that it is given twice
+            read = tuple(dict.fromkeys(read))
         details: dict[str, Any] = {}
         if kind == "conv":
             details = self._convolution(node, inputs, outputs[0])
         elif kind in ("linear", "matmul"):
             kind, details = self._product(node, inputs, moving, outputs[0])
-        elif kind in ("add", "mul") and len(read) == 1:
+        elif kind in ("add", "mul") and len(moving) == 1:  # with a constant
             kind = "activation"
         elif kind == "pool":
             details = {"kernel": self._pair(node, "kernel_shape"), "stride": self._pair(node, "strides")[0]}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import onnx
 import pytest
 import torch
 from module_zoo import INPUT_SHAPE, ZOO, make
+from random_modules import RandomModule
 from torch.utils.flop_counter import FlopCounterMode
 
+from devices.board import resolve_target
+from devices.cost_model import CostModel
 from devices.layer_cost import OPERATION_KINDS, fuse
 from devices.onnx_layers import operations_of_onnx
-from devices.support.errors import CheckFailed
+from devices.support.errors import CheckFailed, UserError
 from synth.networks.costs import KINDS, costs, folded_norm, operations_of
 from synth.networks.module import build
 from synth.networks.network import Network, Vertex
@@ -75,6 +80,48 @@ def test_onnx_and_network_give_the_same_layers_and_params(name, tmp_path):
     cost = costs(traced)
     weighted = sum(cost.params_of[v.name] for v in traced.vertices if v.op in ("conv", "conv_transpose", "linear"))
     assert stored == weighted
+
+
+def says_everything_once(traced: Network) -> bool:
+    """Whether nothing is computed or read twice, which the exporter would then do once."""
+    parts: dict[str, tuple[str, ...]] = {}  # vertex: what its output is made of
+    seen = set()
+    for v in traced.vertices:
+        read = tuple(part for name in v.inputs for part in parts[name])
+        if len(set(read)) < len(read):
+            return False
+        parts[v.name] = read if v.op in ("cat", "dropout", "identity") else (v.name,)
+        key = (v.op, str(sorted(v.attrs.items())), read)
+        if v.op != "dropout" and key in seen:
+            return False
+        seen.add(key)
+    return True
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_the_onnx_file_of_any_network_costs_what_the_network_costs(seed, tmp_path):
+    """Random programs of convolutions, pools, norms, concatenations, slices, products..., exported for a TX2."""
+    from export.exporter import export_network
+
+    shape = (3, 12, 12)
+    traced, weights = trace(RandomModule(seed, shape), shape)
+    if not says_everything_once(traced):
+        pytest.skip("the exporter would do once what this program does twice")
+    try:
+        export_network(build(traced, weights).eval(), shape, None, str(tmp_path / "model.onnx"), "tx2")
+    except (CheckFailed, UserError) as error:
+        pytest.skip(f"torch's exporter does not write this program: {error}")
+    found = [fuse(operations_of(traced)), fuse(operations_of_onnx(tmp_path / "model.onnx"))]
+
+    def listed(layers):
+        return Counter((c.kind, c.macs, c.weights, c.input_elements, c.output_elements, c.groups, c.host_elements)
+                       for c in layers)
+
+    assert listed(found[0]) == listed(found[1])
+    model = CostModel.for_target(resolve_target("tx2"), "fp16")
+    of_network, of_file = (model.predict(layers, 4) for layers in found)
+    assert of_file.latency_ms.value == pytest.approx(of_network.latency_ms.value)
+    assert of_file.energy_mj["module"].value == pytest.approx(of_network.energy_mj["module"].value)
 
 
 def test_a_norm_folds_where_it_alone_follows():
