@@ -89,8 +89,8 @@ def calibrated_board(base: Board, rows: Sequence[Measured], layers: Mapping[str,
     """
     networks = {row.network for row in rows}
     if len(networks) < FEWEST_NETWORKS or len(rows) < FEWEST_ROWS:
-        raise CannotMeasure(f"{len(rows)} measurements of {len(networks)} networks are too few to fit a cost model to: "
-                            f"at least {FEWEST_ROWS} of {FEWEST_NETWORKS} are needed; the same command again goes on")
+        raise CannotMeasure(f"{_counted(len(rows), 'measurement')} of {_counted(len(networks), 'network')}: too few to "
+                            f"fit a cost model to, which needs {FEWEST_ROWS} of {FEWEST_NETWORKS}; measure the others too")
     data = _board_data(base, rows, layers, name, source)
     board = Board(data)
     samples = [_sample(row, layers[row.network]) for row in rows]
@@ -113,6 +113,10 @@ def calibrated_board(base: Board, rows: Sequence[Measured], layers: Mapping[str,
             "reference_gpu_mhz": "the clock of the first mode that was measured"})
     by_row = {id(outcome.sample): outcome for outcome in left_out}
     return Calibration(data, predict_samples(fitted, samples, board), [by_row[id(sample)] for sample in samples])
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _priors(modes: Sequence[str], precisions: set[str]) -> dict[str, tuple[float, float]]:

@@ -4,12 +4,17 @@ The boards are laws (tests/devices/board_laws.py): one of the cost model's own s
 another shape. The set is measured with noise, the model fitted, and its file predicts other networks, beside the TX2's
 own file and beside the fit's own claim (the share of true values inside the 95 % intervals).
 
-    python tests/benchmarks/bench_calibrate.py [--seeds N] [--noise 0.01] [--json PATH]
+With --board the whole command runs instead, for some minutes: the stand-in board of the harness tests, its TensorRT
+double and its power rail obey the law of tests/edge_bench/laws/waves.py, the agent measures them, and the file predicts
+networks of other sizes.
+
+    python tests/benchmarks/bench_calibrate.py [--seeds N] [--noise 0.01] [--board] [--json PATH]
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
 import sys
 import tempfile
@@ -18,13 +23,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "devices")]
+EDGE_BENCH = ROOT / "tests" / "edge_bench"
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "devices"), str(EDGE_BENCH), str(EDGE_BENCH / "doubles")]
 
+import board_law  # noqa: E402
 from board_laws import Law, measured, other_shape, same_shape  # noqa: E402
 from published_tx2 import layers_of  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
+from stand_in_board import StandInBoard  # noqa: E402
 
+from devices import calibration_set  # noqa: E402
 from devices.board import Board, Target, load_board, resolve_target  # noqa: E402
 from devices.calibration_set import NETWORKS, Condition, conditions, write_network  # noqa: E402
 from devices.cost_model import CostModel, Prediction  # noqa: E402
@@ -32,6 +41,7 @@ from devices.layer_cost import LayerCost, fuse  # noqa: E402
 from devices.onnx_layers import operations_of_onnx  # noqa: E402
 from devices.own_board import calibrated_board  # noqa: E402
 from devices.support.files import write_json  # noqa: E402
+from edge_bench.calibrate import calibrate_board  # noqa: E402
 
 UNSEEN = ("resnet20", "nasbench201_16M", "nasbench201_79M", "cnv_100", "cnv_25", "cnv_12.5", "mobilenet_v1_0p25_128",
           "mobilenet_v1_0p5_160", "mobilenet_v1_1p0_224", "googlenet", "resnet50", "inception_v3", "mlp_100", "mlp_25")
@@ -67,12 +77,61 @@ def published(found: Sequence[LayerCost], precision: str, batch: int) -> Predict
     return CostModel.for_target(resolve_target("tx2"), precision, input_ready=True).predict(found, batch)
 
 
+def on_the_stand_in_board(console: Console) -> list[dict]:
+    """The command as a whole, in this process, on a board that obeys a law; what its file says of other networks."""
+    law, rows = EDGE_BENCH / "laws" / "waves.py", []
+    cost = board_law.load_law(str(law))["cost"]
+    with tempfile.TemporaryDirectory() as place:
+        stand_in = StandInBoard(pathlib.Path(place) / "board")
+        stand_in.add_tegrastats(idle_mw=3100)
+        os.environ.update(stand_in.environment(), BOARD_LAW=str(law), TENSORRT_DOUBLE="8.2.1",
+                          PYTHONPATH=f"{EDGE_BENCH / 'doubles'}:{EDGE_BENCH / 'doubles_pycuda'}")
+        done = calibrate_board(f"{place}/mine.json", root=str(stand_in.root), trials=1, window=2.5, warmup_cap=4.0,
+                               progress=lambda text: console.print(text, markup=False, highlight=False))
+        target = resolve_target(str(done.board_file))
+        others = {"chain of 10": ((3, 16, 16), lambda net: calibration_set._chain(net, 24, 10)),
+                  "chain of 20": ((3, 12, 12), lambda net: calibration_set._chain(net, 40, 20)),
+                  "residual 32x32": ((3, 32, 32), calibration_set._residual),
+                  "separable 64x64": ((3, 64, 64), calibration_set._separable),
+                  "branches 28x28": ((3, 28, 28), calibration_set._branches),
+                  "stem 128x128": ((3, 128, 128), calibration_set._stem)}
+        for name, (shape, build) in others.items():
+            calibration_set.NETWORKS[name] = calibration_set.Member(shape, build, (1,))
+            path = write_network(name, place)
+            layers = board_law.layers_of(board_law.graph_of(pathlib.Path(path).read_bytes()))
+            for batch in (1, 8, 32):
+                latency_ms, power_mw = cost(layers, batch)
+                found = CostModel.for_target(target, "fp16").predict(fuse(operations_of_onnx(path)), batch)
+                energy, truth = found.energy_mj["module"], latency_ms * power_mw / 1e3 / batch
+                rows.append({"network": name, "batch": batch, "latency": found.latency_ms.value / latency_ms - 1,
+                             "energy": energy.value / truth - 1,
+                             "inside": [found.latency_ms.low <= latency_ms <= found.latency_ms.high,
+                                        energy.low <= truth <= energy.high]})
+    table = Table(title="the law of waves.py on the stand-in board: the file's error on networks of other sizes", box=None)
+    for title in ("network", "batch", "latency", "energy"):
+        table.add_column(title, justify="left" if title == "network" else "right")
+    for row in rows:
+        table.add_row(row["network"], str(row["batch"]), f"{row['latency']:+.0%}", f"{row['energy']:+.0%}")
+    console.print(table)
+    for position, what in enumerate(("latency", "energy")):
+        wrong = np.abs([row[what] for row in rows])
+        console.print(f"{what}: median {np.median(wrong):.1%}, worst {wrong.max():.0%}; inside the interval "
+                      f"{np.mean([row['inside'][position] for row in rows]):.0%}")
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--noise", type=float, default=0.01, help="relative, of every measurement")
     parser.add_argument("--json", type=pathlib.Path, help="write the figures there")
+    parser.add_argument("--board", action="store_true", help="run the whole command on the stand-in board instead")
     options = parser.parse_args()
+    if options.board:
+        rows = on_the_stand_in_board(Console(width=150))
+        if options.json:
+            write_json(options.json, {"rows": rows}, "edgesynth.bench_calibrate_board/1")
+        return
     with tempfile.TemporaryDirectory() as folder:
         layers = {name: fuse(operations_of_onnx(write_network(name, folder))) for name in NETWORKS}
     every = conditions(["fp16", "fp32"], ["MAXN"])

@@ -116,7 +116,7 @@ def test_a_board_of_which_no_peaks_are_known_gets_nominal_ones(base):
 
 
 def test_too_little_is_refused():
-    with pytest.raises(CannotMeasure, match="3 measurements of 3 networks are too few"):
+    with pytest.raises(CannotMeasure, match="3 measurements of 3 networks: too few"):
         calibrated_board(load_board("tx2"), measurements(same_shape)[:3], layers(), "mine", "1", "a law")
 
 

@@ -82,31 +82,17 @@ def test_onnx_and_network_give_the_same_layers_and_params(name, tmp_path):
     assert stored == weighted
 
 
-def says_everything_once(traced: Network) -> bool:
-    """Whether nothing is computed or read twice, which the exporter would then do once."""
-    parts: dict[str, tuple[str, ...]] = {}  # vertex: what its output is made of
-    seen = set()
-    for v in traced.vertices:
-        read = tuple(part for name in v.inputs for part in parts[name])
-        if len(set(read)) < len(read):
-            return False
-        parts[v.name] = read if v.op in ("cat", "dropout", "identity") else (v.name,)
-        key = (v.op, str(sorted(v.attrs.items())), read)
-        if v.op != "dropout" and key in seen:
-            return False
-        seen.add(key)
-    return True
+# of the programs of these seeds torch's exporter does once what they do twice: the same pool, a tensor copied twice
+SHARED_IN_THE_FILE = (1, 17)
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", [seed for seed in range(26) if seed not in SHARED_IN_THE_FILE])
 def test_the_onnx_file_of_any_network_costs_what_the_network_costs(seed, tmp_path):
     """Random programs of convolutions, pools, norms, concatenations, slices, products..., exported for a TX2."""
     from export.exporter import export_network
 
     shape = (3, 12, 12)
     traced, weights = trace(RandomModule(seed, shape), shape)
-    if not says_everything_once(traced):
-        pytest.skip("the exporter would do once what this program does twice")
     try:
         export_network(build(traced, weights).eval(), shape, None, str(tmp_path / "model.onnx"), "tx2")
     except (CheckFailed, UserError) as error:
