@@ -90,7 +90,7 @@ def calibrated_board(base: Board, rows: Sequence[Measured], layers: Mapping[str,
     networks = {row.network for row in rows}
     if len(networks) < FEWEST_NETWORKS or len(rows) < FEWEST_ROWS:
         raise CannotMeasure(f"{_counted(len(rows), 'measurement')} of {_counted(len(networks), 'network')}: too few to "
-                            f"fit a cost model to, which needs {FEWEST_ROWS} of {FEWEST_NETWORKS}; measure the others too")
+                            f"fit a cost model to, which needs {FEWEST_ROWS} of {FEWEST_NETWORKS}; measure more")
     data = _board_data(base, rows, layers, name, source)
     board = Board(data)
     samples = [_sample(row, layers[row.network]) for row in rows]

@@ -107,7 +107,7 @@ def on_the_stand_in_board(console: Console) -> list[dict]:
                              "energy": energy.value / truth - 1,
                              "inside": [found.latency_ms.low <= latency_ms <= found.latency_ms.high,
                                         energy.low <= truth <= energy.high]})
-    table = Table(title="the law of waves.py on the stand-in board: the file's error on networks of other sizes", box=None)
+    table = Table(title="the stand-in board under waves.py: the file's error on networks of other sizes", box=None)
     for title in ("network", "batch", "latency", "energy"):
         table.add_column(title, justify="left" if title == "network" else "right")
     for row in rows:
