@@ -23,6 +23,7 @@ __all__ = ["CostModel", "LayerArrays", "Prediction"]
 
 Z95 = 1.959964
 UNSEEN_WIDENS = 0.5  # by what part of itself the error grows with each thing that the calibration has not seen
+ENTRIES = ("version", "parameters", "measured_scope", "feeds_images", "relative_sigma", "kind_sigma", "calibrated")
 LARGE_HOST_SHARE = 0.4  # from which a prediction says where the host's part comes from
 
 
@@ -82,6 +83,10 @@ class CostModel:
         if constants is None:
             raise UserError(f"{target.board.title} has no cost model yet: make one with `edgesynth devices calibrate` "
                             "on the board, or predict for tx2")
+        missing = [name for name in ENTRIES if name not in constants]
+        if missing:
+            raise UserError(f"{target.board.path or target.board.name}: its cost model lacks {', '.join(missing)}: it "
+                            "is of another version; calibrate the board again")
         return cls(target, precision, constants, input_ready)
 
     def _resolve(self, **factors: float) -> dict[str, Any]:

@@ -206,6 +206,12 @@ def test_a_model_without_power_predicts_times_and_says_so(tmp_path: pathlib.Path
     assert json.loads(json.dumps(prediction.to_json()))["energy_mj"] == {}
 
 
+def test_a_model_of_another_version_is_refused(tmp_path: pathlib.Path) -> None:
+    path = own_board(tmp_path, lambda entry: entry.pop("kind_sigma"))
+    with pytest.raises(UserError, match=r"mine\.json: its cost model lacks kind_sigma: .*calibrate the board again"):
+        model(f"{path}:maxp")
+
+
 def test_what_has_no_cost_is_named_and_counts_as_bandwidth() -> None:
     odd = LayerCost("fft (Fancy)", "unknown", 0, 0, 10**6, 10**6, (10**6,))
     prediction = model().predict([*network(), odd], 8)
