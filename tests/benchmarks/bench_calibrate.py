@@ -24,9 +24,8 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EDGE_BENCH = ROOT / "tests" / "edge_bench"
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "devices"), str(EDGE_BENCH), str(EDGE_BENCH / "doubles")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "devices"), str(EDGE_BENCH)]
 
-import board_law  # noqa: E402
 from board_laws import Law, measured, other_shape, same_shape  # noqa: E402
 from published_tx2 import layers_of  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -41,6 +40,7 @@ from devices.layer_cost import LayerCost, fuse  # noqa: E402
 from devices.onnx_layers import operations_of_onnx  # noqa: E402
 from devices.own_board import calibrated_board  # noqa: E402
 from devices.support.files import write_json  # noqa: E402
+from edge_bench.bench import bench_model  # noqa: E402
 from edge_bench.calibrate import calibrate_board  # noqa: E402
 
 UNSEEN = ("resnet20", "nasbench201_16M", "nasbench201_79M", "cnv_100", "cnv_25", "cnv_12.5", "mobilenet_v1_0p25_128",
@@ -78,15 +78,16 @@ def published(found: Sequence[LayerCost], precision: str, batch: int) -> Predict
 
 
 def on_the_stand_in_board(console: Console) -> list[dict]:
-    """The command as a whole, in this process, on a board that obeys a law; what its file says of other networks."""
+    """The whole command, in this process, on a board that obeys a law; what its file says of other networks, beside
+    what they measure there (the TensorRT double's copies included, which the law leaves out)."""
     law, rows = EDGE_BENCH / "laws" / "waves.py", []
-    cost = board_law.load_law(str(law))["cost"]
+    quick = {"trials": 1, "window": 2.5, "warmup_cap": 4.0}
     with tempfile.TemporaryDirectory() as place:
         stand_in = StandInBoard(pathlib.Path(place) / "board")
         stand_in.add_tegrastats(idle_mw=3100)
         os.environ.update(stand_in.environment(), BOARD_LAW=str(law), TENSORRT_DOUBLE="8.2.1",
                           PYTHONPATH=f"{EDGE_BENCH / 'doubles'}:{EDGE_BENCH / 'doubles_pycuda'}")
-        done = calibrate_board(f"{place}/mine.json", root=str(stand_in.root), trials=1, window=2.5, warmup_cap=4.0,
+        done = calibrate_board(f"{place}/mine.json", root=str(stand_in.root), **quick,
                                progress=lambda text: console.print(text, markup=False, highlight=False))
         target = resolve_target(str(done.board_file))
         others = {"chain of 10": ((3, 16, 16), lambda net: calibration_set._chain(net, 24, 10)),
@@ -98,11 +99,13 @@ def on_the_stand_in_board(console: Console) -> list[dict]:
         for name, (shape, build) in others.items():
             calibration_set.NETWORKS[name] = calibration_set.Member(shape, build, (1,))
             path = write_network(name, place)
-            layers = board_law.layers_of(board_law.graph_of(pathlib.Path(path).read_bytes()))
-            for batch in (1, 8, 32):
-                latency_ms, power_mw = cost(layers, batch)
+            for batch in (1, 8):
+                console.print(f"measuring {name}, batch {batch}", highlight=False)
+                measured_there = bench_model(path, batch=batch, precision="fp16", power=True, root=str(stand_in.root),
+                                             **quick)["readings"]
+                latency_ms, truth = (measured_there[name]["value"] for name in ("latency_p50_ms", "energy_mj"))
                 found = CostModel.for_target(target, "fp16").predict(fuse(operations_of_onnx(path)), batch)
-                energy, truth = found.energy_mj["module"], latency_ms * power_mw / 1e3 / batch
+                energy = found.energy_mj["module"]
                 rows.append({"network": name, "batch": batch, "latency": found.latency_ms.value / latency_ms - 1,
                              "energy": energy.value / truth - 1,
                              "inside": [found.latency_ms.low <= latency_ms <= found.latency_ms.high,
