@@ -12,11 +12,11 @@ from typing import Any
 
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import sha256_bytes, sha256_file
-from edge_bench.agent import engines, store
+from edge_bench.agent import engines, pair, store
 from edge_bench.agent.sidecar import sidecar_path
 from edge_bench.connection import Connection, ConnectionLost
 
-__all__ = ["bench_on_host", "build_on_host", "probe_host"]
+__all__ = ["bench_on_host", "build_on_host", "compare_on_host", "probe_host"]
 
 BOARD_PREFIX = "board:"
 PAUSES_S = (1, 2, 5, 10, 20, 30, 30)  # between attempts to take a lost job up again: a board restarts within them
@@ -37,21 +37,29 @@ def bench_on_host(host: str, model: str, options: dict[str, Any], progress: Call
     the job that still runs or fetches its result. KeyboardInterrupt cancels the job and waits until the board is as
     it was. CannotMeasure with the remedy where the board cannot be reached or measure.
     """
-    end = _run(host, "bench", model, options, progress)
+    end = _run(host, "bench", {"model": model}, options, progress)
     return end["result"], store.unpack(base64.b64decode(end["record"]))
 
 
 def build_on_host(host: str, model: str, options: dict[str, Any], progress: Callable[[str], None] = lambda text: None,
                   ) -> dict[str, Any]:
     """Build an engine on a board from a local ONNX file: {"engine": its path there, "cached", "sidecar"}."""
-    return _run(host, "build", model, options, progress)["result"]
+    return _run(host, "build", {"model": model}, options, progress)["result"]
 
 
-def _run(host: str, verb: str, model: str, options: dict[str, Any], progress: Callable[[str], None]) -> dict[str, Any]:
-    """Run one job on the board and return its end event."""
+def compare_on_host(host: str, base: str, head: str, options: dict[str, Any],
+                    progress: Callable[[str], None] = lambda text: None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure two models in turns on a board and return (comparison, record); otherwise as `bench_on_host`."""
+    end = _run(host, "compare", {"base": base, "model": head}, options, progress)
+    return end["result"], store.unpack(base64.b64decode(end["record"]), schema=pair.SCHEMA)
+
+
+def _run(host: str, verb: str, files: dict[str, str], options: dict[str, Any], progress: Callable[[str], None],
+         ) -> dict[str, Any]:
+    """Run one job on the board and return its end event. files: what is sent there, by its name in the request."""
     connection = Connection(host)
     connection.ensure_agent()
-    request = {**options, "model": upload(connection, model, progress)}
+    request = {**options, **{name: upload(connection, path, progress) for name, path in files.items()}}
     job = _Follower(progress)
     try:
         _follow(connection, verb, request, job)

@@ -19,7 +19,7 @@ def main(words):
     os.chdir("/")
     document = read_json(os.path.join(path, "request.json"), jobs.SCHEMA)
     try:
-        work = {"bench": _bench, "build": _build}[document["kind"]]
+        work = {"bench": _bench, "build": _build, "compare": _compare}[document["kind"]]
         end = work(document["request"], lambda text: append_line(events, {"event": "progress", "text": text}))
     except EdgesynthError as error:
         end = {"event": "error", "kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
@@ -43,6 +43,13 @@ def _bench(request, progress):
     from edge_bench.agent import measure, store
     result, record = measure.measure(dict(request, locked_board=True), progress)
     return {"event": "result", "result": result, "record": base64.b64encode(store.pack(record)).decode("ascii")}
+
+
+def _compare(request, progress):
+    from edge_bench.agent import comparison, pair, store
+    record = pair.measure_pair(dict(request, locked_board=True), progress)
+    return {"event": "result", "result": comparison.make(record),
+            "record": base64.b64encode(store.pack(record)).decode("ascii")}
 
 
 def _build(request, progress):

@@ -49,7 +49,7 @@ def key_of(request):
 
 
 def start(kind, request):
-    """Start a detached job ("bench" or "build") and return its id."""
+    """Start a detached job ("bench", "build" or "compare") and return its id."""
     identity = "{}-{:04x}".format(time.strftime("%Y%m%d-%H%M%S"), random.SystemRandom().randrange(1 << 16))
     path = state.make_folder(state.home("jobs", identity))
     write_json(os.path.join(path, "request.json"),

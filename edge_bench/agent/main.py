@@ -14,6 +14,7 @@ from edge_bench.agent import arguments, protocol
 # verb: (module:function, one line of help); what begins with _ is for the agent itself
 VERBS = {
     "bench": ("edge_bench.agent.verbs:bench", "latency and energy of a model on this machine"),
+    "compare": ("edge_bench.agent.verbs:compare", "two models in turns on this machine"),
     "build": ("edge_bench.agent.verbs:build", "build the TensorRT engine of an ONNX file"),
     "probe": ("edge_bench.agent.verbs:probe", "what this machine is and what it can measure"),
     "samples": ("edge_bench.agent.verbs:samples", "power alone, for a while"),
@@ -88,11 +89,14 @@ def parser():
         sub.add_argument("--json", metavar="PATH", help="write the result as JSON to a file, or - for standard output")
         sub.add_argument("--stdin", action="store_true", help="read a JSON request on standard input, write JSON Lines")
         sub.add_argument("--root", default="/", help=argparse.SUPPRESS)
-        if verb in ("bench", "build"):
+        if verb == "compare":
+            sub.add_argument("base", nargs="?", metavar="BASE", help="the model to hold the other against")
+        if verb in ("bench", "build", "compare"):
             sub.add_argument("model", nargs="?", metavar="MODEL", help="an ONNX file or a TensorRT engine")
             arguments.add_to_parser(sub)
         if verb == "bench":
             sub.add_argument("--replay", metavar="RECORD", help="recompute a result from its record instead")
+        if verb in ("bench", "compare"):
             sub.add_argument("--save", metavar="FOLDER", help="keep the result there (default: results)")
         if verb in ("jobs", "cancel"):
             sub.add_argument("id", nargs="?", metavar="JOB", help="the job's id{}".format(

@@ -19,6 +19,13 @@ def measure(given, progress=lambda text: None):
     board lock even where this is no Jetson). progress: called with a line of text when a stage begins. The record
     holds the raw trials and power samples; `evaluate.evaluate(record)` makes the same result of it again.
     """
+    request = prepare(given)
+    with board_held(request, "the measurement of {}".format(os.path.basename(request["model"])), progress):
+        return _measure(request, progress)
+
+
+def prepare(given):
+    """The request with every argument, checked, with the runner and the Python of its trials chosen."""
     request = complete(given)
     model = request["model"]
     if not os.path.isfile(model):
@@ -29,13 +36,20 @@ def measure(given, progress=lambda text: None):
     request["runner"] = request["runner"] or runners.runner_for(request["model"], root)
     runners.runner_class(request["runner"])
     request["python"] = interpreter.choose(request["runner"], request["board_python"])
+    return request
+
+
+@contextlib.contextmanager
+def board_held(request, what, progress):
+    """The board locked and its settings as the request wants them, for the block; a host needs neither."""
+    root = request["root"]
     with contextlib.ExitStack() as held:
         if request.get("locked_board") or is_jetson(root):
-            held.enter_context(board_lock(root, "the measurement of {}".format(os.path.basename(model))))
+            held.enter_context(board_lock(root, what))
             held.enter_context(settings.applied(request["mode"], request["lock"], root, progress))
         elif request["mode"] or request["lock"]:
             raise UserError("--mode and --lock are for Jetson boards; this machine is none")
-        return _measure(request, progress)
+        yield
 
 
 def _measure(request, progress):
@@ -47,7 +61,7 @@ def _measure(request, progress):
         request["engine"] = engines.build(request, progress)["engine"]
     progress("preflight")
     record["preflight"] = preflight(request["root"])  # before the sampler, which is no other process's load
-    with _power(request) as power:
+    with power_session(request) as power:
         if power:
             progress("idle power")
             power.measure_idle()
@@ -75,7 +89,8 @@ class _NoPower(object):
         return None
 
 
-def _power(request):
+def power_session(request):
+    """The sampler for a `with`, or one that is None where no power is asked for."""
     if not (request["power"] or request["power_source"]):
         return _NoPower()
     return PowerSession(request["power_source"], request["root"])

@@ -18,7 +18,7 @@ MAX_DRIFT_POINTS = 200  # Theil-Sen looks at all pairs; longer series are reduce
 MEDIAN_FACTOR = {1: 1.0, 2: 1.0, 3: 1.1602, 4: 1.0922, 5: 1.1976, 6: 1.1351, 7: 1.2137, 8: 1.1599, 9: 1.2227}
 
 Interval = collections.namedtuple("Interval", "centre low high method")
-Interval.__doc__ = """Centre and bounds in the unit of the values; method: "t", "bootstrap", "welch", "likelihood" (see
+Interval.__doc__ = """Centre and bounds in the unit of the values; method: "t", "bootstrap", "likelihood" (see
 `rounding`), or "none" with low and high None where one value cannot show a spread."""
 
 Drift = collections.namedtuple("Drift", "slope low high p_value drifting")
@@ -132,29 +132,6 @@ def _bootstrap_median(values, confidence):
     low = _percentile_of_sorted(medians, 50 * (1 - confidence))
     high = _percentile_of_sorted(medians, 50 * (1 + confidence))
     return centre + grow * (low - centre), centre + grow * (high - centre)
-
-
-def ratio_interval(new, old, confidence=CONFIDENCE):
-    """The ratio new / old of two groups of positive trials, with Welch's interval on their logarithms.
-
-    The centre is the ratio of the geometric means. One excludes 1 when the difference is beyond the noise.
-    """
-    logs = []
-    for values in (new, old):
-        values = _checked(values)
-        if min(values) <= 0:
-            raise ValueError("a ratio is taken of positive values")
-        logs.append([math.log(value) for value in values])
-    difference = mean(logs[0]) - mean(logs[1])
-    if min(len(logs[0]), len(logs[1])) < 2:
-        return Interval(math.exp(difference), None, None, "none")
-    parts = [stdev(values) ** 2 / len(values) for values in logs]
-    total = sum(parts)
-    if total == 0.0:
-        return Interval(math.exp(difference), math.exp(difference), math.exp(difference), "welch")
-    freedom = total ** 2 / sum(part ** 2 / (len(values) - 1) for part, values in zip(parts, logs))
-    half = t_quantile(0.5 + confidence / 2, freedom) * math.sqrt(total)
-    return Interval(math.exp(difference), math.exp(difference - half), math.exp(difference + half), "welch")
 
 
 def quadrature(*half_widths):

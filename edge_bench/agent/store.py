@@ -7,7 +7,7 @@ import re
 import zlib
 
 from devices.support.errors import UserError
-from devices.support.files import canonical_json, explain, sha256_bytes, write_bytes
+from devices.support.files import canonical_json, explain, sha256_bytes, write_bytes, write_json
 from edge_bench.agent import result as results
 
 RECORD_SCHEMA = "edgesynth.record/1"
@@ -17,27 +17,31 @@ _NUMBERED = re.compile(r"^(\d{4,})-")
 
 def save(result, record, folder=FOLDER):
     """Keep a result and its record under the next number; returns the path of the result."""
+    words = (result["model"]["name"], result["preflight"]["board"]["board"])
+    return keep(result, record, words, results.SCHEMA, folder)
+
+
+def keep(document, record, words, schema, folder=FOLDER):
+    """Keep a document that was made of a record, and the record, under the next number; returns the document's path.
+
+    words: what the files are called after. The document, which has no "schema" of its own, names the record's file
+    with its checksum.
+    """
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise explain(error, folder)
-    board = result["preflight"]["board"]["board"]
-    path = _reserve(folder, "{}-{}".format(_word(result["model"]["name"]), _word(board)))
+    path = _reserve(folder, "-".join(_word(word) for word in words))
     try:
-        save_pair(result, record, path)
+        data = pack(record)
+        name = os.path.splitext(os.path.basename(path))[0] + ".record.gz"
+        write_bytes(os.path.join(os.path.dirname(path), name), data)
+        write_json(path, dict(document, record={"file": name, "sha256": sha256_bytes(data)}), schema)
     except BaseException:
         if os.path.getsize(path) == 0:
-            os.unlink(path)  # the number that was reserved; a result that was written stays
+            os.unlink(path)  # the number that was reserved; a document that was written stays
         raise
     return path
-
-
-def save_pair(result, record, path):
-    """Write the record beside `path`, then the result at `path`, which names it with its checksum."""
-    data = pack(record)
-    name = os.path.splitext(os.path.basename(path))[0] + ".record.gz"
-    write_bytes(os.path.join(os.path.dirname(path), name), data)
-    results.save(path, dict(result, record={"file": name, "sha256": sha256_bytes(data)}))
 
 
 def _reserve(folder, name):
@@ -69,23 +73,23 @@ def pack(record):
     return buffer.getvalue()
 
 
-def load_record(path):
+def load_record(path, schema=RECORD_SCHEMA):
     """The record in a file. UserError when it is damaged or something else."""
     try:
         with open(path, "rb") as stream:
             data = stream.read()
     except OSError as error:
         raise explain(error, path)
-    return unpack(data, path)
+    return unpack(data, path, schema)
 
 
-def unpack(data, path="the record"):
+def unpack(data, path="the record", schema=RECORD_SCHEMA):
     """The record that `pack` packed. UserError when it is damaged or something else."""
     try:
         record = json.loads(gzip.decompress(data).decode("utf-8"))
     except (OSError, EOFError, ValueError, zlib.error):  # OSError: gzip's own complaint before Python 3.8
         raise UserError("{}: not a record of a measurement, or a damaged one".format(path))
-    if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
+    if not isinstance(record, dict) or record.get("schema") != schema:
         raise UserError("{}: expected {}, found {}".format(
-            path, RECORD_SCHEMA, record.get("schema") if isinstance(record, dict) else "something else"))
+            path, schema, record.get("schema") if isinstance(record, dict) else "something else"))
     return record

@@ -80,6 +80,24 @@ def bench(options, lines):
     return 0
 
 
+def compare(options, lines):
+    """Measure two models in turns, keep the comparison, and show it."""
+    from edge_bench.agent import comparison, pair, store
+    if lines is None and not (options.base and options.model):
+        raise UserError("name two models: edgesynth compare BASE HEAD")
+    request = _request(options, lines)
+    if lines is None:
+        request["base"] = os.path.abspath(options.base)
+    pair.complete_pair(request)
+    end = _run_job("compare", request, lines)
+    if lines is not None:
+        return end.get("exit_code", 0)
+    record = store.unpack(base64.b64decode(end["record"]), schema=pair.SCHEMA)
+    sys.stderr.write("saved {}\n".format(comparison.save(end["result"], record, options.save or store.FOLDER)))
+    _show(options, comparison.to_json_text(end["result"]), comparison.to_text(end["result"]) + "\n")
+    return 0
+
+
 def build(options, lines):
     """Build the engine of an ONNX file, or find it in the cache."""
     request = _request(options, lines)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_bench.agent import evaluate, trial
+from edge_bench.agent import evaluate, pair, trial
 
 
 def write_model(path: Path, *, batch: int | str = 1, features: int | str = 64, dtype: int = TensorProto.FLOAT,
@@ -35,8 +35,8 @@ def make_record(latencies_ms=(1.0, 1.01, 0.99, 1.0, 1.02), *, name: str = "net",
                 locked: bool | None = True, created: str = "2026-01-01T00:00:00Z", window: float = 10.0,
                 steady: bool = True, **runner) -> dict:
     """A record as `measure` makes it, with trials of the given median latency."""
-    request = {"trials": len(latencies_ms), "window": window, "warmup_cap": 60.0, "seed": 0, "pipelined": False,
-               "quick": len(latencies_ms) < 5 or window < 10.0}
+    request = {"model": f"/srv/{name}.onnx", "trials": len(latencies_ms), "window": window, "warmup_cap": 60.0,
+               "seed": 0, "pipelined": False, "quick": len(latencies_ms) < 5 or window < 10.0}
     runner = {"name": "onnxruntime", "version": "1.0", "precision": "fp32", "batch": 1, "pipelined": False, **runner}
     trials = []
     for number, latency in enumerate(latencies_ms):
@@ -55,6 +55,20 @@ def make_record(latencies_ms=(1.0, 1.01, 0.99, 1.0, 1.02), *, name: str = "net",
     model = {"name": name, "file": name + ".onnx", "sha256": "0" * 64, "bytes": 1000}
     return {"created": created, "request": request, "preflight": state, "model": model, "trials": trials,
             "power": None, "layers": None}
+
+
+def make_pair_record(base_ms=(1.0, 1.01, 0.99, 1.0), head_ms=(1.1, 1.12, 1.09, 1.1), **options) -> dict:
+    """A record as `pair.measure_pair` makes it, with trials of the given median latencies."""
+    sides = {"base": make_record(base_ms, **{"name": "old", **options}),
+             "head": make_record(head_ms, **{"name": "new", **options})}
+    order = pair.order(len(base_ms))
+    left = {side: list(record["trials"]) for side, record in sides.items()}
+    trials = [left[side].pop(0) for side in order]
+    sides["base"]["model"]["sha256"], sides["head"]["model"]["sha256"] = "b" * 64, "a" * 64
+    return {"schema": pair.SCHEMA, "created": sides["head"]["created"], "order": order, "trials": trials,
+            "requests": {side: record["request"] for side, record in sides.items()},
+            "models": {side: record["model"] for side, record in sides.items()},
+            "preflight": sides["head"]["preflight"], "power": None, "layers": {"base": None, "head": None}}
 
 
 def make_result(*arguments, energy_mj=None, **options) -> dict:

@@ -8,7 +8,7 @@ import random
 import sys
 
 from devices.support.errors import EdgesynthError
-from edge_bench.agent import energy, statistics
+from edge_bench.agent import energy, ratio, statistics
 from edge_bench.agent.power import describe_sources, find_source
 from edge_bench.agent.power.nvml import Nvml
 from edge_bench.agent.power.rapl import Rapl
@@ -44,7 +44,8 @@ def numbers():
     values = [generator.gauss(10, 1) for _ in range(14)]
     return {"t": statistics.interval(values[:5]), "bootstrap": statistics.interval(values),
             "drift": statistics.drift(range(14), values), "percentiles": statistics.percentiles(values),
-            "outliers": statistics.outliers([*values, 30.0]), "ratio": statistics.ratio_interval(values, values[3:]),
+            "outliers": statistics.outliers([*values, 30.0]),
+            "ratio": ratio.of_sessions([values], [values[3:], values]),
             "rounding": statistics.beside_uniform(1.0, 0.5), "quantum": quantum_of([38 * int(v) for v in values])}
 
 

@@ -96,21 +96,6 @@ def test_values_that_are_no_numbers_are_refused(wild):
         statistics.interval(wild)
 
 
-def test_ratio_interval_is_welchs():
-    new, old = [1.1, 1.2, 1.15, 1.3], [1.0, 1.02, 0.97, 1.05, 1.01]
-    found = statistics.ratio_interval(new, old)
-    expected = stats.ttest_ind(np.log(new), np.log(old), equal_var=False).confidence_interval(0.95)
-    assert math.log(found.low) == pytest.approx(expected.low)
-    assert math.log(found.high) == pytest.approx(expected.high)
-    assert found.centre == pytest.approx(stats.gmean(new) / stats.gmean(old))
-
-
-def test_ratio_of_too_few_has_no_bounds_and_of_zero_is_refused():
-    assert statistics.ratio_interval([2.0], [1.0, 1.1]).low is None
-    with pytest.raises(ValueError, match="positive"):
-        statistics.ratio_interval([1.0, 0.0], [1.0, 1.0])
-
-
 @settings(max_examples=60)
 @given(st.lists(st.integers(-50, 50), min_size=3, max_size=25))
 def test_theil_sen_and_its_interval_are_scipys(values):
