@@ -48,7 +48,8 @@ COMMANDS = {
     "evaluate": ("synth.cli:evaluate", "A network's metric on a split."),
     "export": ("export.cli:export", "Network to ONNX for a target."),
     "bench": ("edge_bench.cli:bench", "Latency and energy per image."),
-    "check": ("edge_bench.cli:check", "Results against a baseline: the gate."),
+    "compare": ("edge_bench.gate_cli:compare", "Two models measured in turns on one board."),
+    "check": ("edge_bench.gate_cli:check", "The gate: results against a baseline, models against a revision."),
     "report": ("synth.cli:report", "A run as one HTML file."),
     "devices": ("edgesynth:devices_group", "Boards: list, show, predict, calibrate, probe."),
 }

@@ -1,94 +1,224 @@
-"""A stored baseline, schema "edgesynth.baseline/1": trials of earlier sessions that a new result is held against."""
+"""Stored baselines, schema "edgesynth.baseline/2": trials of earlier sessions that new results are held against.
+
+A file holds entries, one for each thing that is measured on one board; a folder holds one such file an entry. Both are
+meant to live in a repository: small, one session a few lines, in an order that does not change.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 from devices.support.errors import UserError
-from devices.support.files import read_json, write_json
+from devices.support.files import canonical_json, read_json, sha256_bytes, sha256_file, write_text
+from edge_bench.agent import metrics
 from edge_bench.agent.result import NOT_COMPARABLE
 
-__all__ = ["METRICS", "add_session", "conditions", "find", "key_of", "load", "refuse_unsound", "save", "trial_values"]
+__all__ = ["SESSIONS", "Entry", "add_sessions", "differences", "identity", "load", "nearest", "require_sound", "save",
+           "without_record"]
 
-SCHEMA = "edgesynth.baseline/1"
+SCHEMA = "edgesynth.baseline/2"
+SESSIONS = 3  # of one board: below, the spread between sessions is not known
 KEEP_SESSIONS = 20
 
-# short name on the command line: (field of a trial, whether more is worse)
-METRICS = {
-    "energy": ("energy_mj", True), "latency": ("latency_p50_ms", True), "latency_p50": ("latency_p50_ms", True),
-    "latency_p90": ("latency_p90_ms", True), "latency_p95": ("latency_p95_ms", True),
-    "latency_p99": ("latency_p99_ms", True), "latency_max": ("latency_max_ms", True),
-    "compute": ("compute_ms", True), "throughput": ("throughput_img_s", False),
-}
-STORED = sorted({field for field, _ in METRICS.values()})
+# What is measured, where, and under what software. What is under test is not in it: the file's content (its hash).
+SUBJECT = ("model", "batch", "inputs", "precision", "runner", "threads", "pipelined")
+PLACE = ("module", "serial", "power_mode")
+SOFTWARE = ("L4T", "TensorRT", "runner_version", "clocks_locked")
+IDENTITY = SUBJECT + PLACE + SOFTWARE
+
+Entry = dict[str, Any]    # {"identity", "model_sha256", "sessions", "layers" ({name: ms} or None)}
+Session = dict[str, Any]  # {"created", "scope" (of energy, or None), "rounding" (see `metrics.rounding`), "trials"}
 
 
-def key_of(result: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal for two results to be of the same thing."""
-    runner = result["runner"]
-    return {"model": result["model"]["name"], "batch": result["batch"], "runner": runner["name"],
-            "precision": runner.get("precision"), "pipelined": bool(runner.get("pipelined")),
-            "board": result["preflight"]["board"]["board"]}
+def identity(result: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal for two results to be held against each other: {name: value}, in the order of IDENTITY.
 
-
-def conditions(result: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal for two results of the same thing to be comparable: one board, its software and mode."""
-    state = result["preflight"]
+    The hash of the model file is not in it: a changed file of the same name is what a gate is for. A board without a
+    readable serial number goes by its host name.
+    """
+    state, runner = result["preflight"], result["runner"]
     board = state["board"]
-    return {"serial": board.get("serial") or board.get("hostname"), "L4T": state["software"].get("l4t"),
-            "TensorRT": state["software"].get("tensorrt"), "runner version": result["runner"].get("version"),
-            "power mode": (state["mode"] or {}).get("name"), "clocks locked": state["clocks"]["locked"]}
+    shapes = ["x".join(map(str, item["shape"])) for item in runner.get("inputs") or []]
+    found = {"model": result["model"]["name"], "batch": result["batch"], "inputs": " ".join(shapes) or None,
+             "precision": runner.get("precision"), "runner": runner["name"], "threads": runner.get("threads"),
+             "pipelined": bool(runner.get("pipelined")), "module": board["board"],
+             "serial": board.get("serial") or board.get("hostname"),
+             "power_mode": (state["mode"] or {}).get("name"), "L4T": state["software"].get("l4t"),
+             "TensorRT": state["software"].get("tensorrt"), "runner_version": runner.get("version"),
+             "clocks_locked": state["clocks"]["locked"]}
+    return {name: found[name] for name in IDENTITY}
 
 
-def trial_values(result: dict[str, Any]) -> dict[str, list[float]]:
-    """{field: value of each trial} of the metrics that every trial of a result has."""
-    return {field: [row[field] for row in result["trials"]] for field in STORED
-            if all(row.get(field) is not None for row in result["trials"])}
+def differences(present: dict[str, Any], stored: dict[str, Any]) -> list[str]:
+    """["TensorRT is 8.2.1, was 8.0.1", ...] of two identities."""
+    return [f"{name.replace('_', ' ')} is {_word(present[name])}, was {_word(stored[name])}"
+            for name in IDENTITY if present[name] != stored[name]]
 
 
-def refuse_unsound(result: dict[str, Any], name: str) -> None:
-    """UserError for a result that may not become, or be held against, a baseline."""
+def _word(value: Any) -> str:
+    return str({True: "yes", False: "no"}[value] if isinstance(value, bool) else "unknown" if value is None else value)
+
+
+def session_of(result: dict[str, Any]) -> Session:
+    """A result as a session: when, and the values of its trials, as exact as is worth keeping."""
+    trials = {field: [float(f"{value:.6g}") for value in metrics.values(result, field)] for field in metrics.FIELDS}
+    return {"created": result["created"], "scope": (result.get("power") or {}).get("scope"),
+            "rounding": float(f"{metrics.rounding(result, 'energy_mj'):.2g}"),
+            "trials": {field: values for field, values in trials.items() if values}}
+
+
+def layers_of(result: dict[str, Any]) -> dict[str, float] | None:
+    """{layer: ms} of a result that was measured with --layers."""
+    layers = result.get("layers")
+    return {layer["name"]: float(f"{layer['ms']:.4g}") for layer in layers} if layers else None
+
+
+def require_sound(result: dict[str, Any], path: str, force: bool = False) -> None:
+    """UserError for a result that may not become a baseline: marked, without the samples it was made of, or empty.
+
+    path: where the result was read, to look for its raw record beside it. A result of which no metric can be held
+    against anything is refused even when forced.
+    """
+    if not session_of(result)["trials"]:
+        raise UserError(f"{path}: no trial in it holds a positive latency or energy: measure again")
     marks = [mark for mark in result["marks"] if mark in NOT_COMPARABLE]
-    if marks:
-        raise UserError(f"{name} is marked {', '.join(marks)}: measure again with locked clocks, at least 5 trials "
+    if marks and not force:
+        raise UserError(f"{path} is marked {', '.join(marks)}: measure again with locked clocks, at least 5 trials "
                         "of 10 s and a settled board, or use --force")
+    if without_record(result, path) and not force:
+        raise UserError(f"{path} has no raw samples beside it: name the file that bench kept in its --save folder, or "
+                        "use --force")
 
 
-def load(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The entries of a baseline file. UserError when it is damaged or something else."""
+def without_record(result: dict[str, Any], path: str) -> bool:
+    """Whether the raw record of a result file is missing. UserError where what lies beside it is another record."""
+    named = result.get("record")
+    record = Path(path).parent / str(named.get("file")) if isinstance(named, dict) else None
+    if record is None or not record.is_file():
+        return True
+    assert isinstance(named, dict)
+    if sha256_file(record) != named.get("sha256"):
+        raise UserError(f"{path}: {record.name} beside it is not the record it was made of: measure again")
+    return False
+
+
+def load(path: str | os.PathLike[str]) -> list[Entry]:
+    """The entries of a baseline file, or of all files of a folder. UserError when one is damaged or something else."""
+    folder = Path(path)
+    if folder.is_dir():
+        files = sorted(folder.glob("*.json"))
+        if not files:
+            raise UserError(f"{path}: the folder holds no baseline; make one with --update")
+        return [entry for file in files for entry in load(file)]
     entries = read_json(path, SCHEMA).get("entries")
-    sound = isinstance(entries, list) and all(
-        isinstance(entry, dict) and isinstance(entry.get("key"), dict) and isinstance(entry.get("conditions"), dict)
-        and isinstance(entry.get("sessions"), list) and entry["sessions"] for entry in entries)
-    if not sound:
+    if not isinstance(entries, list) or not all(_is_sound(entry) for entry in entries):
         raise UserError(f"{path}: the baseline is damaged; restore it or write it anew with --update")
     return entries
 
 
-def save(path: str | os.PathLike[str], entries: list[dict[str, Any]]) -> None:
-    """Write a baseline file, atomically."""
-    write_json(path, {"entries": entries}, SCHEMA)
+def _is_sound(entry: Any) -> bool:
+    def values(found: Any) -> bool:
+        return isinstance(found, list) and bool(found) and all(
+            isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+            for value in found)
+
+    def session(found: Any) -> bool:
+        return (isinstance(found, dict) and isinstance(found.get("created"), str)
+                and isinstance(found.get("rounding"), (int, float)) and 0 <= found["rounding"] < 1
+                and found.get("scope") in (None, "module", "board") and isinstance(found.get("trials"), dict)
+                and all(map(values, found["trials"].values())))
+
+    def layers(found: Any) -> bool:
+        return found is None or (isinstance(found, dict) and values(list(found.values()) or [1.0]))
+
+    return (isinstance(entry, dict) and isinstance(entry.get("identity"), dict)
+            and set(entry["identity"]) == set(IDENTITY) and isinstance(entry.get("model_sha256"), str)
+            and isinstance(entry.get("sessions"), list) and bool(entry["sessions"])
+            and all(map(session, entry["sessions"])) and layers(entry.get("layers")))
 
 
-def find(entries: list[dict[str, Any]], key: dict[str, Any]) -> dict[str, Any] | None:
-    """The entry of that key, or None."""
-    return next((entry for entry in entries if entry["key"] == key), None)
+def nearest(entries: list[Entry], present: dict[str, Any]) -> Entry | None:
+    """The entry of that identity; else the one of that model with the fewest differences; None where there is none."""
+    same = [entry for entry in entries if entry["identity"]["model"] == present["model"]]
+    return min(same, key=lambda entry: len(differences(present, entry["identity"])), default=None)
 
 
-def add_session(entries: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, Any]:
-    """Put a result's trials into the entries and return the entry.
+def add_sessions(entries: list[Entry], results: list[dict[str, Any]]) -> list[str]:
+    """Put results into the entries, in place; a sentence about each entry that changed.
 
-    A session of the same model file under the same conditions joins the earlier ones; otherwise the entry begins anew.
+    Sessions of the same file under the same software join the earlier ones, the latest 20 are kept. Where the model
+    file or the software of the board is another one, the entry begins anew: what it held is no longer the present.
     """
-    key, present = key_of(result), conditions(result)
-    session = {"created": result["created"], "model_sha256": result["model"]["sha256"], "trials": trial_values(result)}
-    entry = find(entries, key)
-    same = entry is not None and entry["conditions"] == present and \
-        entry["sessions"][-1]["model_sha256"] == session["model_sha256"]
+    changed: dict[str, tuple[Entry, str]] = {}
+    for result in results:
+        entry, anew = _entry_for(entries, result)
+        session = session_of(result)
+        kept = [old for old in entry["sessions"] if old["created"] != session["created"]]
+        entry["sessions"] = sorted([*kept, session], key=lambda one: one["created"])[-KEEP_SESSIONS:]
+        entry["layers"] = layers_of(result) or entry["layers"]
+        name = file_name(entry)
+        changed[name] = (entry, anew or changed.get(name, (entry, ""))[1])
+    entries.sort(key=lambda entry: [str(entry["identity"][name]) for name in IDENTITY])
+    return [_told(entry, anew) for entry, anew in changed.values()]
+
+
+def _entry_for(entries: list[Entry], result: dict[str, Any]) -> tuple[Entry, str]:
+    """The entry that a result goes into, and why it had to begin anew, or ""."""
+    present, sha256 = identity(result), result["model"]["sha256"]
+    entry = next((entry for entry in entries
+                  if all(entry["identity"][name] == present[name] for name in SUBJECT + PLACE)), None)
     if entry is None:
-        entry = {"key": key, "conditions": present, "sessions": []}
-        entries.append(entry)
-    earlier = [old for old in entry["sessions"] if old["created"] != session["created"]] if same else []
-    entry.update(conditions=present, sessions=[*earlier, session][-KEEP_SESSIONS:])
-    return entry
+        entries.append({"identity": present, "model_sha256": sha256, "sessions": [], "layers": None})
+        return entries[-1], ""
+    anew = differences(present, entry["identity"])
+    anew += ["the model file has changed"] * (entry["model_sha256"] != sha256)
+    if anew:
+        entry.update(identity=present, model_sha256=sha256, sessions=[], layers=None)
+    return entry, "; ".join(anew)
+
+
+def _told(entry: Entry, anew: str) -> str:
+    count, found = len(entry["sessions"]), entry["identity"]
+    words = f"{found['model']} on {found['module']}: {count} session{'s' * (count != 1)}"
+    if anew:
+        words += f", begun anew ({anew})"
+    return words + (f"; at least {SESSIONS} are needed, measure {SESSIONS - count} more" if count < SESSIONS else "")
+
+
+def save(path: str | os.PathLike[str], entries: list[Entry]) -> None:
+    """Write a baseline file atomically; into a folder, the files of the entries, each atomically, changed ones only."""
+    if not Path(path).is_dir():
+        write_text(path, to_text(entries))
+        return
+    for entry in entries:
+        target, text = Path(path) / file_name(entry), to_text([entry])
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            write_text(target, text)
+
+
+def file_name(entry: Entry) -> str:
+    """The name of an entry's file in a folder: words for a person, and a hash for what they leave out."""
+    found = entry["identity"]
+    fixed = {name: found[name] for name in SUBJECT + PLACE}
+    words = [found["model"], found["precision"], f"b{found['batch']}", found["runner"], found["module"],
+             found["power_mode"], sha256_bytes(canonical_json(fixed).encode())[:8]]
+    return "-".join(re.sub(r"[^a-z0-9._]+", "-", str(word).lower()).strip("-.") for word in words if word) + ".json"
+
+
+def to_text(entries: list[Entry]) -> str:
+    """The file's text: JSON with every list of numbers on one line, so that a session is a few lines of a diff."""
+    return _text({"schema": SCHEMA, "entries": entries}, "\n") + "\n"
+
+
+def _text(value: Any, margin: str) -> str:
+    inner = margin + " "
+    if isinstance(value, dict) and value:
+        rows = [f"{json.dumps(name, ensure_ascii=False)}: {_text(each, inner)}" for name, each in value.items()]
+        return "{" + inner + ("," + inner).join(rows) + margin + "}"
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return "[" + inner + ("," + inner).join(_text(each, inner) for each in value) + margin + "]"
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""`edgesynth bench` and `edgesynth check`: thin shells over `bench_model`, `check_results` and `update_baseline`."""
+"""`edgesynth bench`: a thin shell over `bench_model`; and what the other commands of this room share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from devices.support.errors import CannotMeasure, CheckFailed, UserError
+from devices.support.errors import UserError
 from edge_bench.agent.arguments import BENCH
 
-__all__ = ["bench", "check"]
+__all__ = ["bench"]
 
 
 def bench_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,65 +105,3 @@ def _predict(model: str | None, target: str | None, given: dict[str, Any], json_
         write_json(json_path, json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     if json_path != "-":
         print_prediction(prediction, model)
-
-
-@click.command()
-@click.argument("words", nargs=-1, required=True, metavar="RESULT...")
-@click.option("--baseline", "baseline_path", required=True, metavar="FILE", help="The baseline to hold them against.")
-@click.option("--tolerance", "tolerance", multiple=True, metavar="METRIC=5%",
-              help="How much worse is still fine. Default: energy=5% latency=5%.")
-@click.option("--update", is_flag=True, help="Put the results into the baseline instead.")
-@click.option("--force", is_flag=True, help="Also take results marked quick, unlocked, not_steady or throttled.")
-@click.option("--json", "json_path", metavar="PATH|-", help="Write the verdicts as JSON.")
-def check(words: tuple[str, ...], baseline_path: str, tolerance: tuple[str, ...], update: bool, force: bool,
-          json_path: str | None) -> None:
-    """Results against a baseline: exit code 0 pass or inconclusive, 1 regression, 2 usage, 3 could not measure.
-
-    \b
-    edgesynth check result.json --baseline baseline.json --tolerance energy=5% latency_p99=10%
-    edgesynth check result.json --baseline baseline.json --update
-    """
-    from edge_bench import gate
-
-    # `--tolerance energy=5% latency=5%` is how one writes it; the second word reaches us among the results
-    paths = [word for word in words if not gate.is_tolerance(word)]
-    tolerances = gate.parse_tolerances([*tolerance, *(word for word in words if gate.is_tolerance(word))]) or None
-    if not paths:
-        raise UserError("name a result: edgesynth check RESULT --baseline FILE")
-    if update:
-        for entry in gate.update_baseline(paths, baseline_path, force):
-            click.echo(f"{baseline_path}: {entry['key']['model']} on {entry['key']['board']}, "
-                       f"{len(entry['sessions'])} session(s)", err=True)
-        return
-    verdicts = gate.check_results(paths, baseline_path, tolerances, force)
-    if json_path:
-        body = {"schema": "edgesynth.check/1", "verdict": gate.worst(verdicts),
-                "verdicts": [verdict.to_json() for verdict in verdicts]}
-        write_json(json_path, json.dumps(body, indent=1, ensure_ascii=False) + "\n")
-    if json_path != "-":
-        _show(verdicts)
-    outcome = gate.worst(verdicts)
-    if outcome == gate.REGRESSION:
-        raise CheckFailed("regression: " + "; ".join(
-            f"{v.model} {v.metric} {v.reason}" for v in verdicts if v.verdict == outcome))
-    if outcome == gate.COULD_NOT_MEASURE:
-        raise CannotMeasure("could not compare: " + "; ".join(sorted(
-            {f"{v.model}: {v.reason}" for v in verdicts if v.verdict == outcome})))
-
-
-def _show(verdicts: list[Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from edge_bench.agent.result import figure
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("model", "metric", "baseline", "now", "worse by", "95 % interval", "verdict", "because"):
-        table.add_column(title)
-    for row in verdicts:
-        known = row.ratio is not None and row.low is not None
-        table.add_row(escape(row.model), row.metric, figure(row.baseline), figure(row.present),
-                      f"{row.ratio - 1:+.1%}" if known else "?",
-                      f"{row.low - 1:+.1%} to {row.high - 1:+.1%}" if known else "?", row.verdict, escape(row.reason))
-    Console().print(table)

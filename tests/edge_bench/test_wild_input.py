@@ -8,13 +8,14 @@ import io
 import json
 
 import pytest
-from bench_samples import make_record, make_result
+from bench_samples import make_pair_record, make_record, make_result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devices.support.errors import EdgesynthError, UserError
-from edge_bench import baseline, gate
-from edge_bench.agent import evaluate, identity, power_mode, protocol, result, store, uploads
+from edge_bench import baseline, gate, tolerances
+from edge_bench.agent import comparison, evaluate, identity, pair, power_mode, protocol, result, store, uploads
+from edge_bench.agent.metrics import METRICS
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(st.none() | st.booleans() | NUMBERS | st.text(max_size=8),
@@ -22,6 +23,9 @@ JSON = st.recursive(st.none() | st.booleans() | NUMBERS | st.text(max_size=8),
                     max_leaves=12)
 RECORD = make_record(window=0.1)
 RESULT = make_result(window=0.1)
+PAIR = make_pair_record(window=0.1)
+BASELINE: list = []
+baseline.add_sessions(BASELINE, [make_result(created=str(k)) for k in range(3)])
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -42,7 +46,7 @@ def test_random_json_is_no_record_result_or_baseline(tmp_path, value):
         result.check(value)
     path = tmp_path / "file.json"
     path.write_text(json.dumps(value))
-    for load in (result.load, baseline.load):
+    for load in (result.load, baseline.load, comparison.load):
         with pytest.raises(UserError):
             load(path)
 
@@ -102,7 +106,29 @@ def test_random_board_files_give_none_or_a_value(tmp_path, data):
 @given(st.text(alphabet="energylatc_p9=0.5%1 ,", max_size=20))
 def test_tolerances_are_read_or_refused(word):
     try:
-        found = gate.parse_tolerances([word])
+        found = tolerances.parse_tolerances([word])
     except UserError:
         return
-    assert all(name in baseline.METRICS and share >= 0 for name, share in found.items())
+    assert all(name in METRICS and share >= 0 for name, share in found.items())
+
+
+@FEW
+@given(st.integers(0, 4), st.sampled_from(["latency_p50_ms", "energy_mj", "throughput_img_s"]), JSON)
+def test_a_result_with_one_spoilt_value_is_judged_or_refused(number, field, value):
+    spoilt = copy.deepcopy(RESULT)
+    spoilt["trials"][number][field] = value
+    for found in gate.check_sessions([spoilt], BASELINE, {"latency": 0.05, "energy": 0.05, "throughput": 0.05},
+                                     force=True).metrics:
+        assert found["verdict"] == "could not measure" or 0 < found["low"] <= found["ratio"] <= found["high"]
+
+
+@FEW
+@given(st.sampled_from(sorted(PAIR)), JSON)
+def test_a_record_of_a_comparison_with_one_spoilt_field_never_gives_a_traceback(field, value):
+    try:
+        found = comparison.make(store.unpack(store.pack({**PAIR, field: value, "schema": pair.SCHEMA}),
+                                             schema=pair.SCHEMA))
+    except EdgesynthError as error:
+        assert str(error)
+        return
+    assert len(found["base"]["trials"]) == len(found["head"]["trials"])

@@ -1,0 +1,80 @@
+"""`check --against`: models of the working tree against what a git revision holds of them, measured in turns."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from devices.support.errors import CannotMeasure, UserError
+from devices.support.files import sha256_file
+from edge_bench import gate, verdict
+from edge_bench.agent import engines, store
+from edge_bench.compare import compare_models
+from edge_bench.revision import Revision
+from edge_bench.verdict import ModelVerdict
+
+__all__ = ["check_against"]
+
+
+def check_against(models: Sequence[str], ref: str, allowed: dict[str, float] | None = None, *,
+                  host: str | None = None, again: bool = True, save_to: str | os.PathLike[str] = store.FOLDER,
+                  progress: Callable[[str], None] = lambda text: None, **options: Any,
+                  ) -> tuple[list[ModelVerdict], dict[str, Any]]:
+    """The verdict of each model file, and {"kind", "ref", "commit"} of what it was held against.
+
+    A model that the revision holds with the same bytes is not measured; one that it does not hold is "new". again:
+    where the pairs tell nothing, measure as many once more. host, options: as for `compare.compare_models`; energy is
+    measured where `allowed` names it. The comparisons are kept in `save_to`, whatever comes of the next model.
+    UserError for a model, option or revision that is wrong.
+    """
+    if not models:
+        raise UserError("name a model: edgesynth check MODEL --against REF")
+    for model in models:
+        if not os.path.isfile(model):
+            raise UserError(f"{model}: " + ("it is a folder; name a model file" if os.path.isdir(model)
+                                            else "there is no such file"))
+    if allowed and "energy" in allowed and not options.get("power_source"):
+        options["power"] = True
+    revisions = [Revision(ref, model) for model in models]
+    verdicts = []
+    for model, revision in zip(models, revisions, strict=True):
+        with tempfile.TemporaryDirectory(prefix="edgesynth-") as folder:
+            found = ModelVerdict(Path(model).stem, file=os.path.relpath(model))
+            base = revision.model(folder)
+            if base is None:
+                found.verdict = verdict.NEW
+                found.conclude(f"{revision.ref} holds no such file, so there is nothing to hold it against")
+            elif contents(base) == contents(Path(model)):
+                found.conclude(f"the same file as in {revision.ref}, not measured")
+            else:
+                _compare(found, base, model, revision.ref, allowed, again,
+                         dict(options, host=host, save_to=save_to, progress=progress))
+            verdicts.append(found)
+    return verdicts, {"kind": "revision", "ref": ref, "commit": revisions[0].commit}
+
+
+def contents(model: Path) -> list[str]:
+    """The hashes of a model file and of the files beside it that hold its weights."""
+    weights = engines.external_weights(os.fspath(model)) if model.suffix == ".onnx" else []
+    return [sha256_file(path) for path in (model, *weights) if os.path.isfile(path)]
+
+
+def _compare(found: ModelVerdict, base: Path, model: str, where: str, allowed: dict[str, float] | None, again: bool,
+             options: dict[str, Any]) -> None:
+    def measured(why: str = "") -> list[tuple[str, dict[str, Any]]]:
+        options["progress"](f"{found.model}: {why}in turns with what {where} holds")
+        compared = compare_models(base, model, **options)
+        return [(compared.pop("saved"), compared)]
+
+    try:
+        path, first = measured()[0]
+    except CannotMeasure as error:
+        found.verdict = verdict.UNMEASURED
+        found.conclude(str(error))
+        return
+    found.results.append(path)
+    gate.check_comparisons(found, [first], allowed, (lambda: measured("it is not clear yet, once more ")) if again
+                           else None)

@@ -1,0 +1,213 @@
+"""`edgesynth compare` and `edgesynth check`: thin shells over `compare_models`, `check_against` and `check_results`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from devices.support.errors import CannotMeasure, CheckFailed, UserError
+from edge_bench.cli import bench_options, progress, write_json
+
+__all__ = ["check", "compare"]
+
+
+@click.command()
+@click.argument("base", required=False)
+@click.argument("head", required=False)
+@bench_options
+@click.option("--host", metavar="USER@BOARD", help="Build and measure both there, over ssh. A model may be board:PATH.")
+@click.option("--replay", metavar="RECORD", help="Recompute a comparison from its .record.gz instead of measuring.")
+@click.option("--save", "save_to", metavar="FOLDER", default="results", show_default=True,
+              help="Where the comparison and its raw record are kept.")
+@click.option("--json", "json_path", metavar="PATH|-", help="Write the comparison as JSON.")
+def compare(base: str | None, head: str | None, host: str | None, replay: str | None, save_to: str,
+            json_path: str | None, **given: Any) -> None:
+    """Two models measured in turns on one board: how much worse HEAD is than BASE, with 95 % intervals.
+
+    Trials, each a fresh process, run as base head, head base and so on, so that what the board does to both cancels.
+    --trials are of each model; 6 unless given.
+
+    \b
+    edgesynth compare old.onnx new.onnx
+    edgesynth compare old.onnx new.onnx --power --lock --layers --host nvidia@tx2
+    edgesynth compare --replay results/0003-old-new-tx2.record.gz --json -
+    """
+    from edge_bench.agent import comparison
+
+    if replay:
+        found = comparison.replay(replay)
+    elif base is None or head is None:
+        raise UserError("name two models: edgesynth compare BASE HEAD")
+    else:
+        from edge_bench.compare import compare_models
+
+        found = compare_models(base, head, host=host, save_to=save_to, progress=progress, **_plain(given))
+    saved = found.pop("saved", None)
+    if json_path:
+        write_json(json_path, comparison.to_json_text(found))
+    if json_path != "-":
+        click.echo(comparison.to_text(found))
+        if saved:
+            click.echo(f"saved      {saved} (+ record)")
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="RESULT|MODEL...")
+@click.option("--baseline", "baseline_path", metavar="FILE|DIR", help="The stored baseline to hold results against.")
+@click.option("--against", metavar="GIT_REF", help="Measure models in turns with what this revision holds of them.")
+@click.option("--tolerance", "tolerance", multiple=True, metavar="METRIC=5%",
+              help="How much worse is still fine. Default: energy=5% latency=5%.")
+@click.option("--host", metavar="USER@BOARD", help="The board to measure on. Default: this machine.")
+@click.option("--more-sessions", "more_sessions", type=click.IntRange(0), metavar="N",
+              help="Measured once where the first look tells nothing; 0 for never. Default: 3.")
+@click.option("--inconclusive", type=click.Choice(["warn", "fail", "pass"]), default="warn", show_default=True,
+              help="What becomes of a verdict that the noise hides.")
+@click.option("--update", is_flag=True, help="Put the results into the baseline instead.")
+@click.option("--force", is_flag=True, help="Also take marked results, other boards or versions, too few sessions.")
+@click.option("--summary", metavar="FILE", help="Append the verdicts there as Markdown. Default: GitHub's job summary.")
+@click.option("--save", "save_to", metavar="FOLDER", default="results", show_default=True,
+              help="Where what is measured is kept.")
+@click.option("--json", "json_path", metavar="PATH|-", help="Write the verdicts as JSON.")
+@bench_options
+def check(words: tuple[str, ...], baseline_path: str | None, against: str | None, tolerance: tuple[str, ...],
+          host: str | None, more_sessions: int | None, inconclusive: str, update: bool, force: bool,
+          summary: str | None, save_to: str, json_path: str | None, **given: Any) -> None:
+    """The gate: exit code 0 pass or inconclusive, 1 regression, 2 usage, 3 could not measure.
+
+    Results are held against a stored baseline of the same board; models against what a git revision holds of them;
+    comparisons that were kept, against their tolerances once more. The options from --batch on are for --against.
+
+    \b
+    edgesynth check results/0007-net-tx2.json --baseline baseline.json --tolerance energy=5% latency_p99=10%
+    edgesynth check results/000[456]-net-tx2.json --baseline baseline.json --update
+    edgesynth check models/net.onnx --against origin/main --power --lock --layers --host nvidia@tx2
+    """
+    from edge_bench import gate, tolerances, verdict
+    from edge_bench.agent.evaluate import now_utc
+
+    # `--tolerance energy=5% latency=5%` is how one writes it; the second word reaches us among the files
+    paths = [word for word in words if not tolerances.is_tolerance(word)]
+    allowed = tolerances.parse_tolerances(
+        [*tolerance, *(word for word in words if tolerances.is_tolerance(word))]) or None
+    options = {name: value for name, value in _plain(given).items() if value}
+    _refuse_nonsense(paths, baseline_path, against, update, options)
+    if update:
+        assert baseline_path is not None
+        for sentence in gate.update_baseline(paths, baseline_path, force):
+            click.echo(f"{baseline_path}: {sentence}", err=True)
+        return
+    more = gate.MORE_SESSIONS if more_sessions is None else more_sessions
+    if against:
+        from edge_bench.against import check_against
+
+        models, held = check_against(paths, against, allowed, host=host, again=more > 0, save_to=save_to,
+                                     progress=progress, **options)
+    else:
+        models, held = _check_files(paths, baseline_path, allowed, force, more, host, save_to)
+    document = verdict.document(models, held, now_utc(), inconclusive)
+    _tell(document, json_path, summary)
+    _end(document)
+
+
+def _plain(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+
+
+def _refuse_nonsense(paths: list[str], baseline_path: str | None, against: str | None, update: bool,
+                     options: dict[str, Any]) -> None:
+    if not paths:
+        raise UserError("name a result or a model: edgesynth check RESULT --baseline FILE")
+    if against and (baseline_path or update):
+        raise UserError("--against measures both sides itself: leave --baseline and --update out")
+    if options and not against:
+        raise UserError(f"--{next(iter(options)).replace('_', '-')} is for --against: results are measured already")
+    if update and not baseline_path:
+        raise UserError("--update needs the baseline to write: --baseline FILE")
+
+
+def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str, float] | None, force: bool, more: int,
+                 host: str | None, save_to: str) -> tuple[list[Any], dict[str, Any]]:
+    """The verdicts of results or of comparisons, and what they were held against."""
+    from edge_bench import again, gate
+    from edge_bench.agent import comparison
+
+    kinds = [_schema(path) for path in paths]
+    if all(kind == comparison.SCHEMA for kind in kinds):
+        return gate.check_kept_comparisons(paths, allowed), {"kind": "comparison"}
+    if comparison.SCHEMA in kinds:
+        raise UserError("check results and comparisons apart: a comparison needs no baseline")
+    if baseline_path is None:
+        if any(path.endswith((".onnx", ".engine", ".plan", ".trt")) for path in paths):
+            raise UserError("a model is held against a revision with --against REF; results need --baseline FILE")
+        raise UserError("name what to hold them against: --baseline FILE, or --against REF for models")
+
+    def measured(result: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:
+        if host is None and not again.is_of_this_machine(result):
+            raise CannotMeasure("name its board with --host")
+        return again.measure_again(result, path, more, host=host, save_to=save_to, progress=progress)
+
+    models = gate.check_results(paths, baseline_path, allowed, force, measured if more else None)
+    for model in models:
+        found = again.model_file_of(model.results[0])
+        model.file = os.path.relpath(found) if found else None
+    return models, {"kind": "baseline", "path": baseline_path}
+
+
+def _schema(path: str) -> str | None:
+    """What a JSON file says it is; None where it does not, which its reader then explains."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            found = json.load(stream)
+    except (OSError, ValueError):
+        return None
+    return found.get("schema") if isinstance(found, dict) else None
+
+
+def _tell(document: dict[str, Any], json_path: str | None, summary: str | None) -> None:
+    """The verdicts to everybody who reads them: a file, a person, GitHub."""
+    from edge_bench import ci_output
+
+    if json_path:
+        write_json(json_path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    for_program = json_path == "-"
+    if not for_program:
+        _show(document)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in ci_output.annotate(document):
+            click.echo(line, err=for_program)
+    path = ci_output.summary_path(summary)
+    if path:
+        ci_output.append_summary(path, document)
+
+
+def _show(document: dict[str, Any]) -> None:
+    from edge_bench.agent.comparison import columns, interval_words, percent
+    from edge_bench.agent.result import figure
+
+    rows = [("model", "metric", "base", "now", "worse by", "95 % interval", "tolerance", "verdict")]
+    rows += [(model["model"], row["metric"], figure(row["baseline"]), f"{figure(row['present'])} {row['unit']}",
+              percent(row["ratio"]) if row["ratio"] else "?", interval_words(row) or "?",
+              f"{100 * row['tolerance']:g} %", row["verdict"])
+             for model in document["models"] for row in model["metrics"]]
+    if len(rows) > 1:
+        click.echo("\n".join(columns(rows)) + "\n")
+    for model in document["models"]:
+        click.echo(f"{model['verdict']}: {model['line']}")
+        for note in model["notes"]:
+            click.echo(f"  {note}")
+
+
+def _end(document: dict[str, Any]) -> None:
+    """End with the exit code of the verdict, and a sentence where it is not 0."""
+    from edge_bench import verdict
+
+    worst = document["verdict"]
+    code = verdict.exit_code(worst, document["inconclusive"])
+    named = [model for model in document["models"] if model["verdict"] == worst]
+    if code == CheckFailed.exit_code:
+        raise CheckFailed(f"{worst}: {', '.join(model['model'] for model in named)}")
+    if code == CannotMeasure.exit_code:
+        raise CannotMeasure("could not compare " + "; ".join(dict.fromkeys(model["line"] for model in named)))
