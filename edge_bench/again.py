@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from edge_bench.agent.arguments import BENCH
 from edge_bench.agent.identity import identify
 from edge_bench.bench import bench_model
 
-__all__ = ["is_of_this_machine", "measure_again", "model_file", "model_file_of"]
+__all__ = ["REST_S", "is_of_this_machine", "measure_again", "model_file", "model_file_of"]
+
+REST_S = 60.0  # before a further session: the board cools, and what differs from session to session is drawn anew
 
 
 def request_of(result: dict[str, Any], path: str) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def is_of_this_machine(result: dict[str, Any]) -> bool:
 
 
 def measure_again(result: dict[str, Any], path: str, sessions: int, *, host: str | None = None,
-                  save_to: str | os.PathLike[str] = store.FOLDER,
+                  save_to: str | os.PathLike[str] = store.FOLDER, rest_s: float = REST_S,
                   progress: Callable[[str], None] = lambda text: None) -> list[tuple[str, dict[str, Any]]]:
     """Measure a result's model in further sessions, here or at `host`: [(path of the result, result)].
 
@@ -68,7 +71,9 @@ def measure_again(result: dict[str, Any], path: str, sessions: int, *, host: str
         raise CannotMeasure(f"{result['model']['file']} as it was measured is not on this machine")
     found = []
     for number in range(sessions):
-        progress(f"{result['model']['name']}: session {number + 1} of {sessions} more")
+        progress(f"{result['model']['name']}: not clear yet, session {number + 1} of {sessions} more"
+                 + (f" after {rest_s:g} s of rest" if rest_s else ""))
+        time.sleep(rest_s)
         again = bench_model(model or f"board:{request.get('model')}", host=host, save_to=save_to, progress=progress,
                             **options)
         different = baseline.differences(baseline.identity(again), baseline.identity(result))

@@ -11,7 +11,7 @@ from edge_bench import verdict
 from edge_bench.agent.comparison import interval_words, percent
 from edge_bench.agent.result import figure
 
-__all__ = ["annotate", "append_summary", "markdown", "summary_path"]
+__all__ = ["annotate", "append_summary", "command", "markdown", "summary_path"]
 
 _KEPT = {verdict.REGRESSION: "**regression**", verdict.UNMEASURED: "**could not measure**"}
 
@@ -30,10 +30,14 @@ def annotate(document: Mapping[str, Any]) -> list[str]:
         quiet = found in (verdict.PASS, verdict.IMPROVEMENT, verdict.NEW) or (
             found == verdict.INCONCLUSIVE and document["inconclusive"] == verdict.QUIET)
         level = "error" if fails else "notice" if quiet else "warning"
-        fields = {"file": model["file"], "title": f"edgesynth: {found}"}
-        words = ",".join(f"{name}={_property(value)}" for name, value in fields.items() if value)
-        lines.append(f"::{level} {words}::" + _data(" · ".join([model["line"], *model["notes"]])))
+        lines.append(command(level, model["file"], f"edgesynth: {found}", " · ".join([model["line"], *model["notes"]])))
     return lines
+
+
+def command(level: str, file: str | None, title: str, text: str) -> str:
+    """One workflow command. level: "error", "warning" or "notice"."""
+    fields = ",".join(f"{name}={_property(value)}" for name, value in (("file", file), ("title", title)) if value)
+    return f"::{level} {fields}::{_data(text)}"
 
 
 def _data(text: str) -> str:

@@ -40,7 +40,9 @@ def check_results(paths: Paths, baseline_path: str | os.PathLike[str], allowed: 
     for path in paths:
         result = results.load(os.fspath(path))
         key = f"{sorted(baseline.identity(result).items(), key=str)} {result['model']['sha256']}"
-        groups.setdefault(key, []).append((os.fspath(path), result))
+        group = groups.setdefault(key, [])
+        if result["created"] not in [other["created"] for _, other in group]:  # one session counts once
+            group.append((os.fspath(path), result))
     verdicts = []
     for group in groups.values():
         first_path, first = group[0]
@@ -68,6 +70,9 @@ def check_sessions(sessions: list[Result], entries: list[baseline.Entry], allowe
         found.verdict = verdict.UNMEASURED
         return found.conclude(f"{'; '.join(words for words, _ in obstacles)}: {obstacles[0][1]}")
     found.notes += [f"forced: {words}" for words, _ in obstacles]
+    own = {session["created"] for session in entry["sessions"]} & {session["created"] for session in sessions}
+    if own and entry["model_sha256"] == sessions[0]["model"]["sha256"]:
+        found.notes.append(f"the baseline holds the session of {min(own)} itself, which makes the two look alike")
     if allowed is None:
         allowed = dict(tolerances.DEFAULTS)
         if not any("energy_mj" in session["trials"] for session in entry["sessions"]):
@@ -75,16 +80,20 @@ def check_sessions(sessions: list[Result], entries: list[baseline.Entry], allowe
     found.sessions = {"baseline": len(entry["sessions"]), "present": len(sessions), "more": 0}
     found.metrics = [verdict.judge(_row(name, sessions, entry), share) for name, share in allowed.items()]
     if verdict.worst(row["verdict"] for row in found.metrics) == verdict.INCONCLUSIVE and more:
-        sessions = sessions + _more(found, more)
+        sessions = sessions + _more(found, more, sessions)
         found.metrics = [verdict.judge(_row(name, sessions, entry), share) for name, share in allowed.items()]
     found.layers = _layers(sessions, entry)
     return found.conclude()
 
 
-def _more(found: ModelVerdict, more: Callable[[], list[tuple[str, Any]]]) -> list[Any]:
-    """What `more` measures, counted and noted in the verdict; [] with a note where it cannot be measured."""
+def _more(found: ModelVerdict, more: Callable[[], list[tuple[str, Any]]], known: list[Any]) -> list[Any]:
+    """What `more` measures, counted and noted in the verdict; [] with a note where it cannot be measured.
+
+    What is `known` already is left out: a board whose connection broke may hand out what it had measured before.
+    """
     try:
-        measured = more()
+        measured = [(path, each) for path, each in more()
+                    if each["created"] not in [other["created"] for other in known]]
     except CannotMeasure as error:
         found.notes.append(f"the first look told nothing, and more could not be measured: {error}")
         return []
@@ -172,7 +181,7 @@ def check_comparisons(found: ModelVerdict, compared: list[dict[str, Any]], allow
     found.sessions = {"baseline": count, "present": count, "more": 0}
     found.metrics = judged()
     if verdict.worst(row["verdict"] for row in found.metrics) == verdict.INCONCLUSIVE and more:
-        compared = compared + _more(found, more)
+        compared = compared + _more(found, more, compared)
         found.metrics = judged()
     found.layers = next((one["layers"] for one in compared if one["layers"]), None)
     return found.conclude()
@@ -185,7 +194,9 @@ def check_kept_comparisons(paths: Paths, allowed: dict[str, float] | None = None
         found = comparison.load(path)
         identity = baseline.identity(found["head"])
         key = (found["base"]["model"]["sha256"], found["head"]["model"]["sha256"], *map(str, identity.values()))
-        groups.setdefault(key, []).append((path, found))
+        group = groups.setdefault(key, [])
+        if found["created"] not in [other["created"] for _, other in group]:
+            group.append((path, found))
     verdicts = []
     for group in groups.values():
         model = ModelVerdict(group[0][1]["head"]["model"]["name"], results=[path for path, _ in group])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from devices.support.errors import CannotMeasure, CheckFailed, UserError
+from devices.support.errors import CannotMeasure, CheckFailed, EdgesynthError, UserError
 from edge_bench.cli import bench_options, progress, write_json
 
 __all__ = ["check", "compare"]
@@ -63,6 +65,8 @@ def compare(base: str | None, head: str | None, host: str | None, replay: str | 
 @click.option("--host", metavar="USER@BOARD", help="The board to measure on. Default: this machine.")
 @click.option("--more-sessions", "more_sessions", type=click.IntRange(0), metavar="N",
               help="Measured once where the first look tells nothing; 0 for never. Default: 3.")
+@click.option("--rest", "rest_s", type=click.FloatRange(0, 3600), metavar="SECONDS",
+              help="The board rests so long before each further session. Default: 60.")
 @click.option("--inconclusive", type=click.Choice(["warn", "fail", "pass"]), default="warn", show_default=True,
               help="What becomes of a verdict that the noise hides.")
 @click.option("--update", is_flag=True, help="Put the results into the baseline instead.")
@@ -73,8 +77,8 @@ def compare(base: str | None, head: str | None, host: str | None, replay: str | 
 @click.option("--json", "json_path", metavar="PATH|-", help="Write the verdicts as JSON.")
 @bench_options
 def check(words: tuple[str, ...], baseline_path: str | None, against: str | None, tolerance: tuple[str, ...],
-          host: str | None, more_sessions: int | None, inconclusive: str, update: bool, force: bool,
-          summary: str | None, save_to: str, json_path: str | None, **given: Any) -> None:
+          host: str | None, more_sessions: int | None, rest_s: float | None, inconclusive: str, update: bool,
+          force: bool, summary: str | None, save_to: str, json_path: str | None, **given: Any) -> None:
     """The gate: exit code 0 pass or inconclusive, 1 regression, 2 usage, 3 could not measure.
 
     Results are held against a stored baseline of the same board; models against what a git revision holds of them;
@@ -100,16 +104,31 @@ def check(words: tuple[str, ...], baseline_path: str | None, against: str | None
             click.echo(f"{baseline_path}: {sentence}", err=True)
         return
     more = gate.MORE_SESSIONS if more_sessions is None else more_sessions
-    if against:
-        from edge_bench.against import check_against
+    with _told_to_github(json_path == "-"):
+        if against:
+            from edge_bench.against import check_against
 
-        models, held = check_against(paths, against, allowed, host=host, again=more > 0, save_to=save_to,
-                                     progress=progress, **options)
-    else:
-        models, held = _check_files(paths, baseline_path, allowed, force, more, host, save_to)
+            models, held = check_against(paths, against, allowed, host=host, again=more > 0, save_to=save_to,
+                                         progress=progress, **options)
+        else:
+            models, held = _check_files(paths, baseline_path, allowed, force,
+                                        {"sessions": more, "host": host, "save_to": save_to, "rest_s": rest_s})
     document = verdict.document(models, held, now_utc(), inconclusive)
     _tell(document, json_path, summary)
     _end(document)
+
+
+@contextlib.contextmanager
+def _told_to_github(for_program: bool) -> Iterator[None]:
+    """Bad input and boards that cannot be reached as an annotation too."""
+    try:
+        yield
+    except EdgesynthError as error:
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            from edge_bench.ci_output import command
+
+            click.echo(command("error", None, "edgesynth check", str(error)), err=for_program)
+        raise
 
 
 def _plain(given: dict[str, Any]) -> dict[str, Any]:
@@ -128,9 +147,9 @@ def _refuse_nonsense(paths: list[str], baseline_path: str | None, against: str |
         raise UserError("--update needs the baseline to write: --baseline FILE")
 
 
-def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str, float] | None, force: bool, more: int,
-                 host: str | None, save_to: str) -> tuple[list[Any], dict[str, Any]]:
-    """The verdicts of results or of comparisons, and what they were held against."""
+def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str, float] | None, force: bool,
+                 more: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The verdicts of results or of comparisons, and what they were held against. more: of `again.measure_again`."""
     from edge_bench import again, gate
     from edge_bench.agent import comparison
 
@@ -145,11 +164,12 @@ def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str,
         raise UserError("name what to hold them against: --baseline FILE, or --against REF for models")
 
     def measured(result: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:
-        if host is None and not again.is_of_this_machine(result):
+        if more["host"] is None and not again.is_of_this_machine(result):
             raise CannotMeasure("name its board with --host")
-        return again.measure_again(result, path, more, host=host, save_to=save_to, progress=progress)
+        rest_s = again.REST_S if more["rest_s"] is None else more["rest_s"]
+        return again.measure_again(result, path, **{**more, "rest_s": rest_s}, progress=progress)
 
-    models = gate.check_results(paths, baseline_path, allowed, force, measured if more else None)
+    models = gate.check_results(paths, baseline_path, allowed, force, measured if more["sessions"] else None)
     for model in models:
         found = again.model_file_of(model.results[0])
         model.file = os.path.relpath(found) if found else None

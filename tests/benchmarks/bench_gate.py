@@ -122,7 +122,8 @@ def in_turns(board: Board, factor: float, pairs: int, again: bool) -> tuple[Mode
         samples = board.session([factor if side == pair.HEAD else 1.0 for side in order])
         seen.append(samples)
         sides = {side: board.result(samples[[of == side for of in order]], side) for side in pair.SIDES}
-        return {"base": sides["base"], "head": sides["head"], "marks": [], "layers": None}
+        return {"created": sides["head"]["created"], "base": sides["base"], "head": sides["head"], "marks": [],
+                "layers": None}
 
     found = gate.check_comparisons(ModelVerdict("net"), [compare()], TOLERANCE,
                                    (lambda: [("", compare())]) if again else None)

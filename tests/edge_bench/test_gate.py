@@ -31,7 +31,14 @@ def sessions(*factors, **options):
             for k, factor in enumerate(factors)]
 
 
+def later(*factors, values=STEADY):
+    """Sessions of another month."""
+    return [make_result(scaled(factor, values), created=f"2026-02-{k + 1:02d}T00:00:00Z")
+            for k, factor in enumerate(factors)]
+
+
 BASE = sessions(1.0, 1.003, 0.997)
+NOISY = (0.7, 1.4, 1.1, 1.0, 0.9)
 
 
 def check(*new, base=BASE, allowed=LATENCY, **options):
@@ -77,21 +84,27 @@ def test_more_is_measured_once_where_the_first_look_tells_nothing():
 
     def more():
         asked.append(1)
-        return [(f"{k}.json", result) for k, result in enumerate(sessions(1.09, 1.11, 1.1))]
+        return [(f"{k}.json", result) for k, result in enumerate(later(1.09, 1.11, 1.1))]
 
     found = check(make_result(scaled(1.1)), base=noisy, more=more)
     assert found.verdict == "regression" and found.sessions == {"baseline": 3, "present": 4, "more": 3}
     assert found.results == ["0.json", "1.json", "2.json"] and len(asked) == 1
     assert check(make_result(scaled(1.08)), more=more).sessions["more"] == 0  # it was clear at once
-    still = check(make_result((0.8, 1.3, 1.0, 1.5, 0.9)), more=lambda: [("", make_result((0.7, 1.4, 1.1, 1.0, 0.9)))])
+    still = check(make_result((0.8, 1.3, 1.0, 1.5, 0.9)), more=lambda: [("", *later(1.0, values=NOISY))])
     assert still.verdict == "inconclusive" and still.sessions["more"] == 1
+
+
+def test_what_was_measured_already_counts_once():
+    noisy = make_result((0.8, 1.3, 1.0, 1.5, 0.9))
+    found = check(noisy, more=lambda: [("", noisy)])
+    assert found.sessions == {"baseline": 3, "present": 1, "more": 0} and found.results == []
 
 
 def test_what_cannot_be_measured_again_is_said_and_stays_inconclusive():
     def more():
         raise CannotMeasure("the board is busy")
 
-    found = check(make_result((0.8, 1.3, 1.0, 1.5, 0.9)), more=more)
+    found = check(*later(1.0, values=NOISY), more=more)
     assert found.verdict == "inconclusive" and "the board is busy" in found.notes[0]
 
 
@@ -183,13 +196,15 @@ def test_values_that_are_no_measurement_are_not_compared():
 
 
 def test_false_alarms_are_rare_and_real_regressions_are_found():
-    noise = random.Random(5)
+    noise, whole = random.Random(5), make_result(STEADY)
 
-    def session(factor, day=1):
-        return make_result([factor * noise.gauss(1.0, 0.01) for _ in range(5)], created=f"2026-01-{day:02d}T00:00:00Z")
+    def session(factor, day):
+        trials = [dict(row, latency_p50_ms=factor * noise.gauss(1.0, 0.01)) for row in whole["trials"]]
+        return {**whole, "created": f"2026-01-{day:02d}T00:00:00Z", "trials": trials}
 
     def verdicts(factor):
-        return [check(session(factor), base=[session(1.0, day) for day in (1, 2, 3, 4, 5)]).verdict for _ in range(25)]
+        return [check(session(factor, 9), base=[session(1.0, day) for day in (1, 2, 3, 4, 5)]).verdict
+                for _ in range(25)]
 
     assert verdicts(1.0).count("regression") == 0 and verdicts(1.12).count("regression") >= 24
 
@@ -209,7 +224,8 @@ def test_a_comparison_is_judged_by_its_pairs(factor, expected):
 
 def test_an_unclear_comparison_is_measured_once_more_and_all_pairs_count():
     unclear = comparison.make(make_pair_record((1.0, 1.1, 0.9, 1.0), (1.2, 1.05, 1.15, 1.0)))
-    found = gate.check_comparisons(ModelVerdict("new"), [unclear], LATENCY, lambda: [("b.json", compared(1.1))])
+    again = compared(1.1, created="2026-02-01T00:00:00Z")
+    found = gate.check_comparisons(ModelVerdict("new"), [unclear], LATENCY, lambda: [("b.json", again)])
     assert found.sessions == {"baseline": 8, "present": 8, "more": 4} and found.results == ["b.json"]
     assert found.metrics[0]["reason"] != unclear["metrics"][0]["reason"]
 

@@ -87,7 +87,8 @@ def test_more_sessions_are_measured_where_the_board_is(folder, monkeypatch):
 
     monkeypatch.setattr(again, "bench_model", bench)
     head = keep(scaled(1.1), 9)
-    done = call("check", head, "--baseline", "b.json", "--host", "nvidia@tx2", "--json", "c.json")
+    done = call("check", head, "--baseline", "b.json", "--host", "nvidia@tx2", "--json", "c.json", "--rest", 0)
+    assert "net: not clear yet, session 3 of 3 more\n" in done.err
     assert done.code == 1 and len(asked) == 3
     record = store.load_record(f"results/{results.load(head)['record']['file']}")
     assert asked[0] == (f"board:{record['request']['model']}", "nvidia@tx2", 5)
@@ -109,6 +110,21 @@ def test_github_gets_annotations_and_a_summary_and_others_the_same_words(folder,
     assert (folder / "step.md").read_text() == (folder / "mine.md").read_text() != ""
     as_json = call("check", head, "--baseline", "b.json", "--json", "-")
     assert json.loads(as_json.out)["verdict"] == "regression" and "::error" in as_json.err
+
+
+def test_github_hears_of_bad_input_too(folder, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    done = call("check", "nothing.json", "--baseline", "b.json")
+    assert done.code == 2 and "::error title=edgesynth check::b.json: there is no such file" in done.out
+
+
+def test_a_session_counts_once_however_often_it_is_named(folder):
+    baseline_of(1.0, 1.003, 0.997)
+    head = keep(day=9)
+    done = call("check", head, head, "--baseline", "b.json", "--json", "-")
+    assert json.loads(done.out)["models"][0]["sessions"]["present"] == 1
+    done = call("check", "results/0001-net-tx2.json", "--baseline", "b.json")
+    assert "the baseline holds the session of 2026-01-01T00:00:00Z itself" in done.out
 
 
 @pytest.mark.parametrize("words, sentence", [
@@ -151,9 +167,9 @@ def test_mixed_precisions_are_refused_with_what_differs(folder):
 
 
 def test_kept_comparisons_are_judged_again(folder):
-    record = make_pair_record()
-    paths = [comparison.save(comparison.make(record), record) for _ in range(2)]
-    done = call("check", *paths, "--tolerance", "latency=5%", "--json", "c.json")
+    records = [make_pair_record(created=f"2026-01-0{day}T00:00:00Z") for day in (1, 2)]
+    paths = [comparison.save(comparison.make(record), record) for record in records]
+    done = call("check", *paths, *paths, "--tolerance", "latency=5%", "--json", "c.json")
     model = json.loads((folder / "c.json").read_text())["models"][0]
     assert done.code == 1 and model["method"] == "interleaved" and model["sessions"]["present"] == 8
     assert call("check", paths[0], "--tolerance", "latency=20%").code == 0
@@ -191,7 +207,7 @@ def fake_pairs(monkeypatch, *heads):
         head = left.pop(0)
         if isinstance(head, Exception):
             raise head
-        return make_pair_record((1.0, 1.01, 0.99, 1.0), head)
+        return make_pair_record((1.0, 1.01, 0.99, 1.0), head, created=f"2026-01-{len(asked):02d}T00:00:00Z")
 
     monkeypatch.setattr(compare.pair, "measure_pair", measure_pair)
     return asked

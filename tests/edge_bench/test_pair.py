@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 
 import pytest
 from agent_on_board import AgentOnBoard, write_net
@@ -83,6 +84,17 @@ def test_a_busy_board_names_the_comparison(agent, tmp_path):
     agent.result("cancel", {})
     assert json.loads(first.stdout.read().splitlines()[-1])["event"] == "cancelled"
     first.wait()
+
+
+def test_a_person_at_the_board_compares_too(agent, tmp_path):
+    base, head = write_net(tmp_path / "old.onnx"), write_net(tmp_path / "new.onnx", ms=2.0)
+    words = [agent.python, agent.pyz, "compare", base, head, "--root", agent.board.root, "--trials", "1", "--window",
+             "0.2", "--batch", "1", "--save", tmp_path / "results", "--json", tmp_path / "out.json"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=agent.environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "base old (" in done.stdout and "latency" in done.stdout and "saved " in done.stderr
+    kept = comparison.load(str(tmp_path / "results/0001-old-new-tx2.json"))
+    assert json.loads((tmp_path / "out.json").read_text())["metrics"] == kept["metrics"]
 
 
 @pytest.mark.parametrize("given, words", [
