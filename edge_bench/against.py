@@ -45,10 +45,9 @@ def check_against(models: Sequence[str], ref: str, allowed: dict[str, float] | N
             found = ModelVerdict(Path(model).stem, file=os.path.relpath(model))
             base = revision.model(folder)
             if base is None:
-                found.verdict = verdict.NEW
-                found.conclude(f"{revision.ref} holds no such file, so there is nothing to hold it against")
+                found.settled(verdict.NEW, f"{revision.ref} holds no such file, so there is nothing to hold it against")
             elif contents(base) == contents(Path(model)):
-                found.conclude(f"the same file as in {revision.ref}, not measured")
+                found.settled(verdict.PASS, f"the same file as in {revision.ref}, not measured")
             else:
                 _compare(found, base, model, revision.ref, allowed, again,
                          dict(options, host=host, save_to=save_to, progress=progress))
@@ -72,8 +71,7 @@ def _compare(found: ModelVerdict, base: Path, model: str, where: str, allowed: d
     try:
         path, first = measured()[0]
     except CannotMeasure as error:
-        found.verdict = verdict.UNMEASURED
-        found.conclude(str(error))
+        found.settled(verdict.UNMEASURED, str(error))
         return
     found.results.append(path)
     gate.check_comparisons(found, [first], allowed, (lambda: measured("it is not clear yet, once more ")) if again

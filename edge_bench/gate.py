@@ -63,12 +63,11 @@ def check_sessions(sessions: list[Result], entries: list[baseline.Entry], allowe
     entry = baseline.nearest(entries, present)
     if entry is None:
         known = ", ".join(sorted({other["identity"]["model"] for other in entries}))
-        found.verdict = verdict.UNMEASURED
-        return found.conclude(f"the baseline holds no such model (it holds {known}): add it with --update")
+        return found.settled(verdict.UNMEASURED,
+                             f"the baseline holds no such model (it holds {known}): add it with --update")
     obstacles = _obstacles(sessions, present, entry)
     if obstacles and (not force or present["pipelined"] != entry["identity"]["pipelined"]):
-        found.verdict = verdict.UNMEASURED
-        return found.conclude(f"{'; '.join(words for words, _ in obstacles)}: {obstacles[0][1]}")
+        return found.settled(verdict.UNMEASURED, f"{'; '.join(words for words, _ in obstacles)}: {obstacles[0][1]}")
     found.notes += [f"forced: {words}" for words, _ in obstacles]
     own = {session["created"] for session in entry["sessions"]} & {session["created"] for session in sessions}
     if own and entry["model_sha256"] == sessions[0]["model"]["sha256"]:
@@ -83,7 +82,7 @@ def check_sessions(sessions: list[Result], entries: list[baseline.Entry], allowe
         sessions = sessions + _more(found, more, sessions)
         found.metrics = [verdict.judge(_row(name, sessions, entry), share) for name, share in allowed.items()]
     found.layers = _layers(sessions, entry)
-    return found.conclude()
+    return found.judged()
 
 
 def _more(found: ModelVerdict, more: Callable[[], list[tuple[str, Any]]], known: list[Any]) -> list[Any]:
@@ -125,29 +124,27 @@ def _obstacles(sessions: list[Result], present: dict[str, Any], entry: baseline.
 
 
 def _row(name: str, sessions: list[Result], entry: baseline.Entry) -> dict[str, Any]:
-    """One metric of sessions against those of a baseline entry, as `agent.comparison.row` makes it of pairs."""
+    """One metric of sessions against those of a baseline entry, as `agent.comparison.row` makes it of pairs, before it
+    is judged."""
     metric = metrics.METRICS[name]
-    row: dict[str, Any] = {"metric": name, "unit": metric.unit, "more_is_worse": metric.more_is_worse,
-                           "tolerance": None, "verdict": verdict.UNMEASURED, "ratio": None, "low": None, "high": None,
-                           "baseline": None, "present": None, "reason": ""}
     new = [metrics.values(session, metric.field) for session in sessions]
     stored = [session for session in entry["sessions"] if metric.field in session["trials"]]
     old = [session["trials"][metric.field] for session in stored]
     for side, parts in (("the result", new), ("the baseline", old)):
         if not parts or not all(parts):
-            return {**row, "reason": f"{side} has no {name}: measure it" + " with --power" * (name == "energy")}
+            return metrics.unmeasured(name, f"{side} has no {name}: measure it" + " with --power" * (name == "energy"))
     if name == "energy":
         scopes = {(session.get("power") or {}).get("scope") for session in sessions} | {one["scope"] for one in stored}
         if len(scopes) > 1:
-            return {**row, "reason": "one energy is of the module, the other of the whole board"}
+            return metrics.unmeasured(name, metrics.SCOPES_DIFFER)
     bounds = [max(metrics.rounding(session, metric.field) for session in sessions),
               max(session["rounding"] for session in stored)] if name == "energy" else []
     found = ratio.of_sessions(new, old, bounds)
     found = found if metric.more_is_worse else ratio.inverse(found)
-    row.update(ratio=found.value, low=found.low, high=found.high,
-               baseline=statistics.median([value for values in old for value in values]),
-               present=statistics.median([value for values in new for value in values]))
-    return row if found.low is not None else {**row, "reason": "one trial shows no spread: measure at least 5"}
+    return {**metrics.unmeasured(name, "one trial shows no spread: measure at least 5"),
+            "ratio": found.value, "low": found.low, "high": found.high,
+            "baseline": statistics.median([value for values in old for value in values]),
+            "present": statistics.median([value for values in new for value in values])}
 
 
 def _layers(sessions: list[Result], entry: baseline.Entry) -> list[dict[str, Any]] | None:
@@ -184,7 +181,7 @@ def check_comparisons(found: ModelVerdict, compared: list[dict[str, Any]], allow
         compared = compared + _more(found, more, compared)
         found.metrics = judged()
     found.layers = next((one["layers"] for one in compared if one["layers"]), None)
-    return found.conclude()
+    return found.judged()
 
 
 def check_kept_comparisons(paths: Paths, allowed: dict[str, float] | None = None) -> list[ModelVerdict]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from devices.support.errors import CHECK_FAILED, COULD_NOT_MEASURE, OK
+from edge_bench.agent import metrics
 from edge_bench.agent.comparison import interval_words, percent
 from edge_bench.agent.result import figure
 
@@ -15,7 +16,7 @@ __all__ = ["FAIL", "IMPROVEMENT", "INCONCLUSIVE", "INCONCLUSIVE_IS", "NEW", "PAS
 
 SCHEMA = "edgesynth.check/1"
 PASS, IMPROVEMENT, NEW, INCONCLUSIVE = "pass", "improvement", "new", "inconclusive"
-UNMEASURED, REGRESSION = "could not measure", "regression"
+UNMEASURED, REGRESSION = metrics.COULD_NOT_MEASURE, "regression"
 ORDER = (PASS, IMPROVEMENT, NEW, INCONCLUSIVE, UNMEASURED, REGRESSION)  # the last one that occurs counts for all
 INCONCLUSIVE_IS = WARN, FAIL, QUIET = "warn", "fail", "pass"  # what --inconclusive makes of it
 
@@ -43,12 +44,27 @@ class ModelVerdict:
     layers: list[dict[str, Any]] | None = None
     results: list[str] = field(default_factory=list)
 
-    def conclude(self, reason: str = "") -> ModelVerdict:
-        """Fill verdict and line from the metrics, or from a reason why there are none; returns itself."""
-        if self.metrics:
-            self.verdict = worst(row["verdict"] for row in self.metrics)
-        self.line = _line(self, reason)
+    def judged(self) -> ModelVerdict:
+        """Itself, with the verdict and the line that its metrics give."""
+        self.verdict = worst(row["verdict"] for row in self.metrics)
+        shown = [row for row in self.metrics if row["verdict"] == self.verdict]  # the worst metrics only
+        text = "; ".join(_metric_words(row) for row in shown)
+        if self.verdict in (REGRESSION, IMPROVEMENT) and self.layers:
+            text += _layer_words(self.layers, self.verdict == REGRESSION)
+        self.line = f"{self._name()}: {text}"
         return self
+
+    def settled(self, verdict: str, reason: str) -> ModelVerdict:
+        """Itself, with a verdict that rests on no metric."""
+        self.verdict, self.line = verdict, f"{self._name()}: {reason}"
+        return self
+
+    def _name(self) -> str:
+        if not self.identity:
+            return self.model
+        serial = str(self.identity["serial"] or "")
+        place = f"{self.model} on {self.identity['module']}"
+        return f"{place} ({serial if len(serial) < 6 else '…' + serial[-4:]})" if serial else place
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -94,22 +110,6 @@ def document(models: Sequence[ModelVerdict], against: dict[str, Any], created: s
     verdict = worst(model.verdict for model in models)
     return {"schema": SCHEMA, "created": created, "verdict": verdict, "exit_code": exit_code(verdict, inconclusive),
             "inconclusive": inconclusive, "against": against, "models": [model.to_json() for model in models]}
-
-
-def _line(model: ModelVerdict, reason: str) -> str:
-    """One sentence that a person can act on, the worst metrics first."""
-    name = model.model
-    if model.identity:
-        serial = str(model.identity["serial"] or "")
-        name += f" on {model.identity['module']}"
-        name += f" ({serial if len(serial) < 6 else '…' + serial[-4:]})" if serial else ""
-    if not model.metrics:
-        return f"{name}: {reason or model.verdict}"
-    shown = [row for row in model.metrics if row["verdict"] == model.verdict]
-    text = "; ".join(_metric_words(row) for row in shown)
-    if model.verdict in (REGRESSION, IMPROVEMENT) and model.layers:
-        text += _layer_words(model.layers, model.verdict == REGRESSION)
-    return f"{name}: {text}" + (f"; {reason}" if reason else "")
 
 
 def _metric_words(row: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from devices.support.files import read_json
 from edge_bench.agent import metrics, pair, ratio, result, statistics, store
 
 SCHEMA = "edgesynth.compare/1"
-WORSE, BETTER, NOT_CLEAR, COULD_NOT_MEASURE = "worse", "better", "no clear difference", "could not measure"
+WORSE, BETTER, NOT_CLEAR = "worse", "better", "no clear difference"
 SHOWN = ("latency", "latency_p90", "latency_p95", "latency_p99", "throughput", "compute", "energy")
 FIELDS = {"created": str, "order": list, "base": dict, "head": dict, "marks": list, "warnings": list, "metrics": list}
 
@@ -40,31 +40,25 @@ def row(name, sessions):
     None where it could not be measured. "verdict" is of the comparison alone: no tolerance is in it.
     """
     metric = metrics.METRICS[name]
-    found: dict = {"metric": name, "unit": metric.unit, "more_is_worse": metric.more_is_worse, "tolerance": None,
-                   "verdict": COULD_NOT_MEASURE, "ratio": None, "low": None, "high": None, "baseline": None,
-                   "present": None, "reason": ""}
     sides = [[metrics.values(one, metric.field) for one in side] for side in zip(*sessions)]
     for side, parts in zip(("base", "head"), sides):
         if not all(parts):
-            found["reason"] = "{} has no {}{}".format(side, name, ": measure with --power" if name == "energy" else "")
-            return found
+            return metrics.unmeasured(name, "{} has no {}{}".format(
+                side, name, ": measure with --power" if name == "energy" else ""))
     scopes = {(one.get("power") or {}).get("scope") for both in sessions for one in both}
     if name == "energy" and len(scopes) > 1:
-        found["reason"] = "one energy is of the module, the other of the whole board"
-        return found
+        return metrics.unmeasured(name, metrics.SCOPES_DIFFER)
     pairs = [couple for old, new in zip(*sides) for couple in zip(old, new)]
     bounds = [max(metrics.rounding(one, metric.field) for one in side) for side in zip(*sessions)]
     estimate = ratio.of_pairs(pairs, bounds)
     if not metric.more_is_worse:
         estimate = ratio.inverse(estimate)
-    found.update(ratio=estimate.value, low=estimate.low, high=estimate.high,
-                 baseline=statistics.median([old for old, _ in pairs]),
+    found = dict(metrics.unmeasured(name, "one pair shows no spread: measure at least {} of each".format(pair.PAIRS)),
+                 ratio=estimate.value, baseline=statistics.median([old for old, _ in pairs]),
                  present=statistics.median([new for _, new in pairs]))
-    if estimate.low is None:
-        found["reason"] = "one pair shows no spread: measure at least {} of each".format(pair.PAIRS)
-    else:
-        found["verdict"] = WORSE if estimate.low > 1 else BETTER if estimate.high < 1 else NOT_CLEAR
-        found["reason"] = "{} pairs".format(estimate.units)
+    if estimate.low is not None:
+        verdict = WORSE if estimate.low > 1 else BETTER if estimate.high < 1 else NOT_CLEAR
+        found.update(low=estimate.low, high=estimate.high, verdict=verdict, reason="{} pairs".format(estimate.units))
     return found
 
 
@@ -122,7 +116,7 @@ def to_text(comparison):
         rows.append((found["metric"], result.figure(found["baseline"]),
                      "{} {}".format(result.figure(found["present"]), found["unit"]),
                      percent(found["ratio"]) if known else "?", interval_words(found),
-                     found["verdict"] if found["verdict"] != COULD_NOT_MEASURE else found["reason"]))
+                     found["verdict"] if found["verdict"] != metrics.COULD_NOT_MEASURE else found["reason"]))
     lines += columns(rows)
     lines += ["  {:>10} ms  {}".format("{:+.3g}".format(change["change_ms"]), change["name"])
               for change in (comparison["layers"] or [])[:10]]

@@ -11,7 +11,19 @@ METRICS = {
     "latency_p99": Metric("latency_p99_ms", "ms", True), "latency_max": Metric("latency_max_ms", "ms", True),
     "compute": Metric("compute_ms", "ms", True), "throughput": Metric("throughput_img_s", "img/s", False),
 }
+COULD_NOT_MEASURE = "could not measure"
 FIELDS = sorted({metric.field for metric in METRICS.values()})
+
+
+SCOPES_DIFFER = "one energy is of the module, the other of the whole board"
+
+
+def unmeasured(name, reason=""):
+    """A row of one metric that could not be measured; see `comparison.row` for what a row holds."""
+    metric = METRICS[name]
+    return {"metric": name, "unit": metric.unit, "more_is_worse": metric.more_is_worse, "tolerance": None,
+            "verdict": COULD_NOT_MEASURE, "ratio": None, "low": None, "high": None, "baseline": None, "present": None,
+            "reason": reason}
 
 
 def values(result, field):

@@ -14,7 +14,7 @@ AGAINST = {"kind": "revision", "ref": "origin/main", "commit": "abcdef0123456789
 def model(ratio=1.1, name="net", **more):
     row = {"metric": "energy", "unit": "mJ/image", "more_is_worse": True, "ratio": ratio, "low": ratio - 0.01,
            "high": ratio + 0.01, "baseline": 40.0, "present": 40 * ratio, "reason": ""}
-    return ModelVerdict(name, metrics=[judge(row, 0.05)], **more).conclude()
+    return ModelVerdict(name, metrics=[judge(row, 0.05)], **more).judged()
 
 
 def document(*models, inconclusive="warn", against=AGAINST):

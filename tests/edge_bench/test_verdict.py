@@ -38,7 +38,7 @@ def test_the_line_is_one_that_a_person_can_act_on():
     model = ModelVerdict("net", identity=IDENTITY, metrics=[judge(row(1.079, 1.061, 1.098), 0.05)])
     model.layers = [{"name": "conv4_2", "baseline_ms": 0.4, "present_ms": 0.6, "change_ms": 0.2},
                     {"name": "conv1", "baseline_ms": 0.2, "present_ms": 0.25, "change_ms": 0.05}]
-    assert model.conclude().line == ("net on tx2 (…0042): energy +7.9 % [6.1, 9.8], tolerance 5 %: "
+    assert model.judged().line == ("net on tx2 (…0042): energy +7.9 % [6.1, 9.8], tolerance 5 %: "
                                      "41.2 → 44.5 mJ/image; most of it in conv4_2")
 
 
@@ -50,21 +50,21 @@ def test_the_line_is_one_that_a_person_can_act_on():
 def test_layers_are_named_where_they_explain_it(changes, words):
     layers = [{"name": name, "baseline_ms": old, "present_ms": new, "change_ms": (new or 0) - (old or 0)}
               for name, (old, new) in changes.items()]
-    model = ModelVerdict("net", metrics=[judge(row(1.2, 1.1, 1.3), 0.05)], layers=layers).conclude()
+    model = ModelVerdict("net", metrics=[judge(row(1.2, 1.1, 1.3), 0.05)], layers=layers).judged()
     assert model.line.endswith("41.2 → 44.5 mJ/image" + words)
 
 
 def test_the_line_tells_the_worst_metrics_only():
     passing = judge(row(1.0, 0.99, 1.01, metric="latency", unit="ms"), 0.05)
-    model = ModelVerdict("net", metrics=[passing, judge(row(1.2, 1.1, 1.3), 0.05)]).conclude()
+    model = ModelVerdict("net", metrics=[passing, judge(row(1.2, 1.1, 1.3), 0.05)]).judged()
     assert model.verdict == "regression" and "latency" not in model.line
     hidden = judge(row(1.04, 0.9, 1.2), 0.05)
-    assert ModelVerdict("net", metrics=[passing, hidden]).conclude().line.endswith("which the noise hides")
+    assert ModelVerdict("net", metrics=[passing, hidden]).judged().line.endswith("which the noise hides")
 
 
 def test_a_metric_of_which_less_is_worse_says_worse():
     found = judge(row(1.2, 1.1, 1.3, metric="throughput", unit="img/s", more_is_worse=False), 0.05)
-    assert "throughput worse by +20.0 %" in ModelVerdict("net", metrics=[found]).conclude().line
+    assert "throughput worse by +20.0 %" in ModelVerdict("net", metrics=[found]).judged().line
 
 
 @pytest.mark.parametrize("found, inconclusive, code", [
