@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from devices.support.errors import CannotMeasure
+from devices.support.errors import EdgesynthError
 from edge_bench import baseline, tolerances, verdict
 from edge_bench.agent import comparison, metrics, ratio, statistics
 from edge_bench.agent import result as results
@@ -59,7 +59,7 @@ def check_sessions(sessions: list[Result], entries: list[baseline.Entry], allowe
                    force: bool = False, more: Callable[[], list[tuple[str, Result]]] | None = None) -> ModelVerdict:
     """The verdict of the sessions of one model on one board against a baseline's entries; see `check_results`."""
     present = baseline.identity(sessions[0])
-    found = ModelVerdict(present["model"], identity=present, method="sessions")
+    found = ModelVerdict(present["model"], identity=present)
     entry = baseline.nearest(entries, present)
     if entry is None:
         known = ", ".join(sorted({other["identity"]["model"] for other in entries}))
@@ -76,13 +76,25 @@ def check_sessions(sessions: list[Result], entries: list[baseline.Entry], allowe
         allowed = dict(tolerances.DEFAULTS)
         if not any("energy_mj" in session["trials"] for session in entry["sessions"]):
             del allowed["energy"]
+    found.method = "sessions"
     found.sessions = {"baseline": len(entry["sessions"]), "present": len(sessions), "more": 0}
-    found.metrics = [verdict.judge(_row(name, sessions, entry), share) for name, share in allowed.items()]
-    if verdict.worst(row["verdict"] for row in found.metrics) == verdict.INCONCLUSIVE and more:
-        sessions = sessions + _more(found, more, sessions)
-        found.metrics = [verdict.judge(_row(name, sessions, entry), share) for name, share in allowed.items()]
+    sessions = _decide(found, sessions, allowed, lambda name, measured: _row(name, measured, entry), more)
     found.layers = _layers(sessions, entry)
     return found.judged()
+
+
+def _decide(found: ModelVerdict, measured: list[Any], allowed: dict[str, float],
+            row: Callable[[str, list[Any]], dict[str, Any]], more: Callable[[], list[tuple[str, Any]]] | None,
+            ) -> list[Any]:
+    """Judge every metric, after one further measurement where the first look tells nothing; all that was measured."""
+    def judged() -> list[dict[str, Any]]:
+        return [verdict.judge(row(name, measured), share) for name, share in allowed.items()]
+
+    found.metrics = judged()
+    if more and verdict.worst(each["verdict"] for each in found.metrics) == verdict.INCONCLUSIVE:
+        measured = measured + _more(found, more, measured)
+        found.metrics = judged()
+    return measured
 
 
 def _more(found: ModelVerdict, more: Callable[[], list[tuple[str, Any]]], known: list[Any]) -> list[Any]:
@@ -93,7 +105,7 @@ def _more(found: ModelVerdict, more: Callable[[], list[tuple[str, Any]]], known:
     try:
         measured = [(path, each) for path, each in more()
                     if each["created"] not in [other["created"] for other in known]]
-    except CannotMeasure as error:
+    except EdgesynthError as error:
         found.notes.append(f"the first look told nothing, and more could not be measured: {error}")
         return []
     found.results += [path for path, _ in measured]
@@ -168,18 +180,10 @@ def check_comparisons(found: ModelVerdict, compared: list[dict[str, Any]], allow
         if not metrics.values(head, "energy_mj"):
             del allowed["energy"]
             found.notes.append("energy was not measured: add --power")
-    asked = allowed
-
-    def judged() -> list[dict[str, Any]]:
-        couples = [(one["base"], one["head"]) for one in compared]
-        return [verdict.judge(comparison.row(name, couples), share) for name, share in asked.items()]
-
     count = sum(len(one["head"]["trials"]) for one in compared)
     found.sessions = {"baseline": count, "present": count, "more": 0}
-    found.metrics = judged()
-    if verdict.worst(row["verdict"] for row in found.metrics) == verdict.INCONCLUSIVE and more:
-        compared = compared + _more(found, more, compared)
-        found.metrics = judged()
+    compared = _decide(found, compared, allowed, lambda name, measured: comparison.row(
+        name, [(one["base"], one["head"]) for one in measured]), more)
     found.layers = next((one["layers"] for one in compared if one["layers"]), None)
     return found.judged()
 
