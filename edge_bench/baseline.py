@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from devices.support.errors import UserError
-from devices.support.files import canonical_json, read_json, sha256_bytes, sha256_file, write_text
+from devices.support.files import canonical_json, explain, read_json, sha256_bytes, sha256_file, write_text
 from edge_bench.agent import metrics
 from edge_bench.agent.result import NOT_COMPARABLE
 
@@ -38,18 +38,25 @@ def identity(result: dict[str, Any]) -> dict[str, Any]:
     """What must be equal for two results to be held against each other: {name: value}, in the order of IDENTITY.
 
     The hash of the model file is not in it: a changed file of the same name is what a gate is for. A board without a
-    readable serial number goes by its host name.
+    readable serial number goes by its host name. UserError for a result that does not say what it is of.
     """
     state, runner = result["preflight"], result["runner"]
-    board = state["board"]
-    shapes = ["x".join(map(str, item["shape"])) for item in runner.get("inputs") or []]
-    found = {"model": result["model"]["name"], "batch": result["batch"], "inputs": " ".join(shapes) or None,
-             "precision": runner.get("precision"), "runner": runner["name"], "threads": runner.get("threads"),
-             "pipelined": bool(runner.get("pipelined")), "module": board["board"],
-             "serial": board.get("serial") or board.get("hostname"),
-             "power_mode": (state["mode"] or {}).get("name"), "L4T": state["software"].get("l4t"),
-             "TensorRT": state["software"].get("tensorrt"), "runner_version": runner.get("version"),
-             "clocks_locked": state["clocks"]["locked"]}
+    try:
+        board, software = state["board"], state["software"]
+        shapes = ["x".join(map(str, item["shape"])) for item in runner.get("inputs") or []]
+        found = {"model": result["model"]["name"], "batch": result["batch"], "inputs": " ".join(shapes) or None,
+                 "precision": runner.get("precision"), "runner": runner["name"], "threads": runner.get("threads"),
+                 "pipelined": bool(runner.get("pipelined")), "module": board["board"],
+                 "serial": board.get("serial") or board.get("hostname"),
+                 "power_mode": (state["mode"] or {}).get("name"), "L4T": software.get("l4t"),
+                 "TensorRT": software.get("tensorrt"), "runner_version": runner.get("version"),
+                 "clocks_locked": state["clocks"]["locked"]}
+        if not isinstance(found["model"], str) or not isinstance(result["model"]["sha256"], str):
+            raise TypeError("the model has no name or hash")
+        canonical_json(found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"the result of {result['created']} does not say what it is of ({error}): measure again"
+                        ) from None
     return {name: found[name] for name in IDENTITY}
 
 
@@ -121,24 +128,26 @@ def load(path: str | os.PathLike[str]) -> list[Entry]:
 
 
 def _is_sound(entry: Any) -> bool:
-    def values(found: Any) -> bool:
-        return isinstance(found, list) and bool(found) and all(
-            isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
-            for value in found)
-
-    def session(found: Any) -> bool:
-        return (isinstance(found, dict) and isinstance(found.get("created"), str)
-                and isinstance(found.get("rounding"), (int, float)) and 0 <= found["rounding"] < 1
-                and found.get("scope") in (None, "module", "board") and isinstance(found.get("trials"), dict)
-                and all(map(values, found["trials"].values())))
-
-    def layers(found: Any) -> bool:
-        return found is None or (isinstance(found, dict) and values(list(found.values()) or [1.0]))
-
     return (isinstance(entry, dict) and isinstance(entry.get("identity"), dict)
             and set(entry["identity"]) == set(IDENTITY) and isinstance(entry.get("model_sha256"), str)
             and isinstance(entry.get("sessions"), list) and bool(entry["sessions"])
-            and all(map(session, entry["sessions"])) and layers(entry.get("layers")))
+            and all(map(_is_session, entry["sessions"])) and _are_layers(entry.get("layers")))
+
+
+def _is_session(found: Any) -> bool:
+    return (isinstance(found, dict) and isinstance(found.get("created"), str) and _is_number(found.get("rounding"))
+            and isinstance(found.get("scope"), (str, type(None))) and isinstance(found.get("trials"), dict)
+            and all(isinstance(values, list) and values and all(_is_number(value) and value > 0 for value in values)
+                    for values in found["trials"].values()))
+
+
+def _are_layers(found: Any) -> bool:
+    return found is None or (isinstance(found, dict) and all(map(_is_number, found.values())))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is a finite number, 0 or above."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
 def nearest(entries: list[Entry], present: dict[str, Any]) -> Entry | None:
@@ -190,7 +199,15 @@ def _told(entry: Entry, anew: str) -> str:
 
 
 def save(path: str | os.PathLike[str], entries: list[Entry]) -> None:
-    """Write a baseline file atomically; into a folder, the files of the entries, each atomically, changed ones only."""
+    """Write a baseline file atomically; into a folder, the files of the entries, each atomically, changed ones only.
+
+    A path that ends in a slash is a folder, made where there is none.
+    """
+    if os.fspath(path).endswith(os.sep):
+        try:
+            os.makedirs(path, exist_ok=True)
+        except OSError as error:
+            raise explain(error, path) from None
     if not Path(path).is_dir():
         write_text(path, to_text(entries))
         return

@@ -147,8 +147,8 @@ def _row(name: str, sessions: list[Result], entry: baseline.Entry) -> dict[str, 
             return metrics.unmeasured(name, f"{side} has no {name}: measure it" + " with --power" * (name == "energy"))
     if name == "energy":
         scopes = {(session.get("power") or {}).get("scope") for session in sessions} | {one["scope"] for one in stored}
-        if len(scopes) > 1:
-            return metrics.unmeasured(name, metrics.SCOPES_DIFFER)
+        if metrics.scopes_differ(scopes):
+            return metrics.unmeasured(name, metrics.scopes_differ(scopes))
     bounds = [max(metrics.rounding(session, metric.field) for session in sessions),
               max(session["rounding"] for session in stored)] if name == "energy" else []
     found = ratio.of_sessions(new, old, bounds)

@@ -46,8 +46,8 @@ def row(name, sessions):
             return metrics.unmeasured(name, "{} has no {}{}".format(
                 side, name, ": measure with --power" if name == "energy" else ""))
     scopes = {(one.get("power") or {}).get("scope") for both in sessions for one in both}
-    if name == "energy" and len(scopes) > 1:
-        return metrics.unmeasured(name, metrics.SCOPES_DIFFER)
+    if name == "energy" and metrics.scopes_differ(scopes):
+        return metrics.unmeasured(name, metrics.scopes_differ(scopes))
     pairs = [couple for old, new in zip(*sides) for couple in zip(old, new)]
     bounds = [max(metrics.rounding(one, metric.field) for one in side) for side in zip(*sessions)]
     estimate = ratio.of_pairs(pairs, bounds)

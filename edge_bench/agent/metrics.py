@@ -15,15 +15,18 @@ COULD_NOT_MEASURE = "could not measure"
 FIELDS = sorted({metric.field for metric in METRICS.values()})
 
 
-SCOPES_DIFFER = "one energy is of the module, the other of the whole board"
-
-
 def unmeasured(name, reason=""):
     """A row of one metric that could not be measured; see `comparison.row` for what a row holds."""
     metric = METRICS[name]
     return {"metric": name, "unit": metric.unit, "more_is_worse": metric.more_is_worse, "tolerance": None,
             "verdict": COULD_NOT_MEASURE, "ratio": None, "low": None, "high": None, "baseline": None, "present": None,
             "reason": reason}
+
+
+def scopes_differ(scopes):
+    """Why energies of these scopes are not compared, or "" where they may be."""
+    words = " and ".join(sorted(str(scope) for scope in scopes))
+    return "one energy is not of what the other is of ({})".format(words) if len(scopes) > 1 else ""
 
 
 def values(result, field):

@@ -20,6 +20,7 @@ def check(result, name="the result"):
             raise UserError("{}: '{}' is missing or damaged; measure again".format(name, field))
     if not result["trials"]:
         raise UserError("{}: it holds no trials; measure again".format(name))
+    _check_parts(result, name)
     for key, value in result["readings"].items():
         try:
             reading = Reading.from_json(value)
@@ -28,6 +29,26 @@ def check(result, name="the result"):
         if reading.provenance != MEASURED:
             raise UserError("{}: '{}' is {}, not measured".format(name, key, reading.provenance))
     return result
+
+
+def _check_parts(result, name):
+    """UserError where a list or a dict of a result does not hold what every reader of it relies on."""
+    power, layers = result.get("power"), result.get("layers")
+    sound = {"trials": all(isinstance(row, dict) for row in result["trials"]),
+             "marks": all(isinstance(mark, str) for mark in result["marks"]),
+             "power": power is None or (isinstance(power, dict) and isinstance(power.get("scope"), str)
+                                        and _is_positive(power.get("rounding_mj", 0.0))),
+             "layers": layers is None or (isinstance(layers, list) and all(
+                 isinstance(layer, dict) and isinstance(layer.get("name"), str) and _is_positive(layer.get("ms"))
+                 for layer in layers))}
+    for field in sorted(sound):
+        if not sound[field]:
+            raise UserError("{}: '{}' is missing or damaged; measure again".format(name, field))
+
+
+def _is_positive(value):
+    """Whether this is a finite number, 0 or above."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
 def load(path):

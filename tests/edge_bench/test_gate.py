@@ -133,7 +133,7 @@ def test_energy_is_checked_where_the_baseline_has_it():
 
 def test_the_module_is_never_held_against_the_board():
     found = check(with_energy(scope="board"), base=ENERGY, allowed={"energy": 0.05})
-    assert found.verdict == "could not measure" and "of the module" in found.line
+    assert found.verdict == "could not measure" and "not of what the other is of (board and module)" in found.line
 
 
 def test_the_rounding_of_a_sensor_widens_the_interval():

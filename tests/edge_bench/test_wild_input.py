@@ -24,8 +24,10 @@ JSON = st.recursive(st.none() | st.booleans() | NUMBERS | st.text(max_size=8),
 RECORD = make_record(window=0.1)
 RESULT = make_result(window=0.1)
 PAIR = make_pair_record(window=0.1)
+RICH = {**make_result(window=0.1, energy_mj=[10.0, 10.1, 9.9, 10.0, 10.0]), "layers": [{"name": "conv", "ms": 1.0}],
+        "power": {"scope": "module", "rounding_mj": 0.1}}
 BASELINE: list = []
-baseline.add_sessions(BASELINE, [make_result(created=str(k)) for k in range(3)])
+baseline.add_sessions(BASELINE, [{**RICH, "created": str(k)} for k in range(3)])
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -120,6 +122,42 @@ def test_a_result_with_one_spoilt_value_is_judged_or_refused(number, field, valu
     for found in gate.check_sessions([spoilt], BASELINE, {"latency": 0.05, "energy": 0.05, "throughput": 0.05},
                                      force=True).metrics:
         assert found["verdict"] == "could not measure" or 0 < found["low"] <= found["ratio"] <= found["high"]
+
+
+def places(value, path=()):
+    """The path of everything inside a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield (*path, key)
+        yield from places(each, (*path, key))
+
+
+@settings(FEW, max_examples=150)
+@given(st.sampled_from(list(places(RICH))), JSON)
+def test_a_result_that_is_spoilt_anywhere_is_judged_or_refused(tmp_path, place, value):
+    spoilt = copy.deepcopy(RICH)
+    at = spoilt
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    (tmp_path / "r.json").write_text(json.dumps({"schema": result.SCHEMA, **spoilt}))
+    (tmp_path / "b.json").write_text(baseline.to_text(BASELINE))
+    try:
+        found = gate.check_results([tmp_path / "r.json"], tmp_path / "b.json", force=True)
+        gate.update_baseline([tmp_path / "r.json"], tmp_path / "new.json", force=True)
+    except UserError as error:
+        assert str(error)
+    else:
+        assert found[0].line and baseline.load(tmp_path / "new.json")  # what was taken can be read again
+    finally:
+        (tmp_path / "new.json").unlink(missing_ok=True)
+
+
+def test_a_layer_that_takes_no_time_is_kept(tmp_path):
+    entries: list = []
+    baseline.add_sessions(entries, [{**RICH, "layers": [{"name": "reformat", "ms": 0.0}]}])
+    baseline.save(tmp_path / "b.json", entries)
+    assert baseline.load(tmp_path / "b.json")[0]["layers"] == {"reformat": 0.0}
 
 
 @FEW
