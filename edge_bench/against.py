@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from devices.support.errors import CannotMeasure, UserError
+from devices.support.errors import EdgesynthError, UserError
 from devices.support.files import sha256_file
 from edge_bench import gate, verdict
 from edge_bench.agent import engines, store
@@ -39,18 +39,23 @@ def check_against(models: Sequence[str], ref: str, allowed: dict[str, float] | N
     if allowed and "energy" in allowed and not options.get("power_source"):
         options["power"] = True
     revisions = [Revision(ref, model) for model in models]
-    verdicts = []
-    for model, revision in zip(models, revisions, strict=True):
-        with tempfile.TemporaryDirectory(prefix="edgesynth-") as folder:
+    verdicts: list[ModelVerdict] = []
+    with tempfile.TemporaryDirectory(prefix="edgesynth-") as folder:
+        bases = [revision.model(tempfile.mkdtemp(dir=folder)) for revision in revisions]  # all, before one is measured
+        for model, base, revision in zip(models, bases, revisions, strict=True):
             found = ModelVerdict(Path(model).stem, file=os.path.relpath(model))
-            base = revision.model(folder)
             if base is None:
                 found.settled(verdict.NEW, f"{revision.ref} holds no such file, so there is nothing to hold it against")
             elif contents(base) == contents(Path(model)):
                 found.settled(verdict.PASS, f"the same file as in {revision.ref}, not measured")
             else:
-                _compare(found, base, model, revision.ref, allowed, again,
-                         dict(options, host=host, save_to=save_to, progress=progress))
+                try:
+                    _compare(found, base, model, revision.ref, allowed, again,
+                             dict(options, host=host, save_to=save_to, progress=progress))
+                except EdgesynthError as error:
+                    if isinstance(error, UserError) and not any(other.method for other in verdicts):
+                        raise  # a mistake that has cost nothing yet; later it must not hide what was found
+                    found.settled(verdict.UNMEASURED, str(error))
             verdicts.append(found)
     return verdicts, {"kind": "revision", "ref": ref, "commit": revisions[0].commit}
 
@@ -68,11 +73,7 @@ def _compare(found: ModelVerdict, base: Path, model: str, where: str, allowed: d
         compared = compare_models(base, model, **options)
         return [(compared.pop("saved"), compared)]
 
-    try:
-        path, first = measured()[0]
-    except CannotMeasure as error:
-        found.settled(verdict.UNMEASURED, str(error))
-        return
+    path, first = measured()[0]
     found.results.append(path)
     gate.check_comparisons(found, [first], allowed, (lambda: measured("it is not clear yet, once more ")) if again
                            else None)

@@ -11,7 +11,7 @@ from bench_samples import make_pair_record, make_record, write_model
 from front_door import call
 from test_revision import git
 
-from devices.support.errors import CannotMeasure
+from devices.support.errors import CannotMeasure, UserError
 from edge_bench import again, compare
 from edge_bench.agent import comparison, evaluate, store
 from edge_bench.agent import result as results
@@ -242,6 +242,19 @@ def test_a_board_that_fails_one_model_does_not_hide_the_others(repository, monke
     done = call("check", "net.onnx", "same.onnx", "--against", "HEAD", "--trials", 4)
     assert done.code == 3 and "could not measure: net: the board is busy" in done.out
     assert "\npass: same on tx2" in done.out
+
+
+def test_bad_input_is_an_error_at_first_and_hides_nothing_later(repository, monkeypatch):
+    write_model(repository / "same.onnx", batch=4)
+    fake_pairs(monkeypatch, UserError("net.onnx: damaged"))
+    assert call("check", "net.onnx", "same.onnx", "--against", "HEAD").sentence == "net.onnx: damaged"
+    fake_pairs(monkeypatch, (1.1, 1.112, 1.09, 1.1), UserError("same.onnx: damaged"))
+    done = call("check", "net.onnx", "same.onnx", "--against", "HEAD", "--trials", 4)
+    assert done.code == 1 and "could not measure: same: same.onnx: damaged" in done.out
+    (repository / "same.onnx").write_text("version https://git-lfs.github.com/spec/v1\n")
+    asked = fake_pairs(monkeypatch)
+    done = call("check", "net.onnx", "same.onnx", "--against", "HEAD")
+    assert done.code == 2 and "git lfs pull" in done.sentence and not asked
 
 
 def test_energy_in_a_tolerance_turns_power_on(repository, monkeypatch):
