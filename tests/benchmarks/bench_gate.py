@@ -3,8 +3,9 @@
 A session is a board at work: power rises with its heat (1.5 % of leakage from cold to warm, 120 s, from wherever the
 last work left it), a trial's mean wanders by 0.3 % inside a run, the sensor averages over 0.42 s, shows steps of 38 mW
 and is read every 50 ms over windows of 10 s. Runs differ by 2 %. What re-rolls those is not the same on every board,
-so three worlds are shown: each fresh process, each session, or half of the variance each; and a fourth, not held
-against anything, in which sessions differ by 6 %.
+so three worlds are shown: each fresh process, each session, or half of the variance each. Two more are held against
+nothing: sessions that differ by 6 %, and a board whose power rises by 10 % while it heats, where models measured one
+after the other stand beside models measured in turns.
 
 The gate sees results and comparisons as `bench` and `compare` make them, and is asked through `gate.check_sessions` and
 `gate.check_comparisons`, the further sessions included that it asks for when it cannot tell. Beside it, on the same
@@ -39,11 +40,13 @@ from edge_bench.agent import pair
 from edge_bench.verdict import ModelVerdict
 
 TOLERANCE = {"energy": 0.05}
-WITHIN, LEAKAGE = 0.003, 0.015
+WITHIN = 0.003
 WARM_S, SETTLED_S, TRIAL_S, WINDOW_S = 120.0, 22.0, 16.0, 10.0
 POWER_MW, IMAGE_S, QUANTUM_MW, RIPPLE_MW, INTERVAL_S, FILTER_S = 6000.0, 0.005, 38.0, 60.0, 0.05, 0.42
-# name: (run-to-run standard deviation, share of its variance that re-rolls by session; the rest does by process)
-WORLDS = {"process": (0.02, 0.0), "half and half": (0.02, 0.5), "session": (0.02, 1.0), "wild sessions": (0.06, 1.0)}
+# name: (run-to-run standard deviation, share of its variance that re-rolls by session; the rest does by process; rise
+# of power from cold to warm)
+WORLDS = {"process": (0.02, 0.0, 0.015), "half and half": (0.02, 0.5, 0.015), "session": (0.02, 1.0, 0.015),
+          "wild sessions": (0.06, 1.0, 0.015), "heating": (0.005, 0.0, 0.10)}
 JUDGED = ("process", "half and half", "session")
 EFFECTS = {"unchanged": 1.0, "+3 %": 1.03, "+10 %": 1.10, "-10 %": 0.90}
 
@@ -55,9 +58,11 @@ SESSIONS = {
     "3 sessions, 10 trials; 1 + 3": (3, 10, 1, 3), "5 sessions, 5 trials; 1": (5, 5, 1, 0),
     "5 sessions, 5 trials; 1 + 3": (5, 5, 1, 3), "10 sessions, 5 trials; 1": (10, 5, 1, 0),
     "10 sessions, 5 trials; 1 + 3": (10, 5, 1, 3)}
-# name: (pairs, measured once more when it cannot tell)
-PAIRS = {f"in turns, {pair.PAIRS} pairs + {pair.PAIRS} (default)": (pair.PAIRS, True),
-         "in turns, 3 pairs": (3, False), "in turns, 6 pairs": (6, False), "in turns, 12 pairs": (12, False)}
+# name: (the side of each trial, measured once more when it cannot tell)
+PAIRS = {f"in turns, {pair.PAIRS} pairs + {pair.PAIRS} (default)": (pair.order(pair.PAIRS), True),
+         "in turns, 3 pairs": (pair.order(3), False), "in turns, 6 pairs": (pair.order(6), False),
+         "in turns, 12 pairs": (pair.order(12), False)}
+ONE_AFTER_THE_OTHER = {"6 of one, then 6 of the other": (["base"] * 6 + ["head"] * 6, False)}
 DEFAULTS = (next(iter(SESSIONS)), next(iter(PAIRS)))
 RIVALLED = (*DEFAULTS, "3 sessions, 5 trials; 1")  # whose samples the rivals judge too
 
@@ -67,14 +72,14 @@ class Board:
 
     def __init__(self, world: str, seed: int):
         self.generator, self.made = np.random.default_rng(seed), 0
-        self.run_to_run, self.share = WORLDS[world]
+        self.run_to_run, self.share, self.leakage = WORLDS[world]
 
     def session(self, factors: list[float]) -> np.ndarray:
         """Power samples [trial, sample] in mW of one session, each trial's power times its factor."""
         draw, count = self.generator, len(factors)
         start = SETTLED_S + TRIAL_S * np.arange(count)[:, None]
         moments = start + INTERVAL_S * np.arange(int(WINDOW_S / INTERVAL_S))[None, :]
-        heat = 1 + LEAKAGE * (1 - draw.uniform() * np.exp(-moments / WARM_S))
+        heat = 1 + self.leakage * (1 - draw.uniform() * np.exp(-moments / WARM_S))
         level = (1 + self.run_to_run * (math.sqrt(self.share) * draw.normal()
                                         + math.sqrt(1 - self.share) * draw.normal(size=(count, 1)))
                  + WITHIN * draw.normal(size=(count, 1)))
@@ -113,9 +118,8 @@ def by_sessions(board: Board, factor: float, old: int, trials: int, first: int, 
     return found, rivals(np.concatenate(new), np.concatenate(stored))
 
 
-def in_turns(board: Board, factor: float, pairs: int, again: bool) -> tuple[ModelVerdict, dict]:
-    """The gate on comparisons measured in turns."""
-    order = pair.order(pairs)
+def in_turns(board: Board, factor: float, order: list[str], again: bool) -> tuple[ModelVerdict, dict]:
+    """The gate on comparisons whose trials run in that order."""
     seen: list[np.ndarray] = []
 
     def compare() -> dict:
@@ -182,17 +186,20 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the rows there")
     options = parser.parse_args()
     started, rows, missed = time.monotonic(), [], []
-    for world, (spread, share) in WORLDS.items():
-        print(f"\n{spread:.0%} run-to-run, {share:.0%} of its variance by session (\"{world}\"), "
-              f"{options.repetitions} each\n"
+    for world, (spread, share, leakage) in WORLDS.items():
+        print(f"\n\"{world}\": {100 * spread:g} % run-to-run, {share:.0%} of its variance by session, {leakage:.1%} "
+              f"from cold to warm; {options.repetitions} each\n"
               f"{'':38}{'alarms when':>17}{'caught':>9} |{'unchanged':>16}{'told':>9} |\n"
               f"{'baseline; present':38}{'unchanged':>9}{'+3 %':>8}{'+10 %':>9} |{'pass':>8}{'unclear':>8}"
               f"{'-10 %':>9} | measured")
         asked: dict[str, Callable] = {name: lambda board, factor, p=p: by_sessions(board, factor, *p)
                                       for name, p in SESSIONS.items()}
         asked.update({name: lambda board, factor, p=p: in_turns(board, factor, *p) for name, p in PAIRS.items()})
+        if world == "heating":
+            asked.update({name: lambda board, factor, p=p: in_turns(board, factor, *p)
+                          for name, p in ONE_AFTER_THE_OTHER.items()})
         for number, (name, ask) in enumerate(asked.items()):
-            if (options.only_defaults or world not in JUDGED) and name not in RIVALLED:
+            if (options.only_defaults or world not in JUDGED) and name not in (*RIVALLED, *ONE_AFTER_THE_OTHER):
                 continue
             row = {"protocol": name, **cell(ask, world, options.repetitions, options.seed + number)}
             rows.append(row)
