@@ -1,4 +1,4 @@
-"""The commands `synth`, `generate`, `evaluate` and `report`. Importing this imports neither torch nor onnxruntime."""
+"""The commands `synth`, `generate` and `evaluate`. Importing this imports neither torch nor onnxruntime."""
 
 from __future__ import annotations
 
@@ -235,22 +235,3 @@ def evaluate(network: str, data: str, data_root: str | None, split: str, json_pa
     if json_path:
         _give({"schema": "edgesynth.evaluation/1", "network": network, "data": dataset.name, "split": split,
                **metrics.to_json()}, json_path)
-
-
-@click.command(epilog="\b\nExample:\n  edgesynth report runs/mine")
-@click.argument("run", type=click.Path())
-@click.option("--out", type=click.Path(), help="HTML file.  [default: RUN/report.html]")
-@json_option
-def report(run: str, out: str | None, json_path: str | None) -> None:
-    """A run as one self-contained HTML file."""
-    from synth.report.report import write_report
-    from synth.report.summary import FILE_NAME, SCHEMA, RunSummary
-
-    if not (Path(run) / FILE_NAME).is_file():
-        raise UserError(f"{run}: holds no finished run (no {FILE_NAME}); name a run folder, or finish it with --resume")
-    summary = RunSummary.load(Path(run) / FILE_NAME)
-    place = write_report(summary, Path(out) if out else Path(run) / "report.html")
-    if json_path:
-        _give({"schema": SCHEMA, **summary.to_json()}, json_path)
-    if json_path != "-":
-        click.echo(f"report: {place}")

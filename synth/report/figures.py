@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from devices.units import format_quantity
+from edge_bench.report.chart import Axis, Chart
+from edge_bench.report.rows import Bar, bars
 from synth.performance import netscore
-from synth.report.chart import Axis, Bar, Chart, bars
 from synth.report.columns import column, name_in_words
 from synth.report.summary import FERMINET, PROTOTYPE, Candidate, NetworkRow, RunSummary
 from synth.requirements import Requirement

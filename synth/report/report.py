@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from devices.support.errors import UserError
 from devices.support.files import write_text
 from devices.support.reading import Reading
+from edge_bench.report import page
+from edge_bench.report.number import Number
 from synth.report import figures
 from synth.report.columns import Column, column, columns, name_in_words, spare_in_words
 from synth.report.summary import PROTOTYPE, NetworkRow, RunSummary
 from synth.requirements import YES, Requirement
 
 FILE_NAME = "report.html"
-MOST_BYTES = 2_000_000
 # key: what it is better to have, for the small print under a number
 GAINS = {"params": "fewer", "macs": "fewer", "size": "smaller", "peak_memory": "less",
          "latency": "faster", "energy": "less", "img_per_joule": "more", "throughput": "more",
@@ -29,19 +28,6 @@ BELOW = {"accuracy": {"validation_accuracy": "validation"}, "params": {"params_r
          "macs": {"peak_memory": "memory"}}
 
 
-@dataclass(frozen=True)
-class Number:
-    """A number with all that stands beside it. lines: the small print below it, such as "12.8× fewer", each with the
-    provenance of the number that it gives, "" for a comparison."""
-
-    value: float
-    words: str
-    spread: str
-    provenance: str
-    source: str
-    lines: tuple[tuple[str, str], ...] = ()
-
-
 def write_report(summary: RunSummary, path: str | os.PathLike[str]) -> Path:
     """Write the report, atomically; where it is. UserError when the file cannot be written."""
     write_text(path, render(summary))
@@ -50,19 +36,15 @@ def write_report(summary: RunSummary, path: str | os.PathLike[str]) -> Path:
 
 def render(summary: RunSummary) -> str:
     """The report as HTML: under 2 MB, no request to any network, light and dark."""
-    drawings = _drawings(summary)
-    text = _page(summary, drawings)
-    while drawings and len(text.encode()) > MOST_BYTES:  # networks of many hundred vertices
-        drawings.pop()
-        text = _page(summary, drawings)
-    return text
+    return page.fitting(lambda drawings: _page(summary, drawings), _drawings(summary))
 
 
 def _page(summary: RunSummary, drawings: Sequence[Mapping[str, str]]) -> str:
     found = columns(summary.networks, summary.target)
     small = {key for column_ in found for key in _below(column_.key)}
     shown = [column_ for column_ in found if column_.key not in small]
-    return _template().render(
+    return page.template("report.html", Path(__file__).parent).render(
+        network=name_in_words,
         summary=summary,
         answer=_answer(summary),
         verdicts=_verdicts(summary),
@@ -77,21 +59,6 @@ def _page(summary: RunSummary, drawings: Sequence[Mapping[str, str]]) -> str:
         below=round(100 * figures.POINTS_BELOW),
         drawings=drawings,
     )
-
-
-@functools.cache
-def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    here = Path(__file__).parent
-    environment = Environment(loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
-    environment.filters["network"] = name_in_words
-    environment.filters["duration"] = _duration
-    environment.globals["css"] = Markup((here / "report.css").read_text(encoding="utf-8"))
-    environment.globals["js"] = Markup((here / "report.js").read_text(encoding="utf-8"))
-    return environment.get_template("report.html")
 
 
 def _answer(summary: RunSummary) -> list[str]:
@@ -225,9 +192,3 @@ def _drawings(summary: RunSummary) -> list[dict[str, str]]:
             svg = draw(network, before, titles=("prototype", title), insights=row.insights)
             found.append({"title": title + (" beside the prototype" if before else ""), "svg": svg})
     return found
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synth.report.chart import Axis, Bar, Chart, bars
+from edge_bench.report.chart import Axis, Chart
+from edge_bench.report.rows import Bar, Effect, bars, forest, shares
 
 SVG = "{http://www.w3.org/2000/svg}"
 finite = st.floats(-1e9, 1e9, allow_nan=False)
@@ -80,3 +81,45 @@ def test_bars_are_proportional():
     zoomed = bars("accuracy", [Bar("a", 0.9, "90 %", "x", low=0.88, high=0.92)], zoomed=True)
     assert len(list(parsed(zoomed).iter(f"{SVG}circle"))) == 1
     parsed(bars("none", []))
+
+
+def test_stretches_pillars_and_uprights_stay_in_the_plot():
+    chart = Chart("t", Axis("x", 0, 10), Axis("y", 0, 1), words="what it shows <&>")
+    chart.stretch(-5, 4, "window", "trial 1")
+    chart.stretch(11, 12, "outside")
+    chart.pillar(2, 3, 5.0, "b", "tall")
+    chart.upright(9.9, "bound", "a long name at the right", 1)
+    chart.names([(0.5, "one", "c0"), (0.5, "two", "c1"), (-3, "three", "c2")])
+    root = parsed(chart.svg())
+    left, right = chart.at((0, 0))[0], chart.at((10, 0))[0]
+    boxes = [(rect.get("class"), float(rect.get("x")), float(rect.get("width"))) for rect in root.iter(f"{SVG}rect")]
+    assert [name for name, *_ in boxes] == ["area window", "b"]
+    assert all(left - 0.1 <= x and x + width <= right + 0.1 for _, x, width in boxes)
+    heights = sorted(float(text.get("y")) for text in root.iter(f"{SVG}text") if "name" in text.get("class"))
+    assert all(b - a >= 12.9 for a, b in zip(heights, heights[1:], strict=False)) and heights[-1] <= chart.height
+    (description,) = root.iter(f"{SVG}desc")
+    assert description.text == "what it shows <&>"
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 100), st.floats(0, 3), st.sampled_from([0.02, 0.05, 0.3, None])), max_size=8))
+def test_a_forest_holds_what_it_is_given(rows):
+    effects = [Effect(f"metric {i}", ratio, ratio / (1 + wide), ratio * (1 + wide), limit, "worse", "+1 %", "regression")
+               for i, (ratio, wide, limit) in enumerate(rows)]
+    root = parsed(forest("t", [*effects, Effect("none", None, None, None, 0.05, "unclear", "?", "could not measure")]))
+    circles = list(root.iter(f"{SVG}circle"))
+    assert len(circles) == len(rows)
+    assert all(0 <= float(circle.get("cx")) <= 1120 for circle in circles)
+
+
+def test_a_forest_has_worse_at_the_right_and_shades_beyond_the_tolerance():
+    root = parsed(forest("t", [Effect("a", 1.08, 1.06, 1.10, 0.05, "worse", "+8 %", "regression"),
+                               Effect("b", 0.95, 0.9, 1.0, 0.05, "fine", "-5 %", "pass")]))
+    worse, better = (float(circle.get("cx")) for circle in root.iter(f"{SVG}circle"))
+    limits = [float(rect.get("x")) for rect in root.iter(f"{SVG}rect")]
+    assert better < limits[0] == limits[1] < worse
+
+
+def test_shares_are_proportional_and_a_negative_rest_is_told_only():
+    svg = shares("t", [Bar("a", 0.6, "60 %", "c0"), Bar("b", 0.3, "30 %", "c1"), Bar("rest", -0.1, "−10 %", "c7")])
+    widths = [float(rect.get("width")) for rect in parsed(svg).iter(f"{SVG}rect")]
+    assert len(widths) == 2 and widths[0] == pytest.approx(2 * widths[1], rel=0.01) and "rest −10 %" in svg
