@@ -1,4 +1,4 @@
-"""What every report is held to: sound HTML that fetches nothing, right in a real browser, light and dark, wide and small.
+"""What every report is held to: sound HTML that fetches nothing, right in a real browser, light, dark, wide and small.
 
 The browser is a headless Chromium of the system; .ci/run installs it, and without it the tests skip and say so.
 """

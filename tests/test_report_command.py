@@ -1,4 +1,4 @@
-"""`edgesynth report` over what it may be given besides a run: results, folders of them, checks, comparisons, mistakes."""
+"""`edgesynth report` over what it may be given besides a run: results, folders, checks, comparisons, mistakes."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -25,7 +26,7 @@ def test_every_extreme_is_in_it_and_nothing_else(data, gaps, count):
     if there:
         assert (min(one.low for one in columns), max(one.high for one in columns)) == (min(there), max(there))
         assert all(one.low <= one.mean + 1e-6 and one.mean <= one.high + 1e-6 for one in columns)
-        assert all(a.t_s < b.t_s for run in runs for a, b in zip(run, run[1:], strict=False))
+        assert all(a.t_s < b.t_s for run in runs for a, b in itertools.pairwise(run))
         width = (times[-1] - times[0]) / count
         assert all(times[0] - width <= one.t_s <= times[-1] + width for one in columns)
     if len(times) > count and None not in column and not any(map(math.isnan, column)):

@@ -112,7 +112,8 @@ def test_a_comparison_shows_its_trials_in_the_order_in_which_they_ran(folder):
 
 
 def test_the_same_results_give_the_same_bytes(one, tmp_path):
-    assert write_report([one], tmp_path / "a.html").read_bytes() == write_report([one], tmp_path / "b.html").read_bytes()
+    places = [write_report([one], tmp_path / name) for name in ("a.html", "b.html")]
+    assert places[0].read_bytes() == places[1].read_bytes()
 
 
 def test_names_do_not_become_markup(tmp_path):
@@ -132,7 +133,7 @@ def test_an_hour_of_samples_is_no_larger_than_a_minute(tmp_path):
     small = len(render([store.save(evaluate.evaluate(record), record, str(tmp_path))]).encode())
     samples = record["power"]["samples"]
     more = 72_000 // len(samples["total_mw"])  # the board goes on resting for an hour
-    samples["steps_us"] = (samples["steps_us"][1:] + [50_000]) * more
+    samples["steps_us"] = [*samples["steps_us"][1:], 50_000] * more
     for column in samples["rails"].values():
         column *= more
     samples["total_mw"] = samples["rails"]["VDD_IN"]
@@ -149,7 +150,8 @@ def test_what_does_not_fit_is_left_out_and_said(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    ("{", "damaged JSON"), ("[]", "no result, comparison or check"), ('{"schema": "edgesynth.baseline/1"}', "no report"),
+    ("{", "damaged JSON"), ("[]", "no result, comparison or check"),
+    ('{"schema": "edgesynth.baseline/1"}', "no report"),
     ('{"schema": "edgesynth.result/1"}', "'created' is missing"), ('{"schema": "edgesynth.check/1"}', "damaged"),
     ('{"schema": "edgesynth.compare/1", "order": []}', "damaged"),
     ('{"schema": "edgesynth.check/1", "verdict": "pass", "models": [{"metrics": 1}]}', "damaged")])

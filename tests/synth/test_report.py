@@ -14,6 +14,7 @@ from synth.report.figures import foresight
 from synth.report.report import render, write_report
 from synth.report.summary import Candidate, DataSource, Making, RunSummary
 
+
 @functools.cache
 def networks():
     small = {f"ferminet-{letter}": chain(width, separable=True).to_json() for letter, width in zip("abcd", (9, 8, 6, 5),
