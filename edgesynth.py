@@ -50,6 +50,7 @@ COMMANDS = {
     "bench": ("edge_bench.cli:bench", "Latency and energy per image."),
     "compare": ("edge_bench.gate_cli:compare", "Two models measured in turns on one board."),
     "check": ("edge_bench.gate_cli:check", "The gate: results against a baseline, models against a revision."),
+    "init-ci": ("edge_bench.workflow.cli:init_ci", "The gate in a repository's CI."),
     "report": ("synth.report.cli:report", "A run, or results, as one HTML file."),
     "devices": ("edgesynth:devices_group", "Boards: list, show, predict, calibrate, probe."),
 }

@@ -104,7 +104,7 @@ def test_stretches_pillars_and_uprights_stay_in_the_plot():
 
 @given(st.lists(st.tuples(st.floats(0.01, 100), st.floats(0, 3), st.sampled_from([0.02, 0.3, None])), max_size=8))
 def test_a_forest_holds_what_it_is_given(rows):
-    effects = [Effect(f"metric {i}", ratio, ratio / (1 + wide), ratio * (1 + wide), limit, "worse", "+1 %", "regression")
+    effects = [Effect(f"metric {i}", ratio, ratio / (1 + wide), ratio * (1 + wide), limit, "worse", "?", "regression")
                for i, (ratio, wide, limit) in enumerate(rows)]
     root = parsed(forest("t", [*effects, Effect("none", None, None, None, 0.05, "unclear", "?", "could not measure")]))
     circles = list(root.iter(f"{SVG}circle"))
