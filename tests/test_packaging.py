@@ -12,35 +12,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from built import PACKAGES, ROOT, build_wheel, tracked
 
 import edgesynth
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("devices", "edge_bench", "export", "synth")
 COMMANDS = [*((name,) for name in edgesynth.COMMANDS), *(("devices", name) for name in edgesynth.DEVICE_COMMANDS)]
-
-
-def tracked() -> list[str]:
-    """What git knows and is there, less what is ignored; the whole tree where there is no git."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    names = listed.stdout.splitlines() if listed.returncode == 0 else []
-    names = names or [str(path.relative_to(ROOT)) for name in (*PACKAGES, "*.*", "LICENSE")
-                      for path in ROOT.glob(f"{name}/**/*" if name in PACKAGES else name)]
-    return [name for name in names if (ROOT / name).is_file() and "__pycache__" not in name]
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("built")
-    for name in tracked():
-        if not name.startswith("tests/"):
-            place = folder / "tree" / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, place)
-    done = subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder,
-                           folder / "tree"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return next(folder.glob("*.whl"))
+    return build_wheel(tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ def default_requirement() -> tuple[str, str]:
     wanted = f"{PACKAGE}=={version}"
     if not origin:
         return wanted, ""
-    return wanted, (f"this edgesynth comes from {origin.get('url', 'a folder')}, which a runner cannot see: it will ask "
-                    f"your\npackage index for {wanted}; name another source with --install")
+    return wanted, (f"this edgesynth comes from {origin.get('url', 'a folder')}, which a runner cannot see; it will\n"
+                    f"ask your package index for {wanted}: name another source with --install")
 
 
 def next_steps(plan: Plan, doubt: str = "") -> list[str]:

@@ -148,6 +148,12 @@ def _pattern(text: str) -> str:
                    for part in re.split(r"([*?])", text))
 
 
+def _yaml(text: str) -> str:
+    """A double-quoted YAML string: JSON's, with what is not printed escaped as YAML wants it."""
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}"
+                   for letter in json.dumps(text, ensure_ascii=False))
+
+
 @functools.cache
 def _template(name: str) -> Any:
     """A template whose marks are [[ ]] and [% %]: ${{ }} is GitHub's and {0} is the shell's."""
@@ -158,5 +164,5 @@ def _template(name: str) -> Any:
                               block_end_string="%]", comment_start_string="[#", comment_end_string="#]",
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)
     environment.filters["quoted"] = shlex.quote
-    environment.filters["yaml"] = json.dumps  # a JSON string is a YAML one
+    environment.filters["yaml"] = _yaml
     return environment.get_template(name)

@@ -20,7 +20,7 @@ import yaml
 TOP = {"name", "on", "permissions", "defaults", "jobs", "env"}
 EVENTS = {"push": {"branches", "paths"}, "pull_request": {"branches", "paths"}, "workflow_dispatch": {"inputs"},
           "schedule": None}
-JOB = {"name", "if", "runs-on", "timeout-minutes", "concurrency", "steps", "env", "strategy", "needs", "permissions"}
+JOB = {"name", "if", "runs-on", "timeout-minutes", "concurrency", "steps", "env", "strategy", "container"}
 STEP = {"name", "if", "uses", "with", "run", "env", "timeout-minutes", "id", "shell"}
 WITH = {"actions/checkout": {"persist-credentials", "fetch-depth", "lfs"},
         "actions/setup-python": {"python-version", "cache", "cache-dependency-path"},
@@ -91,6 +91,7 @@ def _check_job(job: dict[str, Any], workflow: dict[str, Any]) -> None:
         assert job["concurrency"]["cancel-in-progress"] is False
     else:
         assert HOSTED.match(where), where
+        assert re.fullmatch(r"python:[\w. ${}]+-bookworm", job.get("container", "python:3-bookworm"))
     identities = [step["id"] for step in job["steps"] if "id" in step]
     assert len(identities) == len(set(identities))
     for step in job["steps"]:
@@ -161,8 +162,9 @@ def filled(text: str, contexts: dict[str, Any]) -> str:
 @dataclass
 class Job:
     """One run of one job. repository: the git repository that is checked out. folder: of the runner. environment: what
-    the runner's machine has. github, inputs, vars: the contexts. After `run`: codes {step: exit code}, log, summary
-    (Markdown), uploads {name: folder}, outcome "success", "failure" or "skipped"."""
+    the runner's machine has. github, inputs, vars: the contexts. leave: steps that an earlier job of the test has done.
+    After `run`: codes {step: exit code}, log, summary (Markdown), uploads {name: folder}, and outcome "success",
+    "failure" or "skipped"."""
 
     workflow: dict[str, Any]
     name: str
@@ -172,6 +174,7 @@ class Job:
     github: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
     vars: dict[str, Any] = field(default_factory=dict)
+    leave: tuple[str, ...] = ()
     codes: dict[str, int] = field(default_factory=dict)
     uploads: dict[str, Path] = field(default_factory=dict)
     log: str = ""
@@ -199,7 +202,7 @@ class Job:
         failed = False
         for step in job["steps"]:
             condition = step.get("if", "success()").strip().removeprefix("${{").removesuffix("}}")
-            if not evaluate(condition, self._contexts(), failed):
+            if step["name"] in self.leave or not evaluate(condition, self._contexts(), failed):
                 continue
             code = self._use(step) if "uses" in step else self._shell(step)
             self.codes[step["name"]] = code
