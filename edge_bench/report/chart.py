@@ -147,14 +147,15 @@ class Chart:
         self._marks.append(f'<rect class="{kind}" x="{left + 0.5:.1f}" y="{height:.1f}" width="{wide:.1f}" '
                            f'height="{tall:.1f}">{tooltip(title)}</rect>')
 
-    def upright(self, x: float, kind: str, label: str, row: int = 0) -> None:
-        """A line from the foot to the top with its name beside it, in one of several rows of names."""
+    def upright(self, x: float, kind: str, label: str, row: int = 0, before: bool = False) -> None:
+        """A line from the foot to the top with its name after or `before` it, in one of several rows of names."""
         if self.x.holds(x):
             left, _ = self.at((x, self.y.low))
             self._marks.append(f'<path class="line {kind}" d="M{left:.1f} {TOP:g}V{self.height - BOTTOM:g}"/>')
-            late = left + 4 + 6.2 * len(label) > self.width - self.right
-            self._labels.append(text(left - 5 if late else left + 5, TOP + 11 + 14 * row, label, "small halo",
-                                     ' text-anchor="end"' if late else ""))
+            before = left + 5 + 6.2 * len(label) > self.width - self.right or (
+                before and left - 5 - 6.2 * len(label) > LEFT)
+            self._labels.append(text(left - 5 if before else left + 5, TOP + 11 + 14 * row, label, "small halo",
+                                     ' text-anchor="end"' if before else ""))
 
     def names(self, ends: Sequence[tuple[float, str, str]]) -> None:
         """The names of lines at the right of the plot, each (y of its end, name, kind), pushed apart to be read."""

@@ -42,7 +42,7 @@ def _by_trial(title: str, unit: str, values: Sequence[float], reading: Reading |
               width: float = 357.0) -> str:
     ends = [] if reading is None or reading.low is None else [reading.low, reading.high]
     chart = Chart(f"{title}, {unit}", Axis("trial", 0.5, len(values) + 0.5, whole=True),
-                  Axis.around(unit, [*values, *ends], room=0.15), width, 210,
+                  Axis.around("", [*values, *ends], room=0.15), width, 210,
                   words=f"trials 1 to {len(values)}: {', '.join(words(value, unit) for value in values)}")
     if reading is not None:
         if reading.low is not None and reading.high is not None:
@@ -90,7 +90,7 @@ def _histogram(measured: Measurement, pooled: list[tuple[int, int]]) -> str:
     for row, name in enumerate(("p50", "p90", "p99")):
         reading = measured.reading(f"latency_{name}_ms")
         if reading is not None:
-            chart.upright(reading.value, "bound", f"{name} {words(reading.value, 'ms')}", row)
+            chart.upright(reading.value, "bound", f"{name} {words(reading.value, 'ms')}", row, before=name == "p50")
     return chart.svg()
 
 

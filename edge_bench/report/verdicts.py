@@ -69,7 +69,7 @@ def in_order(comparison: dict[str, Any], names: Sequence[str]) -> list[str]:
         if len(values) < len(points) or not values:
             continue
         chart = Chart(f"{title}, {unit}", Axis("trial, in the order in which they ran", 0.5, len(points) + 0.5,
-                                               whole=True), Axis.around(unit, values, room=0.15), 357, 240,
+                                               whole=True), Axis.around("", values, room=0.15), 357, 240,
                       right=8.0 * max(len(_brief(name)) for name in names) + 12,
                       words="; ".join(f"{side} {words(value, unit)}" for _, side, value in points))
         ends = []
