@@ -40,7 +40,8 @@ def sample_record(name: str = "ferminet-a", *, latency_ms: float = 1.87, busy_mw
                      "warmup": {"seconds": warmup_s, "steady": True, "unsteady": [], "latency_ms": blocks}})
     state = {"board": {"board": "tx2", "model": "NVIDIA Jetson TX2 Developer Kit", "serial": "0421819000042",
                        "hostname": "tegra"}, "mode": {"id": 0, "name": "MAXN"},
-             "software": {"l4t": "32.7.1", "tensorrt": "8.2.1", "cuda": "10.2", "kernel": "4.9.253", "python": "3.6.9"},
+             "software": {"l4t": "32.7.1", "tensorrt": "8.2.1", "cuda": "10.2", "kernel": "4.9.253", "python": "3.6.9",
+                          "agent": "a9" * 32},
              "fan": {"pwm": 255}, "temperatures_c": {"GPU-therm": 38.5, "CPU-therm": 39.0}, "throttling": [],
              "clocks": {"cpu": [], "emc": None, "locked": locked,
                         "gpu": {"name": "gpu", "min_hz": 1300500000, "max_hz": 1300500000, "current_hz": 1300500000}},

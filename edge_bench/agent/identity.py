@@ -6,6 +6,9 @@ import os
 import platform
 import re
 
+from devices.support.files import sha256_file
+from edge_bench.agent import spawn
+
 # Words of /proc/device-tree/model (lower case, all must be there) and the board they mean; the first row that fits
 # counts. Carrier and module names both occur: "quill" and "TX2" are the same board, "lightning" is the TX2 NX.
 MODELS = (
@@ -89,14 +92,16 @@ def _nvidia_gpus(root):
 
 
 def software(root="/"):
-    """{"l4t", "kernel", "python", "tensorrt", "cuda"}; versions that are not found are None.
+    """{"l4t", "kernel", "python", "tensorrt", "cuda", "agent"}; versions that are not found are None.
 
-    TensorRT's version is read from Debian's package list, so that nothing of it is loaded here.
+    TensorRT's version is read from Debian's package list, so that nothing of it is loaded here. agent: SHA-256 of the
+    zipapp that this runs from, None where it is an installed edgesynth.
     """
+    archive = spawn.archive()
     return {"l4t": l4t_release(read(root, "/etc/nv_tegra_release")), "kernel": platform.release(),
             "python": platform.python_version(), "tensorrt": _package_version(root, ("libnvinfer8", "libnvinfer10",
                                                                                     "libnvinfer7", "libnvinfer11")),
-            "cuda": _cuda_version(root)}
+            "cuda": _cuda_version(root), "agent": archive and sha256_file(archive)}
 
 
 def _package_version(root, names):

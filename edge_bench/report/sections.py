@@ -131,6 +131,7 @@ def provenance(measured: Measurement) -> dict[str, Any]:
                           if result["memory"].get("peak_rss_bytes") else None,
                           f"device {_bytes(result['memory'].get('device_bytes'))}"
                           if result["memory"].get("device_bytes") else None),
+        "agent": {"code": software["agent"]} if software.get("agent") else "edgesynth as it is installed there",
         "power": _power_words(power) if power else "not measured",
         "result": {"code": os.fspath(measured.place)},
         "record": {"code": f"{result['record']['file']}  sha256 {result['record']['sha256']}"}

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from edge_bench.agent.pair import SIDES
 from edge_bench.report.chart import Axis, Chart
+from edge_bench.report.figures import BY_TRIAL
 from edge_bench.report.measurement import Measurement
 from edge_bench.report.number import MINUS, NO_BREAK, words
 from edge_bench.report.rows import Effect, forest
-from edge_bench.report.sections import labels, result_table
+from edge_bench.report.sections import result_table
 from edge_bench.report.table import Cell, Table, phrase, quantity
 
 KINDS = {"regression": "worse", "worse": "worse", "improvement": "better", "better": "better", "pass": "fine",
          "new": "fine"}  # the rest is unclear
-SIDES = ("base", "head")
-IN_ORDER = {"energy_mj": ("energy of an image", "mJ"), "latency_p50_ms": ("median latency", "ms"),
-            "latency_p99_ms": ("99th percentile of latency", "ms")}
+ANSWER = ("energy", "latency")
 
 
 def check_section(check: dict[str, Any]) -> dict[str, Any]:
@@ -24,37 +24,38 @@ def check_section(check: dict[str, Any]) -> dict[str, Any]:
     models = check["models"]
     return {"title": "Energy gate", "verdict": check["verdict"], "against": _against(check.get("against") or {}),
             "created": check.get("created", ""),
-            "models": [{"name": model["model"], "verdict": model["verdict"], "line": model["line"],
-                        "notes": model.get("notes") or [], "sessions": _sessions(model)} for model in models],
+            "models": [{"name": str(model["model"]), "verdict": model["verdict"], "line": model["line"],
+                        "notes": list(model.get("notes") or []), "sessions": _sessions(model)} for model in models],
             "forest": _forest("how much worse than before, 95 % interval; shaded: beyond the tolerance",
                               [(model["model"] if len(models) > 1 else "", metric)
                                for model in models for metric in model["metrics"]]),
             "table": _metric_table(models), "layers": [table for table in map(_layer_table, models) if table]}
 
 
-def compare_section(comparison: dict[str, Any], place: str) -> dict[str, Any]:
-    """Of a comparison, schema edgesynth.compare/1. place: its file."""
-    two = sides(comparison, place)
+def compare_section(comparison: dict[str, Any], two: list[Measurement]) -> dict[str, Any]:
+    """Of a comparison, schema edgesynth.compare/1, and its two sides."""
     names = side_names(two)
     model = {**comparison, "model": "", "verdict": ""}
     layers = _layer_table(model)
     return {"title": f"{names[1]} beside {names[0]}, interleaved on {two[0].where}",
-            "names": names, "created": comparison.get("created", ""), "warnings": comparison.get("warnings") or [],
+            "names": names, "answer": _answer(comparison, names), "created": comparison["created"],
+            "warnings": comparison["warnings"],
             "order": " ".join("AB"[SIDES.index(side)] for side in comparison["order"]),
             "forest": _forest(f"how much worse {names[1]} is, 95 % interval", [("", m) for m in comparison["metrics"]]),
             "in_order": in_order(comparison, names), "table": _metric_table([model]),
             "results": result_table(two, names), "layers": [layers] if layers else []}
 
 
-def sides(comparison: dict[str, Any], place: str) -> list[Measurement]:
-    """Both sides of a comparison as measurements."""
-    why = "a comparison keeps the raw samples of both sides in one record"
-    return [Measurement(comparison[side], None, place, why) for side in SIDES]
+def _answer(comparison: dict[str, Any], names: Sequence[str]) -> str:
+    """The headline metrics in a sentence."""
+    found = [f"{metric['metric']} {change(metric)}" for metric in comparison["metrics"]
+             if metric["metric"] in ANSWER and metric.get("ratio") is not None]
+    return f"{names[1]} beside {names[0]}: {', '.join(found)}; + is worse." if found else ""
 
 
 def side_names(two: list[Measurement]) -> list[str]:
     """Of both sides: the models', told apart where they are one."""
-    names = labels(two)
+    names = [side.name for side in two]
     return names if names[0] != names[1] else [f"{name} ({side})" for name, side in zip(names, SIDES, strict=True)]
 
 
@@ -63,7 +64,7 @@ def in_order(comparison: dict[str, Any], names: Sequence[str]) -> list[str]:
     rows = {side: sorted(comparison[side]["trials"], key=lambda row: row["start_s"]) for side in SIDES}
     ran = sorted(((row["start_s"], side, i) for side in SIDES for i, row in enumerate(rows[side])))
     found = []
-    for field, (title, unit) in IN_ORDER.items():
+    for field, (title, unit) in BY_TRIAL.items():
         points = [(number + 1, side, rows[side][i].get(field)) for number, (_, side, i) in enumerate(ran)]
         values = [value for _, _, value in points if value is not None]
         if len(values) < len(points) or not values:
@@ -134,7 +135,7 @@ def _layer_table(model: dict[str, Any]) -> Table | None:
     if not model.get("layers"):
         return None
     rows = [[phrase(layer["name"]), quantity(layer.get("baseline_ms"), "ms"), quantity(layer.get("present_ms"), "ms"),
-             Cell(f"{layer['change_ms']:+.3g}{NO_BREAK}ms".replace("-", MINUS), layer["change_ms"])]
+             Cell(("+" if layer["change_ms"] > 0 else "") + words(layer["change_ms"], "ms"), layer["change_ms"])]
             for layer in model["layers"]]
     return Table(f"Layers that changed most{', of ' + model['model'] if model.get('model') else ''}",
                  ["layer", "before", "now", "change"], rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import metadata
 
 from edge_bench.workflow.plan import OUT, SCRIPT, SESSIONS, Plan
@@ -24,8 +25,9 @@ def default_requirement() -> tuple[str, str]:
                     f"ask your package index for {wanted}: name another source with --install")
 
 
-def next_steps(plan: Plan, doubt: str = "") -> list[str]:
-    """Sentences with their commands; lines after the first of each are commands or asides."""
+def next_steps(plan: Plan, doubts: Sequence[str] = ()) -> list[str]:
+    """Sentences with their commands; lines after the first of each are commands or asides. doubts: what comes last,
+    those that are not empty."""
     steps = []
     if plan.gitlab:
         where = "on the board itself" if plan.on_board else "on a small Linux machine beside the board"
@@ -59,4 +61,4 @@ def next_steps(plan: Plan, doubt: str = "") -> list[str]:
     if not plan.gitlab:
         steps.append("in a public repository, also require approval for outside collaborators' workflows (Settings > "
                      "Actions >\nGeneral): the workflow skips forks, but a fork could change the workflow")
-    return [*steps, doubt] if doubt else steps
+    return [*steps, *filter(None, doubts)]

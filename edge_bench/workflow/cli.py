@@ -50,7 +50,8 @@ def init_ci(target: str, requirement: str | None, no_power: bool, out: str, forc
     source, doubt = (requirement, "") if requirement else default_requirement()
     plan = make_plan(target, asked.pop("host"), source, power=not no_power, **asked)
     written = write_files(files(plan), Path(out), force)
-    steps = next_steps(plan, doubt)
+    steps = next_steps(plan, [doubt, "" if (Path(out) / ".git").exists() else
+                              f"{out} is not the root of a git repository: CI reads these files at the root only"])
     if json_path:
         body = {"schema": "edgesynth.init-ci/1", "target": str(plan.target), "host": plan.host or None,
                 "label": plan.runner, "files": written, "baseline": plan.baseline, "next": steps}

@@ -15,6 +15,7 @@ from front_door import call
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_bench.workflow import advice
 from edge_bench.workflow.plan import files, make_plan
 from edge_bench.workflow.writing import edited, sealed
 
@@ -37,7 +38,8 @@ def repository(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("asked", [{}, {"host": None, "on_board": True}, {"target": "orin-nano", "label": "bench-7"},
                                    {"target": "tx2:maxq", "bench": "--batch 8 --precision fp16", "power": False},
-                                   {"models": (WILD,), "requirement": WILD, "check": "--json 'a b'"}])
+                                   {"models": (WILD,), "requirement": WILD, "check": "--json 'a b'"},
+                                   {"against": True}, {"host": None, "on_board": True, "against": True}])
 def test_the_workflow_is_one_that_github_reads(asked):
     made = planned(**asked)
     workflow = check_workflow(next(text for path, text in made.items() if path.endswith(".yml")))
@@ -47,6 +49,8 @@ def test_the_workflow_is_one_that_github_reads(asked):
     assert evaluate(job["if"], {"github": {"event_name": "push"}})
     last = job["steps"][-1]
     assert evaluate(last["if"].removeprefix("${{").removesuffix("}}"), {}, failed=True)
+    measure = next(step for step in job["steps"] if step["name"] == "Measure and check")
+    assert ("EDGESYNTH_AGAINST=${BASE:+origin/$BASE} " in measure["run"]) == asked.get("against", False)
     if asked.get("on_board"):  # Ubuntu 18.04 cannot run JavaScript actions
         assert all("run" in step for step in job["steps"])
         assert workflow["defaults"]["run"]["shell"] == "sh -e {0}"
@@ -77,6 +81,8 @@ def test_gitlab_gets_the_same_script(repository):
     assert set(job) == {"stage", "tags", "resource_group", "interruptible", "timeout", "rules", "variables",
                         "before_script", "script", "artifacts"}
     assert job["tags"] == ["edgesynth-tx2"] and job["resource_group"] == "edgesynth-nvidia-tx2"
+    turns = yaml.safe_load(planned(gitlab=True, against=True)[".gitlab/edgesynth-tx2.yml"])["energy-gate-tx2"]
+    assert turns["script"] == ['EDGESYNTH_AGAINST=$CI_MERGE_REQUEST_DIFF_BASE_SHA sh ci/edgesynth-gate.sh "$ACTION"']
     assert job["script"] == ['sh ci/edgesynth-gate.sh "$ACTION"'] and job["artifacts"]["when"] == "always"
     assert job["artifacts"]["paths"] == ["edgesynth-out/"] and job["rules"][0]["when"] == "never"
 
@@ -92,7 +98,8 @@ def test_the_script_is_one_that_a_plain_shell_reads(tmp_path, asked):
             done = subprocess.run([*words, "-n", script], capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
     if shutil.which("shellcheck"):
-        done = subprocess.run(["shellcheck", "--shell", "sh", script], capture_output=True, text=True)
+        done = subprocess.run(["shellcheck", "--shell", "sh", "--severity", "warning", script],
+                                  capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
 
 
@@ -115,8 +122,8 @@ def test_a_job_says_what_was_asked_for():
     script = planned(target="tx2:maxq", bench="--batch 8", tolerance=["energy=3%,latency_p99=10%"],
                      check="--force")[SCRIPT]
     assert 'bench "$model" --power --lock --mode MAXQ --batch 8 ${host:+--host "$host"}' in script
-    assert "--tolerance energy=3% --tolerance latency_p99=10% --force --json" in script
-    assert '--update --force' in script
+    assert "--tolerance energy=3% --tolerance latency_p99=10% --force \\\n" in script
+    assert '--update --force' in script and "sessions=${EDGESYNTH_SESSIONS-3}" in script
     assert " --mode " not in planned()[SCRIPT]  # the present mode is kept unless one was named
     assert " --lock " not in planned(target="cpu")[SCRIPT]
 
@@ -132,6 +139,24 @@ def test_what_to_do_next_is_said_in_order(repository):
     body = json.loads(call("init-ci", "--host", "nvidia@tx2", "--json", "-").out)
     assert body["files"] == {SCRIPT: "unchanged", WORKFLOW: "unchanged"} and body["label"] == "edgesynth-tx2"
     assert any("prepare" in step for step in body["next"])
+    assert "not the root of a git repository" in body["next"][-1]
+    (repository / ".git").mkdir()
+    assert "not the root" not in call("init-ci", "--host", "nvidia@tx2").out
+
+
+@pytest.mark.parametrize(("origin", "wanted", "doubtful"), [
+    (None, "edgesynth==", False), ('{"url": "file:///clone", "dir_info": {"editable": true}}', "edgesynth==", True),
+    ('{"url": "https://git.invalid/e.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}',
+     "edgesynth @ git+https://git.invalid/e.git@abc", False)])
+def test_a_runner_installs_what_is_installed_here(monkeypatch, origin, wanted, doubtful):
+    class Distribution:
+        def read_text(self, name):
+            return origin
+
+    monkeypatch.setattr(advice.metadata, "distribution", lambda name: Distribution())
+    monkeypatch.setattr(advice.metadata, "version", lambda name: "0.1.0")
+    requirement, doubt = advice.default_requirement()
+    assert requirement.startswith(wanted) and bool(doubt) == doubtful
 
 
 def test_what_a_person_edited_is_not_overwritten_unasked(repository):

@@ -22,6 +22,7 @@ from pages import checked
 from stand_in_rails import rails_following
 
 from edge_bench.agent import store
+from edge_bench.agent_build import agent_hash
 
 WHY_NOT = ssh_server.why_not()
 if WHY_NOT and os.environ.get("EDGESYNTH_SSH_TESTS") == "required":  # .ci/run installs what they need
@@ -105,7 +106,7 @@ def _guard(server, repository, tmp_path):
     board.program("python3", PYTHON3.format(python=server.python, root=str(board.root), load=str(board.root / "load")))
     wheel = build_wheel(tmp_path / "wheel")
     answer = call("init-ci", "--target", "tx2:maxn", "--host", "board", "--models", "nets/*.onnx", "--install", wheel,
-                  "--tolerance", "energy=60%", "--tolerance", "latency=60%", "--check", "--force",
+                  "--tolerance", "energy=60%", "--tolerance", "latency=60%", "--check", "--force --more-sessions 0",
                   "--bench", "--trials 2 --window 1.2 --warmup-cap 5 --batch 1")
     assert answer.code == 0, answer.err
     (repository / "nets").mkdir()
@@ -141,6 +142,7 @@ def _guard(server, repository, tmp_path):
         (result,) = (artifact / "results").glob("*.json")
         kept = json.loads(result.read_text())
         assert (kept["preflight"]["board"]["serial"], kept["preflight"]["mode"]["name"]) == ("0421819000042", "MAXN")
+        assert kept["preflight"]["software"]["agent"] == agent_hash()
         assert kept["preflight"]["clocks"]["locked"] and kept["power"]["source"]["name"] == "ina3221"
         assert store.load_record(str(artifact / "results" / kept["record"]["file"]))["power"]["samples"]
         assert "power of the total, VDD_IN (module)" in checked((artifact / "report.html").read_text())
@@ -185,16 +187,16 @@ def gate(repository, edgesynth, *words, **variables):
 
 def test_the_script_guards_the_machine_that_it_runs_on(repository, edgesynth):
     answer = call("init-ci", "--target", "cpu", "--on-board", "--no-power", "--tolerance", "latency=100%", "--check",
-                  "--force", "--bench", "--trials 2 --window 0.2 --threads 1")
+                  "--force --more-sessions 0", "--bench", "--trials 2 --window 0.2 --threads 1")
     assert answer.code == 0 and "on the board itself" in answer.out
     (repository / "models").mkdir()
     write_model(repository / "models/net.onnx")
     done = gate(repository, edgesynth)
     assert done.returncode == 2 and "there is no baseline yet" in done.stderr
-    done = gate(repository, edgesynth, "baseline")
-    assert done.returncode == 0, done.stderr
+    done = gate(repository, edgesynth, "baseline", EDGESYNTH_SESSIONS="2")
+    assert done.returncode == 0 and "session 2 of 2 begins in 0 s" in done.stderr, done.stderr
     entry = json.loads((repository / BASELINE).read_text())["entries"][0]
-    assert len(entry["sessions"]) == 3
+    assert len(entry["sessions"]) == 2
     done = gate(repository, edgesynth)
     assert done.returncode == 0, done.stderr
     assert "net" in checked((repository / "edgesynth-out/report.html").read_text())
