@@ -19,8 +19,8 @@ from edge_bench.gate import parse_tolerances
 WORKFLOW, SCRIPT = ".github/workflows/edgesynth-{board}.yml", "ci/edgesynth-gate.sh"
 GITLAB = ".gitlab/edgesynth-{board}.yml"
 OUT = "edgesynth-out"
-SESSIONS = 3            # of a baseline
-MINUTES_A_JOB = 60
+SESSIONS = 3  # of a baseline
+MINUTES_A_JOB = 120  # a model takes two minutes, and up to ten where the noise asks for more sessions
 # pinned by commit: a tag can be moved to other code
 ACTIONS = {"checkout": "actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8  # v5.0.0",
            "upload": "actions/upload-artifact@b7c566a772e6b6bfb58ed0dc250532a479d7789f  # v6.0.0"}

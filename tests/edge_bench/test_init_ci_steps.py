@@ -90,6 +90,7 @@ def further_sessions(repository: Path, results: list[Path]) -> None:
     (repository / "more.json").unlink()
 
 
+@pytest.mark.timeout(900)  # it measures three times
 @pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
 def test_the_workflow_guards_a_board_over_ssh(repository, tmp_path):
     server = ssh_server.SshBoard()

@@ -44,8 +44,8 @@ def test_a_result_is_there_with_all_that_it_rests_on(one):
     result = json.loads(Path(one).read_text())
     for found in ("ferminet-a on tx2 …0042", "images a joule, of the module, without its carrier", "NVIDIA Jetson TX2",
                   "0421819000042", "32.7.1", "8.2.1", "MAXN", "GPU-therm 38.5 °C", "01" * 32, "a9" * 32, "fp16",
-                  "ina3221", result["record"]["sha256"], "edgesynth bench --replay",
-                  "power of the total, VDD_IN (module)", "VDD_SYS_GPU", "above idle", "how many took longer", "warm-up: latency", "time of layers",
+                  "ina3221", result["record"]["sha256"], "edgesynth bench --replay", "VDD_SYS_GPU", "above idle",
+                  "power of the total, VDD_IN (module)", "how many took longer", "warm-up: latency", "time of layers",
                   "energy, attributed", "quick", "leave --quick, --trials and --window out"):
         assert found in text, found
     assert text.count("measured window of trial") == 2 * 5
