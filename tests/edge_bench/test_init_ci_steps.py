@@ -16,7 +16,7 @@ import ssh_server
 from actions import Job, check_workflow
 from agent_on_board import write_net
 from bench_samples import write_model
-from built import build_wheel, dependencies
+from built import ROOT, build_wheel, dependencies
 from front_door import call
 from pages import checked
 from stand_in_rails import rails_following
@@ -219,6 +219,19 @@ def test_the_script_says_what_is_missing(repository, edgesynth):
     assert gate(repository, edgesynth, "bseline").returncode == 2
     done = gate(repository, edgesynth, EDGESYNTH="nothing-of-the-kind")
     assert done.returncode == 2 and "Python 3.10 or newer" in done.stderr
+
+
+def test_this_projects_own_job_writes_a_gate_for_its_own_network(repository, edgesynth, tmp_path):
+    """The step of .github/workflows/board.yml that makes what the next steps run; those run in the tests above."""
+    shutil.copytree(ROOT / ".github", repository / ".github")
+    (step,) = [step for step in check_workflow((repository / ".github/workflows/board.yml").read_text())
+               ["jobs"]["jetson"]["steps"] if step["name"] == "Export a network and write the gate for it"]
+    environment = {**os.environ, "PATH": f"{edgesynth}:{os.environ['PATH']}", "BOARD": "nvidia@tx2"}
+    done = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], cwd=repository, env=environment,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (repository / "models/network.onnx").stat().st_size > 10_000
+    assert (repository / "ci/edgesynth-gate.sh").is_file()
 
 
 def test_a_board_checks_out_with_git_alone(repository, tmp_path):
