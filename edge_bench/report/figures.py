@@ -19,22 +19,21 @@ from edge_bench.report.rows import Bar, bars, shares
 WIDE = 1120.0
 BINS = 60           # of a histogram, at most
 TAIL_POINTS = 160   # of one trial's curve
-RAILS = 8           # that are drawn; the smallest ones beyond them are left out and named
+RAILS = 8           # that are drawn, the largest ones
 LAYERS = 20
-# field of a trial: (title, unit, name of the reading), as far as the trials have it
-BY_TRIAL = {"energy_mj": ("energy of an image", "mJ", "energy_mj"),
-            "latency_p50_ms": ("median latency", "ms", "latency_p50_ms"),
-            "latency_p99_ms": ("99th percentile of latency", "ms", "latency_p99_ms")}
+# field of a trial, and of the reading that the trials make together: (title, unit)
+BY_TRIAL = {"energy_mj": ("energy of an image", "mJ"), "latency_p50_ms": ("median latency", "ms"),
+            "latency_p99_ms": ("99th percentile of latency", "ms")}
 
 
 def trials(measured: Measurement) -> list[str]:
     """Every trial as a point, with the reading and its 95 % interval that they make together."""
     found = []
-    for field, (title, unit, key) in BY_TRIAL.items():
+    for field, (title, unit) in BY_TRIAL.items():
         values = [row.get(field) for row in measured.result["trials"]]
         if all(value is not None for value in values):
             outliers = measured.result.get("outliers") or [] if field == "latency_p50_ms" else []
-            found.append(_by_trial(title, unit, values, measured.reading(key), outliers))
+            found.append(_by_trial(title, unit, values, measured.reading(field), outliers))
     return found
 
 
@@ -156,7 +155,9 @@ def power(measured: Measurement) -> list[str]:
     total.names(ends)
     if not rails:
         return [total.svg()]
-    chart = _frame(measured, "power of the rails", samples, [[0.0], *(samples.rails[name] for name, _ in rails)], right)
+    most = f", the {RAILS} largest" if len(rails) == RAILS else ""
+    columns = [[0.0], *(samples.rails[name] for name, _ in rails)]
+    chart = _frame(measured, f"power of the rails{most}", samples, columns, right)
     for number, (name, _) in enumerate(rails):
         for run in _runs(samples, samples.rails[name]):
             chart.line([(c.t_s, c.mean / 1000) for c in run], f"c{number}")
@@ -283,7 +284,7 @@ def side_by_side(several: Sequence[Measurement], labels: Sequence[str]) -> list[
     """The headline numbers of several measurements with their intervals."""
     found = []
     for key in ("energy_mj", "latency_p50_ms"):
-        title, unit, _ = BY_TRIAL[key]
+        title, unit = BY_TRIAL[key]
         rows = []
         for measured, label in zip(several, labels, strict=True):
             reading = measured.reading(key)

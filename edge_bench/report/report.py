@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from devices.support.errors import UserError
 from devices.support.files import explain, read_json, write_text
+from edge_bench import verdict
+from edge_bench.agent import comparison
 from edge_bench.agent import result as results
 from edge_bench.agent.store import RECORD_SCHEMA
 from edge_bench.report import figures, page
 from edge_bench.report.measurement import Measurement
 from edge_bench.report.sections import labels, result_table, section
-from edge_bench.report.verdicts import check_section, compare_section, side_names, sides
+from edge_bench.report.verdicts import check_section, compare_section, side_names
 
-RESULT, CHECK, COMPARE = results.SCHEMA, "edgesynth.check/1", "edgesynth.compare/1"
+RESULT, CHECK, COMPARE = results.SCHEMA, verdict.SCHEMA, comparison.SCHEMA
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
-    """The schema of a file, without reading more than it must. UserError when it is no file of ours."""
+    """The schema that a file names; a packed one is a record. UserError when it is no file of ours."""
     if str(path).endswith(".gz"):
         return RECORD_SCHEMA
     try:
@@ -48,24 +51,28 @@ def write_report(paths: Sequence[str], out: str | os.PathLike[str]) -> Path:
 def render(paths: Sequence[str]) -> str:
     """The report as HTML: under 2 MB, no request to any network, light and dark."""
     several: list[Measurement] = []
-    checks, comparisons, extra = [], [], []
+    checks: list[dict[str, Any]] = []
+    comparisons: list[dict[str, Any]] = []
+    extra: list[list[Measurement]] = []
     for path in paths:
         kind = kind_of(path)
         if kind in (RESULT, RECORD_SCHEMA):
             several.append(Measurement.load(path))
         elif kind == CHECK:
-            checks.append(_sound(path, CHECK, check_section))
+            body = read_json(path, CHECK)
+            checks.append(_sound(path, partial(check_section, body)))
         elif kind == COMPARE:
-            comparisons.append(_sound(path, COMPARE, lambda body, path=path: compare_section(body, path)))
-            extra += _sound(path, COMPARE, lambda body, path=path: sides(body, path))
+            body = comparison.load(path)
+            two = Measurement.load_sides(body, path)
+            comparisons.append(_sound(path, partial(compare_section, body, two)))
+            extra.append(two)
         else:
             raise UserError(f"{path}: {kind} has no report; name a run, or what bench, compare or check wrote")
+    parts = [_sound(measured.place, partial(section, measured)) for measured in several]
+    for two in extra:
+        parts += [{**_sound(one.place, partial(section, one)), "title": f"{name} on {one.where}"}
+                  for one, name in zip(two, side_names(two), strict=True)]
     names = labels(several)
-    parts = [section(measured) for measured in several]
-    for i in range(0, len(extra), 2):
-        pair = extra[i:i + 2]
-        parts += [{**section(one), "title": f"{name} on {one.where}"}
-                  for one, name in zip(pair, side_names(pair), strict=True)]
     shown: dict[str, Any] = {
         "checks": checks, "comparisons": comparisons, "title": _title(several, checks, comparisons),
         "table": result_table(several, names) if len(several) > 1 else None,
@@ -75,12 +82,11 @@ def render(paths: Sequence[str]) -> str:
     return page.fitting(lambda kept: template.render(**shown, sections=kept, left_out=whole - len(kept)), parts)
 
 
-def _sound(path: str, schema: str, make: Any) -> Any:
+def _sound(path: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `make` makes of the file's body. UserError where the file is damaged."""
-    body = read_json(path, schema)
     try:
-        return make(body)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        return make()
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         what = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: damaged ({what}); restore it or measure again") from error
 

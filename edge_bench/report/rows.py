@@ -106,7 +106,7 @@ def forest(title: str, rows: Sequence[Effect], width: float = 1120.0) -> str:
                      f'{tooltip(f"beyond the tolerance of {100 * row.limit:g} %")}</rect>')
     for tick in axis.ticks(7):
         parts.append(f'<path class="grid" d="M{place(tick):.1f} {top:g}V{foot:g}"/>')
-        parts.append(text(place(tick), top - 6, percent(tick), "small", ' text-anchor="middle"'))
+        parts.append(text(place(tick), top - 6, signed_percent(tick), "small", ' text-anchor="middle"'))
     parts.append(f'<path class="axis" d="M{place(0.0):.1f} {top:g}V{foot:g}"/>')
     for i, row in enumerate(rows):
         y = top + (i + 0.5) * line
@@ -133,6 +133,6 @@ def _axis(rows: Sequence[Effect]) -> Axis:
     return Axis.around("", [*values, -0.3 * max(values)], room=0.04)
 
 
-def percent(share: float) -> str:
+def signed_percent(share: float) -> str:
     """ "+5 %", "-2.5 %", "0 %", with a real minus."""
     return "0 %" if abs(share) < 1e-9 else f"{100 * share:+.3g} %".replace("-", "\u2212")

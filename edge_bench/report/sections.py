@@ -15,7 +15,6 @@ from edge_bench.report.table import MISSING, Cell, Table, phrase, quantity
 # reading: its name on a tile or in a table, in this order
 TITLES = {"energy_mj": "energy per image", "img_per_joule": "images per joule", "latency_p50_ms": "latency, median",
           "latency_p99_ms": "latency, p99", "throughput_img_s": "throughput", "power_mw": "power"}
-TABLE = ("energy_mj", "img_per_joule", "latency_p50_ms", "latency_p99_ms", "throughput_img_s", "power_mw")
 # mark: (what it says, what to do); see `evaluate`
 MARKS = {
     "quick": ("fewer than 5 trials or windows below 10 s: a first look", "leave --quick, --trials and --window out"),
@@ -53,7 +52,8 @@ def answer(measured: Measurement) -> str:
     """The headline in a sentence."""
     latency = measured.reading("latency_p50_ms")
     energy, rate = measured.reading("energy_mj"), measured.reading("img_per_joule")
-    assert latency is not None  # every result has one; `load` has checked it
+    if latency is None:
+        raise ValueError("it has no latency")
     p50 = number(latency)
     if energy is None or rate is None:
         return f"{p50.words} a batch of {measured.result['batch']} (median{_interval(p50)}); no energy was measured."
@@ -168,7 +168,7 @@ def _joined(*pieces: str | None) -> str:
 
 def result_table(several: list[Measurement], labels: list[str]) -> Table:
     """Results side by side."""
-    present = [key for key in TABLE if any(measured.reading(key) is not None for measured in several)]
+    present = [key for key in TITLES if any(measured.reading(key) is not None for measured in several)]
     rows = []
     for measured, label in zip(several, labels, strict=True):
         result = measured.result

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pages import SORTED, checked, probe
 from report_sample import sample_check, sample_compare, sample_record, sample_result, save_body
 
@@ -160,6 +163,44 @@ def test_what_is_no_result_is_refused_in_a_sentence(tmp_path, content, said):
     path.write_text(content)
     with pytest.raises(UserError, match=said):
         render([str(path)])
+
+
+def places(value, so_far=()):
+    """The path to everything in a JSON value."""
+    if so_far:
+        yield so_far
+    if isinstance(value, (dict, list)):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*so_far, key))
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    return {name: json.loads((folder / name).read_text()) for name in ("0001-ferminet-a-tx2.json", COMPARISON,
+                                                                       "check.json")}
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_damage_is_a_sentence_or_does_not_show(whole, tmp_path_factory, data):
+    """Whatever single value is lost or becomes another."""
+    name = data.draw(st.sampled_from(sorted(whole)))
+    body = copy.deepcopy(whole[name])
+    *way, last = data.draw(st.sampled_from(list(places(body))))
+    inner = body
+    for key in way:
+        inner = inner[key]
+    new = data.draw(st.sampled_from([None, "x", -1, [], {}, 1e300, "gone"]))
+    if new == "gone":
+        del inner[last]
+    else:
+        inner[last] = new
+    path = tmp_path_factory.mktemp("damaged") / "x.json"
+    path.write_text(json.dumps(body))
+    try:
+        checked(render([str(path)]))
+    except UserError as error:
+        assert "x.json" in str(error)
 
 
 # --- in a browser: one page that holds every part --------------------------------------------------------------------
