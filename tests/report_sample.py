@@ -6,7 +6,7 @@ import math
 import random
 from pathlib import Path
 
-from edge_bench.agent import evaluate, store
+from edge_bench.agent import comparison, evaluate, pair, store
 from edge_bench.agent.trial import pack
 
 RAILS = {"VDD_IN": 1.0, "VDD_SYS_GPU": 0.38, "VDD_SYS_CPU": 0.17, "VDD_SYS_DDR": 0.20, "VDD_SYS_SOC": 0.14,
@@ -83,24 +83,24 @@ def sample_result(folder: Path, **given) -> str:
     return store.save(evaluate.evaluate(record), record, str(folder))
 
 
-def sample_compare(head_factor: float = 1.12, pairs: int = 6) -> dict:
-    """A comparison's body, schema edgesynth.compare/1, ABBA, with ratios of the medians and invented intervals."""
-    order = (["base", "head", "head", "base"] * pairs)[:2 * pairs]
-    base, head = (evaluate.evaluate(sample_record(
-        side, trials=pairs, seed=seed, latency_ms=1.87 * factor, busy_mw=power_mw, window_s=2.0,
-        places=tuple(i for i, turn in enumerate(order) if turn == side)))
-        for side, seed, factor, power_mw in (("base", 3, 1.0, 5040.0), ("head", 4, head_factor, 5100.0)))
-    metrics = []
-    for metric, unit in (("energy_mj", "mJ/image"), ("latency_p50_ms", "ms"), ("latency_p99_ms", "ms")):
-        old, new = (side["readings"][metric]["value"] for side in (base, head))
-        ratio = new / old
-        metrics.append({"metric": metric.rpartition("_")[0].replace("_p50", ""), "unit": unit, "more_is_worse": True,
-                        "verdict": "worse", "tolerance": None, "ratio": ratio, "low": 0.985 * ratio,
-                        "high": 1.015 * ratio, "baseline": old, "present": new, "reason": "the interval excludes 1"})
-    return {"created": "2026-11-20T10:00:00Z", "order": order, "base": base,
-            "head": head, "marks": [], "warnings": [], "metrics": metrics,
-            "layers": [{"name": "conv4_2", "baseline_ms": 0.41, "present_ms": 0.62, "change_ms": 0.21},
-                       {"name": "fc", "baseline_ms": 0.03, "present_ms": 0.02, "change_ms": -0.01}]}
+def sample_pair(head_factor: float = 1.12, pairs: int = 6) -> dict:
+    """The record of a comparison, schema edgesynth.pair-record/1, whose head is that much slower."""
+    order = pair.order(pairs)
+    both = {side: sample_record(side, trials=pairs, seed=seed, latency_ms=1.87 * factor, window_s=2.0, power=False,
+                                places=tuple(i for i, turn in enumerate(order) if turn == side))
+            for side, seed, factor in (("base", 3, 1.0), ("head", 4, head_factor))}
+    rows = sorted((row for side in both.values() for row in side["trials"]), key=lambda row: row["start_s"])
+    requests = {side: dict(record["request"], power=True) for side, record in both.items()}
+    return {"schema": pair.SCHEMA, "created": "2026-11-20T10:00:00Z", "order": order, "requests": requests,
+            "models": {side: record["model"] for side, record in both.items()}, "trials": rows,
+            "preflight": both["head"]["preflight"], "layers": {side: record["layers"] for side, record in both.items()},
+            "power": _power(random.Random(9), 1000.0, rows, 5040.0, 8.0)}
+
+
+def sample_compare(folder: Path, **given) -> str:
+    """The path of a comparison with its record beside it, as compare keeps them."""
+    record = sample_pair(**given)
+    return comparison.save(comparison.make(record), record, str(folder))
 
 
 def sample_check(verdict: str = "regression") -> dict:
@@ -137,4 +137,4 @@ def save_body(path: Path, body: dict, schema: str) -> str:
     return str(path)
 
 
-__all__ = ["sample_check", "sample_compare", "sample_record", "sample_result", "save_body"]
+__all__ = ["sample_check", "sample_compare", "sample_pair", "sample_record", "sample_result", "save_body"]

@@ -16,7 +16,7 @@ def here(tmp_path, monkeypatch):
     for seed in (1, 2):
         sample_result(tmp_path / "results", trials=2, window_s=2.0, seed=seed)
     save_body(tmp_path / "check.json", sample_check(), "edgesynth.check/1")
-    save_body(tmp_path / "compare.json", sample_compare(pairs=2), "edgesynth.compare/1")
+    sample_compare(tmp_path / "compared", pairs=2)
     return tmp_path
 
 
@@ -26,8 +26,9 @@ def here(tmp_path, monkeypatch):
     (("results",), "results/report.html", ["result", "result"]),
     (("results/", "check.json"), "results/report.html", ["result", "result", "check"]),
     (("check.json",), "check.html", ["check"]),
-    (("check.json", "compare.json"), "report.html", ["check", "compare"]),
-    (("compare.json", "--out", "x.html"), "x.html", ["compare"]),
+    (("check.json", "compared/0001-base-head-tx2.json"), "report.html", ["check", "compare"]),
+    (("compared/0001-base-head-tx2.json", "--out", "x.html"), "x.html", ["compare"]),
+    (("compared",), "compared/report.html", ["compare"]),
 ])
 def test_what_is_given_decides_what_is_shown_and_where(here, words, place, kinds):
     answer = call("report", *words)

@@ -10,7 +10,7 @@ from typing import Any
 
 from devices.support.files import sha256_file
 from devices.support.reading import Reading
-from edge_bench.agent import arguments, evaluate, store
+from edge_bench.agent import arguments, evaluate, pair, store
 from edge_bench.agent import result as results
 from edge_bench.agent.samples import Samples
 
@@ -18,29 +18,31 @@ from edge_bench.agent.samples import Samples
 @dataclass(frozen=True)
 class Measurement:
     """result: schema edgesynth.result/1. record: what it was computed from, None where it is not there; `missing` says
-    why. place: the result's file, or the record's where only that was named."""
+    why. place: the file that was named. kept: the record's file and SHA-256. verb: the command that measured it."""
 
     result: dict[str, Any]
     record: dict[str, Any] | None
     place: str
     missing: str = ""
+    kept: tuple[str, str] | None = None
+    verb: str = "bench"
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Measurement:
         """Of a result file, with the record that it names; or of a record (.gz) alone. UserError when it is damaged."""
         if str(path).endswith(".gz"):
             record = store.load_record(os.fspath(path))
-            return cls(evaluate.replay(record), record, str(path))
+            return cls(evaluate.replay(record), record, str(path), kept=(str(path), sha256_file(path)))
         result = results.load(path)
-        named = result.get("record") or {}
-        if not isinstance(named, dict) or not isinstance(named.get("file"), str):
-            return cls(result, None, str(path), "the result names no raw record; bench --save keeps one beside it")
-        beside = Path(path).parent / Path(named["file"]).name
-        if not beside.is_file():
-            return cls(result, None, str(path), f"its raw record {beside.name} is not beside it")
-        if sha256_file(beside) != named.get("sha256"):
-            return cls(result, None, str(path), f"its raw record {beside.name} has changed since and is not shown")
-        return cls(result, store.load_record(os.fspath(beside)), str(path))
+        kept, missing = record_beside(result, path)
+        return cls(result, store.load_record(kept[0]) if kept else None, str(path), missing, kept)
+
+    @classmethod
+    def load_sides(cls, comparison: dict[str, Any], path: str | os.PathLike[str]) -> list[Measurement]:
+        """Base and head of a comparison (schema edgesynth.compare/1) in a file, each with its part of the record."""
+        kept, missing = record_beside(comparison, path)
+        records = pair.split(store.load_record(kept[0], pair.SCHEMA)) if kept else dict.fromkeys(pair.SIDES)
+        return [cls(comparison[side], records[side], str(path), missing, kept, "compare") for side in pair.SIDES]
 
     @property
     def name(self) -> str:
@@ -75,17 +77,13 @@ class Measurement:
     def replay_command(self) -> str | None:
         if self.record is None:
             return None
-        beside = self.place if self.place.endswith(".gz") else str(Path(self.place).parent / self._record_name)
-        return shlex.join(["edgesynth", "bench", "--replay", beside])
-
-    @property
-    def _record_name(self) -> str:
-        return str(self.result["record"]["file"])
+        assert self.kept is not None
+        return shlex.join(["edgesynth", self.verb, "--replay", self.kept[0]])
 
     @property
     def command(self) -> str | None:
         """The command that measures this again, on the board that it was measured on."""
-        if self.record is None:
+        if self.record is None or self.verb != "bench":
             return None
         request, found = self.record["request"], ["edgesynth", "bench", self.result["model"].get("file", "MODEL")]
         usual = {"trials": arguments.SOUND_TRIALS, "window": arguments.SOUND_WINDOW_S, **arguments.DEFAULTS}
@@ -100,3 +98,17 @@ class Measurement:
             elif value is not None and value != usual.get(option.name):
                 found += [option.flag, f"{value:g}" if isinstance(value, float) else str(value)]
         return shlex.join(found)
+
+
+def record_beside(body: dict[str, Any], path: str | os.PathLike[str]) -> tuple[tuple[str, str] | None, str]:
+    """((file, SHA-256) of the raw record that a result or comparison names, None where it cannot be used; and why)."""
+    named = body.get("record") or {}
+    if not isinstance(named, dict) or not isinstance(named.get("file"), str):
+        return None, "it names no raw record; --save keeps one beside it"
+    beside = Path(path).parent / Path(named["file"]).name
+    if not beside.is_file():
+        return None, f"its raw record {beside.name} is not beside it"
+    digest = sha256_file(beside)
+    if digest != named.get("sha256"):
+        return None, f"its raw record {beside.name} has changed since and is not shown"
+    return (str(beside), digest), ""

@@ -134,8 +134,8 @@ def provenance(measured: Measurement) -> dict[str, Any]:
         "agent": {"code": software["agent"]} if software.get("agent") else "edgesynth as it is installed there",
         "power": _power_words(power) if power else "not measured",
         "result": {"code": os.fspath(measured.place)},
-        "record": {"code": f"{result['record']['file']}  sha256 {result['record']['sha256']}"}
-        if measured.record is not None and result.get("record") else measured.missing or None,
+        "record": {"code": f"{os.path.basename(measured.kept[0])}  sha256 {measured.kept[1]}"}
+        if measured.kept else measured.missing,
         "recompute it": {"code": measured.replay_command} if measured.replay_command else None,
         "measure it again": {"code": measured.command} if measured.command else None,
     }

@@ -26,6 +26,8 @@ __all__ = ["init_ci"]
               help="Where the baseline lives in the repository.")
 @click.option("--tolerance", multiple=True, metavar="METRIC=5%",
               help="How much worse is still fine; may be repeated.  [default: energy=5% latency=5%]")
+@click.option("--against", is_flag=True, help="Measure a pull request's models in turns with those of the branch it "
+                                              "is for; a push is still held against the baseline.")
 @click.option("--no-power", is_flag=True, help="Guard latency alone, where the board measures no power.")
 @click.option("--bench", default="", metavar="TEXT", help="More options for bench, such as '--batch 8'.")
 @click.option("--check", default="", metavar="TEXT", help="More options for check, such as '--force'.")

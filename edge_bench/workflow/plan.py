@@ -14,7 +14,7 @@ from typing import Any
 from devices.board import Target, resolve_target
 from devices.support.errors import UserError
 from edge_bench.agent.arguments import BENCH
-from edge_bench.gate import parse_tolerances
+from edge_bench.tolerances import parse_tolerances
 
 WORKFLOW, SCRIPT = ".github/workflows/edgesynth-{board}.yml", "ci/edgesynth-gate.sh"
 GITLAB = ".gitlab/edgesynth-{board}.yml"
@@ -32,7 +32,7 @@ _LABEL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 class Plan:
     """A gate. target: board and mode; `mode` whether the mode was named. host: ssh destination, "" on the board.
     models: shell patterns below the repository's root. bench, check: more words for these commands. requirement: what
-    pip installs on the runner."""
+    pip installs on the runner. against: measure a pull request in turns with the branch it is for."""
 
     target: Target
     host: str
@@ -45,6 +45,7 @@ class Plan:
     power: bool = True
     on_board: bool = False
     gitlab: bool = False
+    against: bool = False
     bench: tuple[str, ...] = ()
     check: tuple[str, ...] = ()
 
@@ -93,9 +94,9 @@ def make_plan(target: str, host: str | None, requirement: str, *, models: Iterab
         raise UserError("--on-board is for a board that runs its own jobs: leave --host out")
     if not rest.get("on_board") and host is None:
         raise UserError("name the board with --host USER@BOARD, or write --on-board if it runs its own jobs")
-    given = {"models": tuple(models), "tolerance": tolerances}
-    plan = Plan(found, host or "", requirement, mode=":" in target, bench=_words("--bench", bench, True),
-                check=_words("--check", check), **{name: value for name, value in given.items() if value}, **rest)
+    plan = Plan(found, host or "", requirement, models=tuple(models) or Plan.models, mode=":" in target,
+                tolerance=tolerances or Plan.tolerance, bench=_words("--bench", bench, True),
+                check=_words("--check", check), **rest)
     if not _LABEL.match(plan.runner):
         raise UserError(f"--label '{plan.label}' is no runner label: use letters, digits, dots, dashes")
     for path in (plan.baseline, *plan.models):
@@ -126,7 +127,8 @@ def files(plan: Plan) -> dict[str, str]:
     values = {
         "board": plan.board, "board_title": plan.target.board.title, "host": plan.host, "label": plan.runner,
         "group": plan.group, "script": SCRIPT, "out": OUT, "baseline": plan.baseline, "sessions": SESSIONS,
-        "minutes": MINUTES_A_JOB, "on_board": plan.on_board, "requirement": plan.requirement, "actions": ACTIONS,
+        "minutes": MINUTES_A_JOB, "on_board": plan.on_board, "against": plan.against, "actions": ACTIONS,
+        "requirement": plan.requirement,
         "models": " ".join(map(_pattern, plan.models)), "bench": _after(plan.bench_words), "force": force,
         "tolerance": _after([word for one in plan.tolerance for word in ("--tolerance", one)]),
         "check": _after(plan.check), "gitlab_file": plan.gitlab_file}

@@ -203,9 +203,14 @@ def test_the_script_guards_the_machine_that_it_runs_on(repository, edgesynth):
     assert "net" in checked((repository / "edgesynth-out/report.html").read_text())
     assert git(repository, "status", "--porcelain", "--untracked-files=all", "edgesynth-out") == ""
 
+    commit(repository, "a network, its gate and its baseline")
     slow = write_model(repository / "models/net.onnx", features=4_000_000, operator="Sin")
     done = gate(repository, edgesynth)
     assert done.returncode == 1 and "regression" in done.stderr, done.stderr
+    done = gate(repository, edgesynth, EDGESYNTH_AGAINST="HEAD", EDGESYNTH_BASELINE="none.json")
+    assert done.returncode == 1 and "regression" in done.stderr, done.stderr
+    report = checked((repository / "edgesynth-out/report.html").read_text())
+    assert "against the models of HEAD" in report and "net (head) beside net (base), interleaved on" in report
     slow.write_bytes(b"no network")
     write_model(repository / "models/other.onnx")
     done = gate(repository, edgesynth)  # one cannot be measured, the other is not in the baseline

@@ -15,7 +15,7 @@ from pages import SORTED, checked, probe
 from report_sample import sample_check, sample_compare, sample_record, sample_result, save_body
 
 from devices.support.errors import UserError
-from edge_bench.agent import evaluate, store
+from edge_bench.agent import evaluate, pair, store
 from edge_bench.report import page
 from edge_bench.report.measurement import Measurement
 from edge_bench.report.report import render, write_report
@@ -29,13 +29,16 @@ def folder(tmp_path_factory):
     sample_result(found, name="ferminet-b", latency_ms=1.2, busy_mw=4700, seed=5, locked=False, window_s=3.0)
     sample_result(found, trials=3, window_s=2.0, power=False, layers=False, seed=8)
     save_body(found / "check.json", sample_check(), "edgesynth.check/1")
-    save_body(found / "compare.json", sample_compare(), "edgesynth.compare/1")
+    sample_compare(found)
     return found
 
 
 @pytest.fixture
 def one(folder):
     return str(folder / "0001-ferminet-a-tx2.json")
+
+
+COMPARISON = "0004-base-head-tx2.json"
 
 
 def words(text):
@@ -92,7 +95,7 @@ def test_without_power_nothing_of_power_is_said(folder):
 
 
 def test_several_results_stand_side_by_side(folder):
-    paths = [str(path) for path in sorted(folder.glob("000*.json"))]
+    paths = [str(path) for path in sorted(folder.glob("000[1-3]*.json"))]
     text = words(render(paths))
     assert "3 results" in text and "0001-ferminet-a-tx2" in text and "0003-ferminet-a-tx2" in text
     assert "energy of an image, with its 95 % interval" in text and "clocks are not locked" in text
@@ -107,11 +110,12 @@ def test_a_check_shows_verdicts_and_the_line_to_act_on(folder, one):
 
 
 def test_a_comparison_shows_its_trials_in_the_order_in_which_they_ran(folder):
-    text = render([str(folder / "compare.json")])
-    assert "A B B A A B B A A B B A (A base, B head)" in words(text)
+    text = render([str(folder / COMPARISON)])
+    assert "A B B A B A A B A B B A (A base, B head)" in words(text)
+    assert "edgesynth compare --replay" in words(text) and text.count("measured window of trial") == 2 * 2 * 6
     chart = re.search(r'<svg[^>]*aria-label="median latency, ms".*?</svg>', text)[0]
     dots = re.findall(r'<circle class="(base|head)" cx="([\d.]+)"', chart)
-    assert [side for side, _ in sorted(dots, key=lambda dot: float(dot[1]))] == ["base", "head", "head", "base"] * 3
+    assert [side for side, _ in sorted(dots, key=lambda dot: float(dot[1]))] == pair.order(6)
 
 
 def test_the_same_results_give_the_same_bytes(one, tmp_path):
@@ -147,7 +151,7 @@ def test_an_hour_of_samples_is_no_larger_than_a_minute(tmp_path):
 
 def test_what_does_not_fit_is_left_out_and_said(folder, monkeypatch):
     monkeypatch.setattr(page, "MOST_BYTES", 150_000)
-    paths = [str(path) for path in sorted(folder.glob("000*.json"))]
+    paths = [str(path) for path in sorted(folder.glob("000[1-3]*.json"))]
     text = render(paths)
     assert len(text.encode()) < 150_000 and "2 of the measurements are in the table only" in text
 
@@ -207,8 +211,8 @@ def test_damage_is_a_sentence_or_does_not_show(whole, tmp_path_factory, data):
 
 @pytest.mark.parametrize(("dark", "width"), [(False, 1240), (True, 1240), (True, 480)])
 def test_all_parts_in_a_browser(folder, tmp_path, dark, width):
-    paths = [str(folder / name) for name in ("check.json", "compare.json")] + [
-        str(path) for path in sorted(folder.glob("000*.json"))]
+    paths = [str(folder / name) for name in ("check.json", COMPARISON)] + [
+        str(path) for path in sorted(folder.glob("000[1-3]*.json"))]
     text = render(paths)
     checked(text)
     found = probe(tmp_path, text, SORTED % '"energy per image"', dark=dark, width=width)
