@@ -60,13 +60,13 @@ class CycleReport:
 
 
 class Synthesis:
-    """One run of generative synthesis on a problem."""
+    """One run of generative synthesis on a problem. inquisitor: what makes I; another class is another way to Δθ_G."""
 
-    def __init__(self, problem: Problem, settings: Settings | None = None):
+    def __init__(self, problem: Problem, settings: Settings | None = None, inquisitor: type[Inquisitor] = Inquisitor):
         self.problem = problem
         self.settings = settings or Settings()
         torch.set_num_threads(1)
-        self.inquisitor = Inquisitor(problem, self.settings.seed)
+        self.inquisitor = inquisitor(problem, self.settings.seed)
         self.inquisitor.observe(problem.initial(), problem.probe_table())
         self.generator = Generator(problem.space.sites, seed=self.settings.seed)
         low, high = self.target_band()

@@ -374,8 +374,3 @@ class Landscape:
         short = np.maximum(np.log(1 - accuracy) - np.log(1 - self.accuracy_bound), 0.0)
         slack = np.minimum(self.requirements.exact(costs), 0.0).sum(axis=1)
         return performance(accuracy, costs) - 100 * short + 100 * slack
-
-
-def landscapes(numbers: Sequence[int]) -> list[tuple[str, int]]:
-    """(family, number) of one landscape of every family for each number."""
-    return [(family, number) for number in numbers for family in FAMILIES]

@@ -28,11 +28,11 @@ def parent_performance(landscape: Landscape) -> float:
     return float(performance(landscape.accuracy(parent), landscape.space.costs(parent))[0])
 
 
-def _tuples(decisions: IntArray) -> list[Decisions]:
+def tuples(decisions: IntArray) -> list[Decisions]:
     return [tuple(int(c) for c in row) for row in decisions]
 
 
-def _feasible(landscape: Landscape, moves: Moves, random: np.random.Generator, count: int) -> IntArray:
+def feasible(landscape: Landscape, moves: Moves, random: np.random.Generator, count: int) -> IntArray:
     """Random networks of all sizes that hold the exact requirements: drawn until enough hold, repaired when too few
     do. Each leans by its own amount towards the first or the last choices, else nearly all would be of one size."""
     kept = np.zeros((0, len(landscape.space.sites)), dtype=np.int64)
@@ -50,7 +50,7 @@ def _feasible(landscape: Landscape, moves: Moves, random: np.random.Generator, c
     return fixed
 
 
-def _fitness(landscape: Landscape, observations: list[Observation]) -> FloatArray:
+def fitness(landscape: Landscape, observations: list[Observation]) -> FloatArray:
     """What a search without a model ranks by: U at the accuracy that the link gives the noisy log loss, less a price
     for missing the requirement."""
     loss = np.array([o.log_loss for o in observations])
@@ -68,11 +68,11 @@ def random_search(landscape: Landscape, evaluations: int, batch: int) -> list[Ob
     moves, random = Moves(landscape.space), np.random.default_rng([landscape.run_seed, 10])
     seen: list[Observation] = []
     for cycle in range(evaluations // batch):
-        seen += landscape.evaluate(cycle, _tuples(_feasible(landscape, moves, random, batch)))
+        seen += landscape.evaluate(cycle, tuples(feasible(landscape, moves, random, batch)))
     return seen
 
 
-def _offspring(
+def offspring(
     landscape: Landscape, moves: Moves, random: np.random.Generator, parents: IntArray, count: int
 ) -> IntArray:
     """[count, sites] children by crossover (half of them) and mutation of one to three sites; exact requirements
@@ -99,16 +99,16 @@ def evolution(landscape: Landscape, evaluations: int, batch: int) -> list[Observ
     seen: list[Observation] = []
     for cycle in range(evaluations // batch):
         if cycle * batch < 12:
-            children = _feasible(landscape, moves, random, batch)
+            children = feasible(landscape, moves, random, batch)
         else:
-            fitness = _fitness(landscape, everything)
+            values = fitness(landscape, everything)
             alive = np.arange(max(0, len(everything) - 32), len(everything))
-            alive = np.union1d(alive[np.argsort(-fitness[alive])][:16], np.argsort(-fitness)[:2])
+            alive = np.union1d(alive[np.argsort(-values[alive])][:16], np.argsort(-values)[:2])
             cups = [alive[random.integers(len(alive), size=3)] for _ in range(2 * batch)]
-            winners = [int(cup[np.argmax(fitness[cup])]) for cup in cups]
+            winners = [int(cup[np.argmax(values[cup])]) for cup in cups]
             parents = landscape.space.canonical(rows((everything[w].decisions for w in winners), len(moves.counts)))
-            children = _offspring(landscape, moves, random, parents, batch)
-        new = landscape.evaluate(cycle, _tuples(children))
+            children = offspring(landscape, moves, random, parents, batch)
+        new = landscape.evaluate(cycle, tuples(children))
         everything, seen = everything + new, seen + new
     return seen
 
@@ -123,14 +123,14 @@ def surrogate_evolution(landscape: Landscape, evaluations: int, batch: int) -> l
     for cycle in range(evaluations // batch):
         best, _, reference = inquisitor.incumbent()
         wish = Wish(np.float64(inquisitor.bound), np.float64(reference))
-        parents = np.concatenate([best[:16], _feasible(landscape, moves, random, 16)])
+        parents = np.concatenate([best[:16], feasible(landscape, moves, random, 16)])
         pool = parents
         for _ in range(4):
-            pool = np.unique(np.concatenate([pool, _offspring(landscape, moves, random, parents, 100)]), axis=0)
+            pool = np.unique(np.concatenate([pool, offspring(landscape, moves, random, parents, 100)]), axis=0)
             value = log_improvement(inquisitor.believe(pool), wish)
             parents = pool[np.argsort(-value, kind="stable")[:16]]
         picked = inquisitor.propose(pool, inquisitor.believe(pool), batch, 0)
-        new = landscape.evaluate(cycle, _tuples(np.array(picked)))
+        new = landscape.evaluate(cycle, tuples(np.array(picked)))
         inquisitor.observe(new, landscape.probe_table())
         seen += new
     return seen
@@ -144,102 +144,31 @@ def no_generator(landscape: Landscape, evaluations: int, batch: int) -> list[Obs
     random = np.random.default_rng([landscape.run_seed, 13])
     seen: list[Observation] = []
     for cycle in range(evaluations // batch):
-        starts = _feasible(landscape, inquisitor.moves, random, 16)
+        starts = feasible(landscape, inquisitor.moves, random, 16)
         wish = inquisitor.wishes(range(16 * cycle, 16 * cycle + 16))
         picked = inquisitor.propose(*inquisitor.search(starts, wish), batch - 1, 1)
-        new = landscape.evaluate(cycle, _tuples(np.array(picked)))
+        new = landscape.evaluate(cycle, tuples(np.array(picked)))
         inquisitor.observe(new, landscape.probe_table())
         seen += new
     return seen
 
 
-def tpe(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:
-    """Optuna's TPE (multivariate, constrained). What breaks an exact requirement is told as infeasible and costs no
-    evaluation, up to 30 times a candidate, then it is repaired."""
-    import warnings
-
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore")  # constraints are experimental in one version, deprecated in the next
-    space, moves = landscape.space, Moves(landscape.space)
-
-    def constraints(trial: optuna.trial.FrozenTrial) -> list[float]:
-        return trial.user_attrs["slack"]
-
-    sampler = optuna.samplers.TPESampler(
-        seed=landscape.run_seed, multivariate=True, n_startup_trials=10, constraints_func=constraints
-    )
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    kinds: dict[str, optuna.distributions.BaseDistribution] = {
-        site.name: optuna.distributions.IntDistribution(0, len(site.choices) - 1)
-        if site.ordered
-        else optuna.distributions.CategoricalDistribution(list(range(len(site.choices))))
-        for site in space.sites
-    }
-    everything = list(landscape.initial())
-    seen: list[Observation] = []
-
-    def tell(observation: Observation) -> optuna.trial.FrozenTrial:
-        fitness = _fitness(landscape, everything)[-1]
-        loss = np.array([o.log_loss for o in everything])
-        link = Link()
-        link.fit(everything, loss)
-        error, _ = link.final_log_error(loss[-1:], np.zeros(1))
-        broken = violation(landscape.requirements, space.costs(np.array([observation.decisions])))[0]
-        over = float(error[0] - log_error(landscape.accuracy_bound))
-        params = {site.name: int(c) for site, c in zip(space.sites, observation.decisions, strict=True)}
-        return optuna.trial.create_trial(
-            params=params, distributions=kinds, value=float(fitness), user_attrs={"slack": [over, float(broken)]}
-        )
-
-    for number in range(len(everything)):
-        kept, everything = everything, everything[: number + 1]
-        study.add_trial(tell(everything[-1]))
-        everything = kept
-    for cycle in range(evaluations // batch):
-        chosen = []
-        for _ in range(batch):
-            for attempt in range(30):
-                trial = study.ask(kinds)
-                row = space.canonical(np.array([[trial.params[site.name] for site in space.sites]]))
-                broken = float(violation(landscape.requirements, space.costs(row))[0])
-                trial.set_user_attr("slack", [0.0, broken])
-                if broken <= 0:
-                    break
-                if attempt < 3:  # told, so that the sampler learns the bound; more would drown what was measured
-                    study.tell(trial, -60.0 * broken)
-                else:
-                    study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            else:
-                row = repair(moves, landscape.requirements, row)[0]
-            if broken <= 0:
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)  # its outcome is added below
-            chosen += _tuples(row)
-        for observation in landscape.evaluate(cycle, chosen):
-            everything.append(observation)
-            seen.append(observation)
-            study.add_trial(tell(observation))
-    return seen
-
-
 def ours(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:
     """Generative synthesis as it runs on real networks."""
-    return [o for report in synthesise(landscape, evaluations, batch).reports for o in report.observations]
+    return observed(synthesise(landscape, evaluations, batch))
 
 
-def synthesise(landscape: Landscape, evaluations: int, batch: int) -> Synthesis:
-    """The whole run, for what is asked of the generator besides the regret."""
-    run = Synthesis(landscape, Settings(cycles=evaluations // batch, batch=batch, seed=landscape.run_seed))
-    run.run()
+def synthesise(landscape: Landscape, evaluations: int, batch: int,
+               inquisitor: type[Inquisitor] = Inquisitor) -> Synthesis:
+    """All cycles of a run. The last steps of the generator, after which nothing is evaluated, are left to whom they
+    matter."""
+    settings = Settings(cycles=evaluations // batch, batch=batch, seed=landscape.run_seed)
+    run = Synthesis(landscape, settings, inquisitor)
+    for cycle in range(settings.cycles):
+        run.cycle(cycle)
     return run
 
 
-RIVALS: dict[str, Rival] = {
-    "generative synthesis": ours,
-    "random": random_search,
-    "evolution": evolution,
-    "evolution + our surrogate": surrogate_evolution,
-    "no generator": no_generator,
-    "TPE (Optuna)": tpe,
-}
+def observed(run: Synthesis) -> list[Observation]:
+    """What a run evaluated, in order."""
+    return [o for report in run.reports for o in report.observations]

@@ -1,0 +1,129 @@
+"""Rivals without a model of the loss: families of networks ordered by cost, each bisected for the smallest that still
+satisfies 1r."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from landscapes import Landscape
+from rivals import tuples
+
+from synth.decisions import FloatArray, IntArray, Observation
+from synth.link import Link, log_error
+from synth.moves import Moves, log_cost, violation
+
+KNAPSACK_DOUBT = 0.5  # spread of the factor by which further knapsacks doubt each damage
+LEAST_DAMAGE = 0.005  # log loss; what a table calls harmless is not free
+
+
+class Bisection:
+    """Of one path [n, sites] by falling cost: which network to try next, by whether the last held."""
+
+    def __init__(self, path: IntArray) -> None:
+        self.path, self.low, self.high = path, -1, len(path)  # the last that held, the first that did not
+        self.at = -1
+
+    def next(self) -> IntArray | None:
+        if self.high - self.low < 2:
+            return None
+        self.at = (self.low + self.high) // 2
+        return self.path[self.at]
+
+    def told(self, held: bool) -> None:
+        if held:
+            self.low = self.at
+        else:
+            self.high = self.at
+
+
+def bisect_paths(landscape: Landscape, evaluations: int, batch: int, paths: Iterator[IntArray]) -> list[Observation]:
+    """As many paths at once as a batch holds, one more for each that is done; ends when none is left."""
+    everything = list(landscape.initial())
+    seen: list[Observation] = []
+    open_paths: list[Bisection] = []
+    for cycle in range(evaluations // batch):
+        asked: list[tuple[Bisection, IntArray]] = []
+        open_paths = [b for b in open_paths if b.next() is not None]
+        for bisection in open_paths:
+            row = bisection.next()
+            assert row is not None
+            asked.append((bisection, row))
+        while len(asked) < batch and (path := next(paths, None)) is not None:
+            bisection = Bisection(_allowed(landscape, path))
+            row = bisection.next()
+            if row is not None:
+                open_paths.append(bisection)
+                asked.append((bisection, row))
+        if not asked:
+            break
+        new = landscape.evaluate(cycle, tuples(np.array([row for _, row in asked])))
+        everything, seen = everything + new, seen + new
+        loss = np.array([o.log_loss for o in everything])
+        link = Link()
+        link.fit(everything, loss)
+        error, _ = link.final_log_error(loss, np.zeros(len(loss)))
+        for (bisection, _), value in zip(asked, error[-len(new):], strict=True):
+            bisection.told(bool(value <= log_error(landscape.accuracy_bound)))
+    return seen
+
+
+def _allowed(landscape: Landscape, path: IntArray) -> IntArray:
+    path = landscape.space.canonical(path)
+    path = path[violation(landscape.requirements, landscape.space.costs(path)) <= 0]
+    return path[np.argsort(-log_cost(landscape.space, path), kind="stable")]
+
+
+def scaling(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:
+    """Width and depth scaling of the hand-made anchors: one width multiplier for all, at every depth (blocks left out
+    from the last to the first), with each anchor's operators."""
+    sites = landscape.space.sites
+    last = np.array([len(site.choices) - 1 for site in sites])
+    blocks = [j for j, site in enumerate(sites) if site.kind == "block"]
+
+    def paths() -> Iterator[IntArray]:
+        for dropped, anchor in itertools.product(range(len(blocks) + 1), landscape.initial()[1:]):
+            grid = []
+            for share in np.linspace(1.0, 0.0, 17):
+                row = np.array(anchor.decisions)
+                for j, site in enumerate(sites):
+                    if site.ordered and site.kind != "block":
+                        row[j] = round(share * last[j])
+                row[blocks] = 1
+                row[blocks[len(blocks) - dropped :]] = 0
+                grid.append(row)
+            yield np.unique(np.array(grid), axis=0)
+
+    return bisect_paths(landscape, evaluations, batch, paths())
+
+
+def knapsack(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:
+    """A multiple-choice knapsack over the probe table in the manner of HALP (Shen et al., arXiv 2110.10811): from φ,
+    whatever saves most of the logarithm of parameters times MACs for the damage that probing foretells, one change
+    after the other. The first path believes the table; further ones doubt each damage by a random factor."""
+    moves, random = Moves(landscape.space), np.random.default_rng([landscape.run_seed, 20])
+    table = landscape.probe_table().filled()[:, :, 0]
+
+    def paths() -> Iterator[IntArray]:
+        for number in itertools.count():
+            doubt = np.exp(KNAPSACK_DOUBT * bool(number) * random.standard_normal(table.shape))
+            yield _greedy_path(landscape, moves, np.maximum(table * doubt, 0.0))
+
+    return bisect_paths(landscape, evaluations, batch, paths())
+
+
+def _greedy_path(landscape: Landscape, moves: Moves, damage: FloatArray) -> IntArray:
+    space = landscape.space
+    now = space.canonical((moves.counts - 1)[None, :])[0]
+    path = [now]
+    while True:
+        near = space.canonical(moves.neighbours(now[None, :])[0])
+        saved = log_cost(space, now[None, :])[0] - log_cost(space, near)
+        harm = damage[moves.site, moves.choice] - damage[moves.site, now[moves.site]]
+        worth = np.where(saved > 1e-9, saved / np.maximum(harm, LEAST_DAMAGE), -np.inf)
+        best = int(np.argmax(worth))
+        if not np.isfinite(worth[best]):
+            return np.array(path)
+        now = near[best]
+        path.append(now)
