@@ -41,7 +41,7 @@ from rivals import observed, parent_performance, synthesise
 from scipy.stats import t as student
 
 from devices.support.files import append_line, read_lines, write_json
-from synth.decisions import Observation, choice_counts, rows
+from synth.decisions import Observation, parent_decisions, rows
 from synth.inquisitor import Inquisitor
 from synth.moves import log_cost, repair, violation
 from synth.synthesis import Synthesis
@@ -116,7 +116,7 @@ def hypervolume(landscape: Landscape, decisions: np.ndarray) -> float:
     """Of the true log error after full training and the log cost (parameters times MACs) of networks that hold the
     exact requirements, below those of 90 % accuracy and of φ (of twice φ's error where φ itself is worse than 95 %)."""
     space = landscape.space
-    parent = (choice_counts(space.sites) - 1)[None, :]
+    parent = parent_decisions(space.sites)[None, :]
     error_of_parent = float(np.log(1 - landscape.accuracy(parent)[0]))
     worst = max(np.log(0.1), error_of_parent + np.log(2.0)), float(log_cost(space, parent)[0])
     kept = decisions[violation(landscape.requirements, space.costs(decisions)) <= 0]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from synth.decisions import FloatArray, IntArray, Space
 
-HIDDEN, STEPS, RATE, DECAY = 16, 500, 0.01, 0.02  # chosen by the error on left-out networks
-FOLDS = 10
+HIDDEN, STEPS, RATE, DECAY = 16, 500, 0.01, 0.01  # chosen by the error on left-out networks
+FOLDS, LEFT_OUT = 10, 0.1
 
 
 def features(space: Space, decisions: IntArray) -> FloatArray:
@@ -43,15 +43,15 @@ class Committee:
         return answer * self.outputs[1] + self.outputs[0]
 
 
-def fit(at: FloatArray, targets: FloatArray, counts: FloatArray, seed: int) -> Committee:
-    """A committee fitted to features [n, d] and targets [n, t]; counts [members, n]: how often each member sees each
-    row (a bootstrap, with zeros where a row is left out)."""
+def fit(at: FloatArray, targets: FloatArray, seen: FloatArray, seed: int) -> Committee:
+    """A committee fitted to features [n, d] and targets [n, t]; seen [members, n]: 1 where a member sees a row, else
+    0."""
     inputs = np.stack([at.mean(0), np.maximum(at.std(0), 1e-3)])
     outputs = np.stack([targets.mean(0), targets.std(0)])
     x = torch.from_numpy((at - inputs[0]) / inputs[1])
     y = torch.from_numpy((targets - outputs[0]) / outputs[1])
-    share = torch.from_numpy(counts / counts.sum(1, keepdims=True))[..., None]
-    members, d, t = len(counts), at.shape[1], targets.shape[1]
+    share = torch.from_numpy(seen / seen.sum(1, keepdims=True))[..., None]
+    members, d, t = len(seen), at.shape[1], targets.shape[1]
     random = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int, sd: float) -> Tensor:
@@ -75,10 +75,10 @@ def _forward(weights: tuple[Tensor, ...], x: Tensor) -> Tensor:
     return torch.tanh(x @ first + first_bias) @ second + x @ linear + bias
 
 
-def bootstrap(members: int, n: int, random: np.random.Generator, left_out: FloatArray | None = None) -> FloatArray:
-    """[members, n] how often each member sees each row; left_out: [members, n] true where it must not."""
-    counts = random.multinomial(n, np.full(n, 1 / n), size=members).astype(np.float64)
-    return counts if left_out is None else np.where(left_out, 0.0, counts)
+def samples(members: int, n: int, random: np.random.Generator, left_out: FloatArray | None = None) -> FloatArray:
+    """[members, n] which rows each member sees, nine of ten; left_out: [members, n] true where it must not."""
+    seen = random.random((members, n)) > LEFT_OUT
+    return np.asarray(seen if left_out is None else seen & ~left_out, dtype=np.float64)
 
 
 def cross_validated(at: FloatArray, targets: FloatArray, members: int, seed: int) -> FloatArray:
@@ -86,6 +86,6 @@ def cross_validated(at: FloatArray, targets: FloatArray, members: int, seed: int
     random = np.random.default_rng(seed)
     fold = random.permutation(len(at)) % FOLDS
     left_out = np.repeat(np.arange(FOLDS), members)[:, None] == fold[None, :]
-    committee = fit(at, targets, bootstrap(FOLDS * members, len(at), random, left_out), seed)
+    committee = fit(at, targets, samples(FOLDS * members, len(at), random, left_out), seed)
     answers = committee.predict(at).reshape(FOLDS, members, len(at), -1).mean(1)
     return answers[fold, np.arange(len(at))]

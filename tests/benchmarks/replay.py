@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from emulator import bootstrap, cross_validated, features, fit
+from emulator import cross_validated, features, fit, samples
 from table_of_networks import FINAL, HERE, SCHEMA, SHORT
 
 from devices.support.files import read_json
 from synth.data.dataset import load_dataset
 from synth.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
 from synth.link import log_error
-from synth.moves import Moves, log_cost
+from synth.moves import Moves
 from synth.order import Order
 from synth.parent import ElasticParent
 from synth.performance import performance
@@ -38,8 +38,9 @@ from synth.requirements import Requirements
 from synth.space import NetworkSpace
 
 FAMILY = "digits"
-MEMBERS, PER_NUMBER = 16, 4  # of the committee, and how many of them each number draws
+MEMBERS, PER_NUMBER = 18, 6  # of the committee, and how many of them each number draws
 LEAST_ACCURACY = 0.1
+BEAM = 48  # networks that the search with the truth in hand goes on from
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Emulated:
         at = features(table.space, table.decisions)
         self.targets = np.column_stack([table.loss, table.error])
         random = np.random.default_rng(7)
-        self.committee = fit(at, self.targets, bootstrap(MEMBERS, len(at), random), seed=7)
+        self.committee = fit(at, self.targets, samples(MEMBERS, len(at), random), seed=7)
         self.left_out = cross_validated(at, self.targets, PER_NUMBER, seed=8)
         missed = self.targets - self.left_out
         covariance = missed.T @ missed / len(missed)
@@ -210,17 +211,17 @@ class Replay:
         random = np.random.default_rng([self.number, 56])
         moves = Moves(self.space)
         drawn = self.space.canonical(random.integers(0, self.counts, size=(30_000, len(self.counts))))
-        drawn = drawn[np.argsort(log_cost(self.space, drawn))]
-        best = drawn[np.argsort(-self.truth(drawn), kind="stable")[:24]]
-        for _ in range(12):
+        drawn = np.concatenate([drawn, self.table.decisions])
+        best = drawn[np.argsort(-self.truth(drawn), kind="stable")[:BEAM]]
+        for _ in range(20):
             near = self.space.canonical(moves.neighbours(best).reshape(-1, len(self.counts)))
-            at = random.integers(0, len(near), 4 * len(near))
+            at = random.integers(0, len(near), 2 * len(near))
             site = random.integers(0, len(self.counts), len(at))
             pairs = near[at].copy()
             pairs[np.arange(len(at)), site] = random.integers(0, self.counts[site])
             pool = np.unique(np.concatenate([best, near, self.space.canonical(pairs)]), axis=0)
-            before, best = best, pool[np.argsort(-self.truth(pool), kind="stable")[:24]]
-            if np.array_equal(before[0], best[0]) and np.array_equal(before, best):
+            before, best = best, pool[np.argsort(-self.truth(pool), kind="stable")[:BEAM]]
+            if np.array_equal(before, best):
                 break
         return float(self.truth(best[:1])[0]), tuple(int(c) for c in best[0])
 

@@ -12,7 +12,7 @@ import numpy as np
 from landscapes import Landscape
 
 from synth.acquisition import Wish, log_improvement
-from synth.decisions import Decisions, FloatArray, IntArray, Observation, rows
+from synth.decisions import Decisions, FloatArray, IntArray, Observation, parent_decisions, rows
 from synth.inquisitor import Inquisitor
 from synth.link import Link, log_error
 from synth.moves import Moves, repair, violation
@@ -24,7 +24,7 @@ Rival = Callable[[Landscape, int, int], list[Observation]]
 
 def parent_performance(landscape: Landscape) -> float:
     """U of the parent: what one is left with when a search finds nothing that satisfies 1r."""
-    parent = (landscape.space.counts - 1)[None, :]
+    parent = parent_decisions(landscape.space.sites)[None, :]
     return float(performance(landscape.accuracy(parent), landscape.space.costs(parent))[0])
 
 
@@ -76,20 +76,22 @@ def offspring(
     landscape: Landscape, moves: Moves, random: np.random.Generator, parents: IntArray, count: int
 ) -> IntArray:
     """[count, sites] children by crossover (half of them) and mutation of one to three sites; exact requirements
-    hold."""
-    children = parents[random.integers(len(parents), size=count)].copy()
-    others = parents[random.integers(len(parents), size=count)]
-    mix = (random.random(children.shape) < 0.5) & (random.random((count, 1)) < 0.5)
+    hold: of three times as many the first that do, repaired ones where these are too few."""
+    born = 3 * count
+    children = parents[random.integers(len(parents), size=born)].copy()
+    others = parents[random.integers(len(parents), size=born)]
+    mix = (random.random(children.shape) < 0.5) & (random.random((born, 1)) < 0.5)
     children = np.where(mix, others, children)
     for _ in range(3):
-        at = random.integers(len(moves.counts), size=count)
-        go = (random.random(count) < 0.6) | (_ == 0)
+        at = random.integers(len(moves.counts), size=born)
+        go = (random.random(born) < 0.6) | (_ == 0)
         children[np.flatnonzero(go), at[go]] = random.integers(0, moves.counts[at[go]])
     children = landscape.space.canonical(children)
     holds = violation(landscape.requirements, landscape.space.costs(children)) <= 0
-    if not holds.all():
-        children[~holds] = repair(moves, landscape.requirements, children[~holds])[0]
-    return children
+    kept, missing = children[holds][:count], max(count - int(holds.sum()), 0)
+    if missing:
+        kept = np.concatenate([kept, repair(moves, landscape.requirements, children[~holds][:missing])[0]])
+    return kept
 
 
 def evolution(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:

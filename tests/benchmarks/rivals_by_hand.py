@@ -15,6 +15,7 @@ from synth.link import Link, log_error
 from synth.moves import Moves, log_cost, violation
 
 KNAPSACK_DOUBT = 0.5  # spread of the factor by which further knapsacks doubt each damage
+MENDING = 20.0  # nats of cost that it is worth to come nearer to the exact requirements by their whole bound
 LEAST_DAMAGE = 0.005  # log loss; what a table calls harmless is not free
 
 
@@ -71,19 +72,19 @@ def bisect_paths(landscape: Landscape, evaluations: int, batch: int, paths: Iter
 
 def _allowed(landscape: Landscape, path: IntArray) -> IntArray:
     path = landscape.space.canonical(path)
-    path = path[violation(landscape.requirements, landscape.space.costs(path)) <= 0]
+    path = path[_missed(landscape, path) <= 0]
     return path[np.argsort(-log_cost(landscape.space, path), kind="stable")]
 
 
 def scaling(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:
-    """Width and depth scaling of the hand-made anchors: one width multiplier for all, at every depth (blocks left out
-    from the last to the first), with each anchor's operators."""
+    """Width and depth scaling of φ and the hand-made anchors: one width multiplier for all, at every depth (blocks left
+    out from the last to the first), with the operators of each."""
     sites = landscape.space.sites
     last = np.array([len(site.choices) - 1 for site in sites])
     blocks = [j for j, site in enumerate(sites) if site.kind == "block"]
 
     def paths() -> Iterator[IntArray]:
-        for dropped, anchor in itertools.product(range(len(blocks) + 1), landscape.initial()[1:]):
+        for dropped, anchor in itertools.product(range(len(blocks) + 1), landscape.initial()):
             grid = []
             for share in np.linspace(1.0, 0.0, 17):
                 row = np.array(anchor.decisions)
@@ -100,8 +101,9 @@ def scaling(landscape: Landscape, evaluations: int, batch: int) -> list[Observat
 
 def knapsack(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:
     """A multiple-choice knapsack over the probe table in the manner of HALP (Shen et al., arXiv 2110.10811): from φ,
-    whatever saves most of the logarithm of parameters times MACs for the damage that probing foretells, one change
-    after the other. The first path believes the table; further ones doubt each damage by a random factor."""
+    whatever saves most of the logarithm of parameters times MACs (and of what exact requirements are missed by) for the
+    damage that probing foretells, one change after the other. The first path believes the table; further ones doubt
+    each damage by a random factor."""
     moves, random = Moves(landscape.space), np.random.default_rng([landscape.run_seed, 20])
     table = landscape.probe_table().filled()[:, :, 0]
 
@@ -113,15 +115,20 @@ def knapsack(landscape: Landscape, evaluations: int, batch: int) -> list[Observa
     return bisect_paths(landscape, evaluations, batch, paths())
 
 
+def _missed(landscape: Landscape, decisions: IntArray) -> FloatArray:
+    return violation(landscape.requirements, landscape.space.costs(decisions))
+
+
 def _greedy_path(landscape: Landscape, moves: Moves, damage: FloatArray) -> IntArray:
     space = landscape.space
     now = space.canonical((moves.counts - 1)[None, :])[0]
     path = [now]
     while True:
         near = space.canonical(moves.neighbours(now[None, :])[0])
-        saved = log_cost(space, now[None, :])[0] - log_cost(space, near)
+        mended = _missed(landscape, now[None, :])[0] - _missed(landscape, near)
+        saved = log_cost(space, now[None, :])[0] - log_cost(space, near) + MENDING * mended
         harm = damage[moves.site, moves.choice] - damage[moves.site, now[moves.site]]
-        worth = np.where(saved > 1e-9, saved / np.maximum(harm, LEAST_DAMAGE), -np.inf)
+        worth = np.where((saved > 1e-9) & (mended >= 0), saved / np.maximum(harm, LEAST_DAMAGE), -np.inf)
         best = int(np.argmax(worth))
         if not np.isfinite(worth[best]):
             return np.array(path)

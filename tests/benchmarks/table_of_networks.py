@@ -12,8 +12,8 @@ The sample, after NAS-Bench-301 (Zela et al., arXiv 2008.09777), which covers bo
   generated  fresh seeds of a generator that has followed it
   near       changes of one to three decisions of the last two
 All hold the exact requirements, as everything that a search evaluates does. Each network is trained
-briefly and in full exactly as a run does (weights inherited from the elastic parent, distilled from φ; seed 0), "level"
-twice each, "front" twice in full, and twelve of "level" in full from scratch as well.
+briefly and in full exactly as a run does (weights inherited from the elastic parent, distilled from φ; seed 0), every
+second of "level" twice each, every second of "front" twice in full, and ten of "level" in full from scratch as well.
 Nothing is written back, so that the order of training does not matter. The test split is not read.
 """
 
@@ -35,7 +35,7 @@ import numpy as np
 import torch
 
 from devices.support.files import append_line, canonical_json, read_lines, write_bytes
-from synth.candidates import Outcome, run_task
+from synth.candidates import Outcome, Task, run_task
 from synth.data.dataset import load_dataset
 from synth.decisions import Decisions, IntArray, Observation
 from synth.generator import Generator
@@ -55,10 +55,9 @@ BANDS = (16.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.5)  # of log(parameters times MA
 PER_BAND = 12
 LEVEL, LEVEL_SPREAD, LEVEL_COUNT = 18.6, 0.2, 40  # log cost; relative spread of the root; networks
 FRONT, GENERATED, NEAR = 32, 24, 36
-SCRATCH = 12
+SCRATCH, CHUNK = 10, 6  # trained from scratch; trainings handed to the workers at a time
 SHORT, FINAL, FROM_SCRATCH = "short", "final", "scratch"
 Job = tuple[str, Decisions, str, int]  # group, network, purpose, repeat
-TWICE = {SHORT: ("level",), FINAL: ("level", "front")}
 
 
 @dataclass(frozen=True)
@@ -164,8 +163,9 @@ def first_jobs(planned: Sequence[tuple[str, Decisions]]) -> list[Job]:
 
 def further_jobs(planned: Sequence[tuple[str, Decisions]]) -> list[Job]:
     """What tells the noise of training and what inheritance does."""
-    jobs = [(group, d, purpose, 1) for purpose in (SHORT, FINAL) for group, d in planned if group in TWICE[purpose]]
-    level = [d for group, d in planned if group == "level"]
+    level, front = ([d for group, d in planned if group == name][::2] for name in ("level", "front"))
+    jobs: list[Job] = [("level", d, SHORT, 1) for d in level]
+    jobs += [("level", d, FINAL, 1) for d in level] + [("front", d, FINAL, 1) for d in front]
     return jobs + [("level", d, FROM_SCRATCH, 0) for d in level[:SCRATCH]]
 
 
@@ -183,14 +183,17 @@ class Trainer:
     def all(self, wanted: Sequence[Job]) -> bool:
         """Whether all of these trainings are there; False when time ran out."""
         jobs = [job for job in wanted if job[1:] not in self.done]
-        for number, (group, decisions, purpose, repeat) in enumerate(jobs):
+        for first in range(0, len(jobs), CHUNK):
             if time.monotonic() > self.until:
-                print(f"{len(jobs) - number} trainings to go in this part, {len(self.done)} done", file=sys.stderr)
+                print(f"{len(jobs) - first} trainings to go in this part, {len(self.done)} done", file=sys.stderr)
                 return False
-            self._train(group, decisions, purpose, repeat)
+            chunk = jobs[first : first + CHUNK]
+            outcomes = self.lab.pool.map(run_task, [self._task(*job[1:]) for job in chunk])
+            for job, outcome in zip(chunk, outcomes, strict=True):
+                self._record(job, outcome)
         return True
 
-    def _train(self, group: str, decisions: Decisions, purpose: str, repeat: int) -> None:
+    def _task(self, decisions: Decisions, purpose: str, repeat: int) -> Task:
         recipes = self.lab.recipes
         short = purpose == SHORT
         recipe, teacher = (recipes.short, SHORT_LOGITS) if short else (recipes.final, FINAL_LOGITS)
@@ -199,9 +202,13 @@ class Trainer:
         if purpose == FROM_SCRATCH:
             torch.manual_seed(task.seed)
             task = replace(task, weights=weights_of(build(task.network)))
-        (outcome,) = self.lab.pool.map(run_task, [task])
+        return task
+
+    def _record(self, job: Job, outcome: Outcome) -> None:
+        group, decisions, purpose, repeat = job
+        insights = insights_of(outcome) if purpose == SHORT and not repeat else {}
         training = Training(decisions, group, purpose, repeat, outcome.metrics.log_loss, outcome.metrics.log_loss_se,
-                            outcome.metrics.accuracy, insights_of(outcome) if short and not repeat else {})
+                            outcome.metrics.accuracy, insights)
         append_line(self.records, asdict(training))
         self.done[training.key] = training
 
@@ -244,14 +251,14 @@ def snapshot(lab: Laboratory) -> dict[str, Any]:
     return {"values": values, "visits": table.visits.tolist(), "parent": insights}
 
 
-def make_table(folder: Path, out: Path, seconds: float) -> bool:
+def make_table(folder: Path, out: Path, seconds: float, workers: int) -> bool:
     """Whether the table is complete."""
     order = Order("tx2")
     dataset, progress = load_dataset(order.data), Progress()
     manifest = Manifest("table_of_networks", order.arguments(), {order.data: dataset.checksum})
     until = time.monotonic() + seconds
     with RunFolder.start(folder, manifest, resume=(folder / MANIFEST).exists()) as run_folder, laboratory(
-            order, dataset, traced_prototype(order, dataset), run_folder, 1, progress) as lab:
+            order, dataset, traced_prototype(order, dataset), run_folder, workers, progress) as lab:
         problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, run_folder, lab.recipes,
                                  order.seed, lab.parent_outcome)
         known = problem.initial()
@@ -269,7 +276,9 @@ def make_table(folder: Path, out: Path, seconds: float) -> bool:
                                             final.accuracy))
             second = plan(learnt_parts(lab, moves, problem, known + observed),
                           {o.decisions for o in (*known, *observed)})
-            complete = trainer.all(first_jobs(second)) and trainer.all(further_jobs([*first, *second]))
+            near = [(group, d) for group, d in second if group == "near"]
+            complete = (trainer.all(first_jobs([item for item in second if item not in near]))
+                        and trainer.all(further_jobs([*first, *second])) and trainer.all(first_jobs(near)))
         write_table(out, lab, known, probed, list(trainer.done.values()))
     return complete
 
@@ -278,9 +287,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True, type=Path, help="folder for φ, its parent and the trainings so far")
     parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long; exit code 1 then")
     options = parser.parse_args()
-    sys.exit(0 if make_table(options.work, options.out, options.seconds) else 1)
+    sys.exit(0 if make_table(options.work, options.out, options.seconds, options.workers) else 1)
 
 
 if __name__ == "__main__":
