@@ -140,7 +140,9 @@ class Inquisitor:
         if not len(seen):
             return Wish(np.full(len(wants), self.bound), reference - caution)
         belief = self.believe(seen)
-        best = float(belief.log_error.min())
+        # what breaks an exact requirement (φ itself, often) is no measure of how accurate a network can be
+        allowed = belief.violation <= 0 if (belief.violation <= 0).any() else belief.violation >= 0
+        best = float(belief.log_error[allowed].min())
         loosest = min(self.bound, float(belief.log_error.max()))
         demand = loosest - 0.8 * wants[:, 0] ** 2 * max(loosest - best, 0.0)
         if not np.isfinite(self.bound):
