@@ -70,6 +70,18 @@ def test_a_preference_steers_along_the_front(finished):
     assert np.median(log_cost(problem.space, accurate)) > np.median(log_cost(problem.space, small))
 
 
+def test_no_seed_asks_for_more_accuracy_than_an_allowed_network_has(finished):
+    """φ is the most accurate of all, and breaks the exact requirements."""
+    problem, run = finished
+    seen = problem.space.canonical(rows((o.decisions for o in run.inquisitor.observations), 9))
+    belief = run.inquisitor.believe(seen)
+    allowed = belief.violation <= 0
+    assert belief.log_error[~allowed].min() < belief.log_error[allowed].min() - 0.1
+    demand = run.inquisitor.wishes(range(200)).demand
+    assert demand.min() >= belief.log_error[allowed].min()
+    assert demand.max() > demand.min() + 0.05
+
+
 def test_finalists_are_different_and_good(finished):
     problem, run = finished
     chosen = run.finalists(4)
