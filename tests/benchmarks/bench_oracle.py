@@ -5,8 +5,8 @@
     python tests/benchmarks/bench_oracle.py --quick                       5 landscapes, 32 evaluations
     python tests/benchmarks/bench_oracle.py --families digits --numbers 100-149    replayed on trained networks
 
-The family "digits" is no landscape but a table of trained networks, replayed (replay.py says how, and what that cannot
-show); its numbers 1 to 9 may be looked at while constants are set, the others not.
+The families "digits" and "digits-smooth" are no landscapes but a table of trained networks, replayed (replay.py says
+how, and what that cannot show); numbers 1 to 9 may be looked at while constants are set, the others not.
 
 Regret: U of the best network that a long search with the truth in hand finds, less U of the best evaluated network that
 truly satisfies 1r (the parent's U where none does), in NetScore points. "chosen": the same for the best of four
@@ -34,7 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from landscapes import FAMILIES, Landscape
 from methods import ABLATIONS, METHODS, OURS, problem_of
-from replay import FAMILY
+from replay import FAMILY, SMOOTH
 from rich.console import Console
 from rich.table import Table
 from rivals import observed, parent_performance, synthesise
@@ -72,7 +72,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Task:
-    """One run to be made. table: of trained networks, for the family "digits". generator: whether to judge ours'."""
+    """One run to be made. table: of trained networks, where one is replayed. generator: whether to judge ours'."""
 
     family: str
     number: int
@@ -239,7 +239,8 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=64, choices=BUDGETS)
     parser.add_argument("--methods", default=",".join(METHODS),
                         help=f"separated by commas; also: {', '.join(ABLATIONS)}")
-    parser.add_argument("--families", default=",".join(FAMILIES), help=f"of landscapes; {FAMILY}: the table replayed")
+    parser.add_argument("--families", default=",".join(FAMILIES),
+                        help=f"of landscapes; {FAMILY}, {SMOOTH}: the table replayed")
     parser.add_argument("--table", type=Path, help="of trained networks, another than the one shipped")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long; needs --records")
     parser.add_argument("--search-only", action="store_true", help="leave out what is asked of our generator")

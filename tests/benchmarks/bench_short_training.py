@@ -11,7 +11,7 @@ and by its log loss, which is less grainy.
 Scratch: the same networks trained in full from fresh weights, to see what inheritance biases.
 
 Surrogate: what predicts the log loss of networks that were not evaluated, from as many as half a run evaluates (drawn
-anew 40 times), with parts of the surrogate or of what probing says taken away: differences to the whole, paired.
+anew 16 times), with parts of the surrogate or of what probing says taken away: differences to the whole, paired.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from synth.inquisitor import Inquisitor
 from synth.probe_table import ProbeTable
 
 SCHEMA = "edgesynth.bench-short-training/1"
-RESAMPLES, SPLITS, KNOWN = 2000, 40, 32
+RESAMPLES, SPLITS, KNOWN = 2000, 16, 32
 IMAGES = 360  # of the validation split
 
 
@@ -199,7 +199,7 @@ def main() -> None:
     shown = Shown("what", "n", "value", "95 %")
     for f in figures:
         shown.add_row(f.what, str(f.n), f"{f.value:.3f}", f"{f.low:.3f} .. {f.high:.3f}")
-    Console(width=120).print(shown)
+    Console(width=130).print(shown)
     noise: dict[str, Any] = {"loss": table.loss_noise, "error": table.error_noise, "reported_se": table.loss_se.mean()}
     print("noise between trainings of one network: log loss {loss:.3f} (the run believes {reported_se:.3f}), log error "
           "{error:.3f}".format(**noise))

@@ -9,7 +9,7 @@ import rivals
 import rivals_by_hand
 import rivals_optuna
 from landscapes import Landscape
-from replay import FAMILY, Replay
+from replay import FAMILY, HERE, SMOOTH, Replay
 from rivals import Rival
 
 OURS = "generative synthesis"
@@ -29,6 +29,6 @@ ABLATIONS: dict[str, Rival] = dict(ablations.ABLATIONS)
 def problem_of(family: str, number: int, run_seed: int, table: Path | None = None) -> Landscape:
     """A synthetic landscape, or the replay of the table of trained networks, which has all that methods and judges ask
     of a landscape."""
-    if family == FAMILY:
-        return Replay(number, run_seed, table) if table else Replay(number, run_seed)  # type: ignore[return-value]
+    if family in (FAMILY, SMOOTH):
+        return Replay(number, run_seed, table or HERE, family)  # type: ignore[return-value]
     return Landscape(family, number, run_seed)

@@ -1,11 +1,15 @@
 """Searches replayed on a table of trained networks of the digits space (table_of_networks.py).
 
 A table of two hundred cannot answer for every network that a search asks of half a billion. So a committee fitted to it
-answers (emulator.py), and what it leaves unexplained of networks it did not see is drawn anew for every network, by a
-hash of its decisions: a part of the truth that no model can know. `number` draws the committee's members and these
-residuals, `run_seed` the noise of training: fifty numbers are fifty plausible digits spaces, and an interval over them
-covers what the table does not know. What this cannot show: effects of the bank being written back, and anything that
-neither the committee nor independent residuals express. Probe responses are those before the first cycle.
+answers (emulator.py). What it leaves unexplained of networks it did not see is, in the family "digits", drawn anew for
+every network by a hash of its decisions: a part of the truth that no model can know, so that whoever evaluates many
+different networks near the edge of 1r draws lots. In the family "digits-smooth" it is left out. The real residuals of
+like networks are alike to some degree: the truth lies between the two.
+
+`number` draws the committee's members and the residuals, `run_seed` the noise of training: fifty numbers are fifty
+plausible digits spaces, and an interval over them covers what the table does not know. What this cannot show: effects
+of the bank being written back, and anything that neither the committee nor independent residuals express. Probe
+responses are those before the first cycle.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ from synth.problem import LINK_EVERY
 from synth.requirements import Requirements
 from synth.space import NetworkSpace
 
-FAMILY = "digits"
+FAMILY, SMOOTH = "digits", "digits-smooth"
 MEMBERS, PER_NUMBER = 18, 6  # of the committee, and how many of them each number draws
 LEAST_ACCURACY = 0.1
 BEAM = 48  # networks that the search with the truth in hand goes on from
@@ -159,10 +163,8 @@ class Replay:
     """A problem of the cycle that answers from the table; beside it, what only a judge may ask. Deterministic in
     (number, run seed, cycle, position in the batch)."""
 
-    family = FAMILY
-
-    def __init__(self, number: int, run_seed: int = 0, path: Path = HERE):
-        self.number, self.run_seed = number, run_seed
+    def __init__(self, number: int, run_seed: int = 0, path: Path = HERE, family: str = FAMILY):
+        self.number, self.run_seed, self.family = number, run_seed, family
         self.emulated = emulated(path)
         self.table = self.emulated.table
         self.space, self.requirements = self.table.space, self.table.requirements
@@ -180,7 +182,7 @@ class Replay:
         """[n, 2] log loss after the short training and log error after the full one, each the mean over seeds."""
         d = self.space.canonical(decisions)
         smooth = self.emulated.committee.predict(features(self.space, d))[self.members].mean(0)
-        return smooth + self._own(d) @ self.emulated.residual.T
+        return smooth if self.family == SMOOTH else smooth + self._own(d) @ self.emulated.residual.T
 
     def _own(self, decisions: IntArray) -> FloatArray:
         """[n, 2] standard normal numbers that belong to each network: a multiplicative hash, mixed as in SplitMix64."""
