@@ -1,8 +1,8 @@
 """How well does the file that `devices calibrate` writes predict networks that were not in its set?
 
-The boards are laws (tests/devices/board_laws.py): one of the cost model's own shape with other constants, one of
-another shape. The set is measured with noise, the model fitted, and its file predicts other networks, beside the TX2's
-own file and beside the fit's own claim (the share of true values inside the 95 % intervals).
+The boards are laws (tests/devices/board_laws.py, tests/edge_bench/laws/waves.py): one of the cost model's own shape
+with other constants, two of other shapes. The set is measured with noise, the model fitted, and its file predicts other
+networks, beside the TX2's own file and beside the fit's own claim (the share of true values inside the 95 % intervals).
 
 With --board the whole command runs instead, for some minutes: the stand-in board of the harness tests, its TensorRT
 double and its power rail obey the law of tests/edge_bench/laws/waves.py, the agent measures them, and the file predicts
@@ -14,6 +14,7 @@ networks of other sizes.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import sys
@@ -24,8 +25,9 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EDGE_BENCH = ROOT / "tests" / "edge_bench"
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "devices"), str(EDGE_BENCH)]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "devices"), str(EDGE_BENCH), str(EDGE_BENCH / "doubles")]
 
+import board_law  # noqa: E402
 from board_laws import Law, measured, other_shape, same_shape  # noqa: E402
 from published_tx2 import layers_of  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -47,7 +49,16 @@ UNSEEN = ("resnet20", "nasbench201_16M", "nasbench201_79M", "cnv_100", "cnv_25",
           "mobilenet_v1_0p5_160", "mobilenet_v1_1p0_224", "googlenet", "resnet50", "inception_v3", "mlp_100", "mlp_25")
 BATCHES = (1, 8, 32)
 # half of the set, for what fewer measurements cost
+WAVES = board_law.load_law(str(EDGE_BENCH / "laws" / "waves.py")) or {}
 HALF = ("short", "deep", "dense", "residual", "separable", "stem")
+
+
+def waves(layers: Sequence[LayerCost], precision: str, batch: int) -> tuple[float, float, float]:
+    """The law of the stand-in board, which knows no precisions; all but the launches' host part is the device's."""
+    latency_ms, power_mw = WAVES["cost"]([
+        {"channels": layer.output_shape[0], "outputs": layer.output_elements,
+         "depth": layer.macs / max(layer.output_elements, 1)} for layer in layers], batch)
+    return latency_ms, latency_ms - WAVES["HOST_MS"] - WAVES["HOST_IMAGE_MS"] * batch, power_mw / 1e3
 
 
 def errors_of(predict: Callable[[Sequence[LayerCost], str, int], Prediction], law: Law) -> dict[str, np.ndarray]:
@@ -68,6 +79,8 @@ def calibrated(law: Law, chosen: Sequence[Condition], layers: dict[str, list[Lay
                noise: float) -> Callable[[Sequence[LayerCost], str, int], Prediction]:
     random = np.random.default_rng(seed)
     rows = [measured(law, condition, layers[condition.network], random, noise) for condition in chosen]
+    if law is waves:
+        rows = [dataclasses.replace(row, idle_w=WAVES["IDLE_MW"] / 1e3) for row in rows]
     board = Board(calibrated_board(load_board("tx2"), rows, layers, "own", "bench", "a law").data)
     target = Target(board, board.default_mode)
     return lambda found, precision, batch: CostModel.for_target(target, precision).predict(found, batch)
@@ -145,7 +158,7 @@ def main() -> None:
                   "inside"):
         table.add_column(title, justify="left" if title in ("law", "file") else "right")
     data = []
-    for law in (same_shape, other_shape):
+    for law in (same_shape, other_shape, waves):
         found = {"tx2.json, nothing measured": (0, [errors_of(published, law)])}
         for title, chosen in (("calibrated on half of the set", half), ("calibrated", every)):
             found[title] = (len(chosen), [errors_of(calibrated(law, chosen, layers, seed, options.noise), law)
