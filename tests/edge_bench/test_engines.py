@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -158,13 +156,3 @@ def test_words_of_a_file_are_read_without_onnx(tmp_path):
         path.write_bytes(whole[:end])
         assert isinstance(onnx_words.inputs(str(path)), dict) and isinstance(onnx_words.metadata(str(path)), dict)
         assert onnx_words.external_weights(str(path)) == []
-
-
-def test_ctrl_c_here_ends_the_builder(agent, tmp_path):
-    model = write_net(tmp_path / "net.onnx", build_s=60)
-    process = subprocess.Popen([agent.python, agent.pyz, "build", str(model), "--root", str(agent.board.root)],
-                               env=agent.environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    log = agent.board.home / "state/edgesynth/engines"
-    wait_for(lambda: any("Graph optimization" in path.read_text() for path in log.glob("*.log")))
-    os.kill(process.pid, signal.SIGINT)
-    assert process.wait(60) == 130 and not list(log.glob("*.part"))
