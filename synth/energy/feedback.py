@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devices.support.errors import UserError
+from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import read_json, write_json
 from synth.energy.boards import Board, Job, marks_of
 from synth.energy.correction import Measurement
-from synth.energy.crew import Crew
+from synth.energy.crew import STOP, Crew
 from synth.energy.quantities import ENERGY, LATENCY, asks_for_power
 from synth.networks.module import Weights
 from synth.networks.network import Network
@@ -201,7 +201,12 @@ class Feedback:
         before = self._known_state()
         if self._checked or self.crew.gone:
             return
-        now = one_state(self.crew.states(self.power))
+        try:
+            now = one_state(self.crew.states(self.power))
+        except CannotMeasure:
+            if self.crew.lost_policy == STOP:
+                raise
+            return  # the crew asks again, and predicts in the end
         changes = [f"{name} was {before.get(name)}, now {now.get(name)}" for name in {**before, **now}
                    if before.get(name) != now.get(name)]
         if changes:

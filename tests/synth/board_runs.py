@@ -150,7 +150,7 @@ def run(folder: Path, seed: int, cycles: int, requirements: Sequence[str], *, me
             def export(network, weights, path):
                 _export_for_board(lambda *what: export_for_board(dataset, order, *what), network, weights, path)
 
-            crew = Crew(boards, opened.path / "board" / "results", print)
+            crew = Crew(boards, opened.path / "board" / "results", lambda text: None)
             loop = BoardLoop(Feedback(opened, prices, crew, export), space, measure, cycles, seed, pick)
         problem = Landscape(space, required, seed, loop=loop)
         whole = tuple(len(site.choices) - 1 for site in space.sites)
