@@ -231,9 +231,9 @@ def test_a_board_that_cannot_be_reached_is_told_before_anything_is_written(tmp_p
 def test_what_no_prediction_promises_is_tried_where_a_board_can_tell(tmp_path):
     """Beyond the prediction's margin, and inside of its interval: the law says no, and the run says how far it came."""
     with pytest.raises(UserError, match="img_per_joule"):
-        run(tmp_path / "never", requirements=("img_per_joule >= 100000 @ batch=8",))
+        run(tmp_path / "never", requirements=("img_per_joule >= 10000000 @ batch=8",))
     with pytest.raises(UserError, match=r"no network of this space|cannot be met"):
-        tiny_run.run(tmp_path / "predicted", requirements=("img_per_joule >= 2300 @ batch=8",))
-    summary, _ = run(tmp_path / "tried", requirements=("img_per_joule >= 2300 @ batch=8",), cycles=1)
+        tiny_run.run(tmp_path / "predicted", requirements=("img_per_joule >= 4000 @ batch=8",))
+    summary, _ = run(tmp_path / "tried", requirements=("img_per_joule >= 4000 @ batch=8",), cycles=1)
     assert all(row.holds == "no" for row in summary.ferminets)
-    assert any("img_per_joule >= 2300" in warning and "relax" in warning for warning in summary.warnings)
+    assert any("img_per_joule >= 4000" in warning and "relax" in warning for warning in summary.warnings)
