@@ -158,11 +158,18 @@ class SshBoard:
                 os.kill(pid, 9)
 
     def agents(self, verb: str) -> list[int]:
-        """Processes of the board's agent that were called with this verb; those of the trials are `_trial`."""
-        done = subprocess.run(["ps", "-e", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
-        rows = [line.split() for line in done.stdout.splitlines()]
-        return [int(row[0]) for row in rows
-                if verb in row and any(word.endswith(".pyz") for word in row) and "python" in row[1]]
+        """Processes of this board's agent that were called with this verb; those of the trials are `_trial`.
+
+        Others may run agents on this machine: this board's have its home.
+        """
+        home, found = f"HOME={self.board.home}".encode(), []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                if verb.encode() in words and any(word.endswith(b".pyz") for word in words) \
+                        and b"python" in words[0] and home in (process / "environ").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
+        return found
 
     def kill_agents(self, *verbs: str) -> None:
         """End the board's agent processes with -9."""
