@@ -59,6 +59,10 @@ def watching(inputs: torch.Tensor) -> Iterator[ValuesTaken]:
         known[reference.cdata] = reference
 
     class Watch(TorchDispatchMode):
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # torch would import its compiler for every mode, which takes seconds
+
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
             depends = any(tensor.untyped_storage()._cdata in known for tensor in given)

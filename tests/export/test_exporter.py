@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -294,3 +296,13 @@ def test_a_batch_that_the_trace_froze_fails(tmp_path, images):
     with pytest.raises((CheckFailed, UserError)):
         export_network(FrozenBatch(), SHAPE, images, tmp_path / "a.onnx", "tx2", batch="2:4:8")
     assert leftovers(tmp_path) == []
+
+
+def test_the_compiler_of_torch_is_not_imported():
+    """It takes seconds and 70 MB in every process that exports."""
+    words = (
+        "import sys; from torch import nn; from export.batch import Batch; from export.torch_onnx import trace\n"
+        "trace(nn.Conv2d(3, 4, 3), (3, 8, 8), opset=13, batch=Batch.parse('1:2:4'))\n"
+        "assert not {'torch._dynamo', 'sympy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", words], check=True)
