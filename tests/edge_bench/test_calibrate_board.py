@@ -37,7 +37,7 @@ def server(monkeypatch, tmp_path):
     python.unlink()
     python.write_text(f'#!/bin/sh\nBOARD_LAW="{law}" LOAD_FILE="{found.board.root}/load" exec {found.python} "$@"\n')
     python.chmod(0o755)
-    found._hand_over()
+    found.hand_over()
     monkeypatch.setenv("PATH", f"{found.bin}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
     yield found
