@@ -82,8 +82,8 @@ def calibrate(host: str | None, out: str, modes: tuple[str, ...], precisions: tu
     edgesynth devices calibrate --host nvidia@tx2 --lock
     edgesynth devices predict model.onnx --target my-board.json
     """
-    from edge_bench.calibrate import calibrate_board
-    from edge_bench.calibration_page import fit_rows, fit_table, summary
+    from edge_bench.calibration.calibrate import calibrate_board
+    from edge_bench.calibration.page import fit_rows, fit_table, summary
 
     done = calibrate_board(out, host=host, modes=modes, precisions=precisions, power=not no_power, fit_only=fit_only,
                            progress=progress, lock=lock or None, power_source=power_source)

@@ -11,10 +11,10 @@ from typing import Any
 
 from devices.support.errors import UserError
 from devices.support.files import explain, read_json, write_text
-from edge_bench import verdict
 from edge_bench.agent import comparison
 from edge_bench.agent import result as results
 from edge_bench.agent.store import RECORD_SCHEMA
+from edge_bench.gate import verdict
 from edge_bench.report import figures, page
 from edge_bench.report.measurement import Measurement
 from edge_bench.report.sections import labels, result_table, section

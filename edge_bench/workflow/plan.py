@@ -14,7 +14,7 @@ from typing import Any
 from devices.board import Target, resolve_target
 from devices.support.errors import UserError
 from edge_bench.agent.arguments import BENCH
-from edge_bench.tolerances import parse_tolerances
+from edge_bench.gate.tolerances import parse_tolerances
 
 WORKFLOW, SCRIPT = ".github/workflows/edgesynth-{board}.yml", "ci/edgesynth-gate.sh"
 GITLAB = ".gitlab/edgesynth-{board}.yml"

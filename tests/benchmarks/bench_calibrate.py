@@ -43,7 +43,7 @@ from devices.onnx_layers import operations_of_onnx  # noqa: E402
 from devices.own_board import calibrated_board  # noqa: E402
 from devices.support.files import write_json  # noqa: E402
 from edge_bench.bench import bench_model  # noqa: E402
-from edge_bench.calibrate import calibrate_board  # noqa: E402
+from edge_bench.calibration.calibrate import calibrate_board  # noqa: E402
 
 UNSEEN = ("resnet20", "nasbench201_16M", "nasbench201_79M", "cnv_100", "cnv_25", "cnv_12.5", "mobilenet_v1_0p25_128",
           "mobilenet_v1_0p5_160", "mobilenet_v1_1p0_224", "googlenet", "resnet50", "inception_v3", "mlp_100", "mlp_25")

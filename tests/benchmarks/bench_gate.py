@@ -7,8 +7,8 @@ so three worlds are shown: each fresh process, each session, or half of the vari
 nothing: sessions that differ by 6 %, and a board whose power rises by 10 % while it heats, where models measured one
 after the other stand beside models measured in turns.
 
-The gate sees results and comparisons as `bench` and `compare` make them, and is asked through `gate.check_sessions` and
-`gate.check_comparisons`, the further sessions included that it asks for when it cannot tell. Beside it, on the same
+The gate sees results and comparisons as `bench` and `compare` make them, and is asked through `check_sessions` and
+`check_comparisons`, the further sessions included that it asks for when it cannot tell. Beside it, on the same
 data: a plain ratio of the means against the tolerance; Student's t-test on pooled power samples (p < 0.05, as pyperf
 pools its values); and both conditions together.
 
@@ -35,9 +35,9 @@ import numpy as np
 from scipy import stats
 from scipy.signal import lfilter
 
-from edge_bench import baseline, gate, verdict
 from edge_bench.agent import pair
-from edge_bench.verdict import ModelVerdict
+from edge_bench.gate import baseline, checking, verdict
+from edge_bench.gate.verdict import ModelVerdict
 
 TOLERANCE = {"energy": 0.05}
 WITHIN = 0.003
@@ -52,7 +52,7 @@ EFFECTS = {"unchanged": 1.0, "+3 %": 1.03, "+10 %": 1.10, "-10 %": 0.90}
 
 # name: (sessions of the baseline, trials a session, sessions at first, more when it cannot tell)
 SESSIONS = {
-    f"3 sessions, 5 trials; 1 + {gate.MORE_SESSIONS} (default)": (3, 5, 1, gate.MORE_SESSIONS),
+    f"3 sessions, 5 trials; 1 + {checking.MORE_SESSIONS} (default)": (3, 5, 1, checking.MORE_SESSIONS),
     "3 sessions, 5 trials; 1": (3, 5, 1, 0), "3 sessions, 5 trials; 1 + 1": (3, 5, 1, 1),
     "3 sessions, 5 trials; 4": (3, 5, 4, 0), "3 sessions, 20 trials; 1": (3, 20, 1, 0),
     "3 sessions, 10 trials; 1 + 3": (3, 10, 1, 3), "5 sessions, 5 trials; 1": (5, 5, 1, 0),
@@ -113,7 +113,7 @@ def by_sessions(board: Board, factor: float, old: int, trials: int, first: int, 
         new.extend(board.session([factor] * trials) for _ in range(more))
         return [("", board.result(samples, "head")) for samples in new[first:]]
 
-    found = gate.check_sessions([board.result(samples, "head") for samples in new], entries, TOLERANCE,
+    found = checking.check_sessions([board.result(samples, "head") for samples in new], entries, TOLERANCE,
                                 more=measure_more if more else None)
     return found, rivals(np.concatenate(new), np.concatenate(stored))
 
@@ -129,7 +129,7 @@ def in_turns(board: Board, factor: float, order: list[str], again: bool) -> tupl
         return {"created": sides["head"]["created"], "base": sides["base"], "head": sides["head"], "marks": [],
                 "layers": None}
 
-    found = gate.check_comparisons(ModelVerdict("net"), [compare()], TOLERANCE,
+    found = checking.check_comparisons(ModelVerdict("net"), [compare()], TOLERANCE,
                                    (lambda: [("", compare())]) if again else None)
     head = np.array([side == pair.HEAD for side in order])
     return found, rivals(np.concatenate([samples[head] for samples in seen]),

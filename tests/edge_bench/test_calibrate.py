@@ -28,8 +28,8 @@ from devices.layer_cost import fuse
 from devices.onnx_layers import operations_of_onnx
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import read_lines
-from edge_bench import calibrate as calibrating
-from edge_bench.calibrate import calibrate_board
+from edge_bench.calibration import calibrate as calibrating
+from edge_bench.calibration.calibrate import calibrate_board
 
 
 class LawBench:

@@ -13,7 +13,7 @@ from devices import calibration_set
 from devices.support.errors import CannotMeasure
 from devices.support.files import read_lines
 from edge_bench import connection
-from edge_bench.calibrate import calibrate_board
+from edge_bench.calibration.calibrate import calibrate_board
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE / "doubles"))

@@ -9,12 +9,13 @@ import sys
 import pytest
 from bench_samples import make_pair_record, make_record, write_model
 from front_door import call
-from test_revision import git
+from test_gate_revision import git
 
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench import again, compare
+from edge_bench import compare
 from edge_bench.agent import comparison, evaluate, store
 from edge_bench.agent import result as results
+from edge_bench.gate import remeasuring
 
 STEADY = (1.0, 1.002, 0.998, 1.001, 0.999)
 NOISY = (0.8, 1.3, 1.0, 1.5, 0.9)
@@ -85,7 +86,7 @@ def test_more_sessions_are_measured_where_the_board_is(folder, monkeypatch):
         path = keep(scaled(1.1), 10 + len(asked))
         return {**results.load(path), "saved": path}
 
-    monkeypatch.setattr(again, "bench_model", bench)
+    monkeypatch.setattr(remeasuring, "bench_model", bench)
     head = keep(scaled(1.1), 9)
     done = call("check", head, "--baseline", "b.json", "--host", "nvidia@tx2", "--json", "c.json", "--rest", 0)
     assert "net: not clear yet, session 3 of 3 more\n" in done.err

@@ -9,14 +9,15 @@ import pytest
 import ssh_server
 from agent_on_board import write_net
 from front_door import call
-from test_revision import git
+from test_gate_revision import git
 
-from edge_bench import baseline, connection
-from edge_bench.again import measure_again
+from edge_bench import connection
 from edge_bench.agent import comparison
 from edge_bench.agent import result as results
 from edge_bench.bench import bench_model
 from edge_bench.compare import compare_models
+from edge_bench.gate import baseline
+from edge_bench.gate.remeasuring import measure_again
 
 WHY_NOT = ssh_server.why_not()
 if WHY_NOT and os.environ.get("EDGESYNTH_SSH_TESTS") == "required":  # .ci/run installs what they need

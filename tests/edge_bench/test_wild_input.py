@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devices.support.errors import EdgesynthError, UserError
-from edge_bench import baseline, gate, tolerances
 from edge_bench.agent import comparison, evaluate, identity, pair, power_mode, protocol, result, store, uploads
 from edge_bench.agent.metrics import METRICS
+from edge_bench.gate import baseline, checking, tolerances
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(st.none() | st.booleans() | NUMBERS | st.text(max_size=8),
@@ -119,7 +119,7 @@ def test_tolerances_are_read_or_refused(word):
 def test_a_result_with_one_spoilt_value_is_judged_or_refused(number, field, value):
     spoilt = copy.deepcopy(RESULT)
     spoilt["trials"][number][field] = value
-    for found in gate.check_sessions([spoilt], BASELINE, {"latency": 0.05, "energy": 0.05, "throughput": 0.05},
+    for found in checking.check_sessions([spoilt], BASELINE, {"latency": 0.05, "energy": 0.05, "throughput": 0.05},
                                      force=True).metrics:
         assert found["verdict"] == "could not measure" or 0 < found["low"] <= found["ratio"] <= found["high"]
 
@@ -143,8 +143,8 @@ def test_a_result_that_is_spoilt_anywhere_is_judged_or_refused(tmp_path, place, 
     (tmp_path / "r.json").write_text(json.dumps({"schema": result.SCHEMA, **spoilt}))
     (tmp_path / "b.json").write_text(baseline.to_text(BASELINE))
     try:
-        found = gate.check_results([tmp_path / "r.json"], tmp_path / "b.json", force=True)
-        gate.update_baseline([tmp_path / "r.json"], tmp_path / "new.json", force=True)
+        found = checking.check_results([tmp_path / "r.json"], tmp_path / "b.json", force=True)
+        checking.update_baseline([tmp_path / "r.json"], tmp_path / "new.json", force=True)
     except UserError as error:
         assert str(error)
     else:

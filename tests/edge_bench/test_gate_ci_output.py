@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from devices.support.errors import UserError
-from edge_bench import ci_output, verdict
-from edge_bench.verdict import ModelVerdict, judge
+from edge_bench.gate import ci_output, verdict
+from edge_bench.gate.verdict import ModelVerdict, judge
 
 AGAINST = {"kind": "revision", "ref": "origin/main", "commit": "abcdef0123456789"}
 

@@ -14,8 +14,8 @@ from devices.onnx_layers import operations_of_onnx
 from devices.own_board import Calibration, Measured, calibrated_board
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import write_json, write_text
-from edge_bench.calibration_page import page
-from edge_bench.calibration_run import CalibrationRun
+from edge_bench.calibration.measurements import CalibrationRun
+from edge_bench.calibration.page import page
 
 __all__ = ["Calibrated", "calibrate_board"]
 

@@ -9,7 +9,7 @@ import pytest
 from bench_samples import write_model
 
 from devices.support.errors import UserError
-from edge_bench.revision import Revision
+from edge_bench.gate.revision import Revision
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1234\n"
 

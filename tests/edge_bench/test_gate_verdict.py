@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_bench import verdict
-from edge_bench.verdict import ModelVerdict, judge
+from edge_bench.gate import verdict
+from edge_bench.gate.verdict import ModelVerdict, judge
 
 IDENTITY = {"module": "tx2", "serial": "0421819000042"}
 

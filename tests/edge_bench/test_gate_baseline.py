@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.support.errors import UserError
-from edge_bench import baseline, gate
 from edge_bench.agent import evaluate, store
 from edge_bench.agent import result as results
+from edge_bench.gate import baseline, checking
 
 
 def day(number):
@@ -104,11 +104,11 @@ def test_the_text_is_json_of_the_very_same_value(value):
 def test_a_folder_has_a_file_an_entry_and_only_changed_ones_are_written(tmp_path):
     folder = tmp_path / "baselines"
     a, b = kept(tmp_path / "r", name="a"), kept(tmp_path / "r", name="b", precision="fp16", batch=4)
-    gate.update_baseline([a, b], f"{folder}/")
+    checking.update_baseline([a, b], f"{folder}/")
     names = sorted(os.listdir(folder))
     assert names[0].startswith("a-fp32-b1-onnxruntime-tx2-maxn-") and names[1].startswith("b-fp16-b4-")
     times = {name: (folder / name).stat().st_mtime_ns for name in names}
-    gate.update_baseline([kept(tmp_path / "r", name="b", precision="fp16", batch=4, created=day(2))], folder)
+    checking.update_baseline([kept(tmp_path / "r", name="b", precision="fp16", batch=4, created=day(2))], folder)
     assert sorted(os.listdir(folder)) == names
     assert (folder / names[0]).stat().st_mtime_ns == times[names[0]]
     assert (folder / names[1]).stat().st_mtime_ns != times[names[1]]
@@ -128,9 +128,9 @@ def test_layers_are_kept_where_they_were_measured():
 def test_marked_results_are_refused_and_nothing_is_written(tmp_path, option, words):
     good, bad, target = kept(tmp_path), kept(tmp_path, **option), tmp_path / "baseline.json"
     with pytest.raises(UserError, match=words):
-        gate.update_baseline([good, bad], target)
+        checking.update_baseline([good, bad], target)
     assert not target.exists()
-    gate.update_baseline([good, bad], target, force=True)
+    checking.update_baseline([good, bad], target, force=True)
     assert baseline.load(target)
 
 
@@ -139,16 +139,16 @@ def test_throttled_results_are_refused(tmp_path):
     record["preflight"]["throttling"] = ["gpu-throttle"]
     path = store.save(evaluate.evaluate(record), record, str(tmp_path))
     with pytest.raises(UserError, match="marked throttled"):
-        gate.update_baseline([path], tmp_path / "b.json")
+        checking.update_baseline([path], tmp_path / "b.json")
 
 
 def test_a_result_without_its_raw_samples_is_refused_unless_forced(tmp_path):
     path, target = tmp_path / "alone.json", tmp_path / "b.json"
     results.save(str(path), make_result())
     with pytest.raises(UserError, match="no raw samples beside it"):
-        gate.update_baseline([path], target)
-    gate.update_baseline([path], target, force=True)
-    told = gate.check_results([path], target, {"latency": 0.05}, force=True)[0]
+        checking.update_baseline([path], target)
+    checking.update_baseline([path], target, force=True)
+    told = checking.check_results([path], target, {"latency": 0.05}, force=True)[0]
     assert any("no raw samples" in note for note in told.notes)
 
 
@@ -156,12 +156,12 @@ def test_a_record_of_another_measurement_is_refused_even_when_forced(tmp_path):
     path = kept(tmp_path)
     (tmp_path / "0001-net-tx2.record.gz").write_bytes(store.pack(make_record((2.0,) * 5)))
     with pytest.raises(UserError, match="not the record it was made of"):
-        gate.update_baseline([path], tmp_path / "b.json", force=True)
+        checking.update_baseline([path], tmp_path / "b.json", force=True)
 
 
 def test_an_update_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     target = tmp_path / "b.json"
-    gate.update_baseline([kept(tmp_path)], target)
+    checking.update_baseline([kept(tmp_path)], target)
     before = target.read_bytes()
 
     def full(*_):
@@ -169,7 +169,7 @@ def test_an_update_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UserError, match="the disk is full"):
-        gate.update_baseline([kept(tmp_path / "r")], target)
+        checking.update_baseline([kept(tmp_path / "r")], target)
     assert target.read_bytes() == before and not [n for n in os.listdir(tmp_path) if n.endswith(".tmp")]
 
 

@@ -7,10 +7,10 @@ from bench_samples import make_record, write_model
 
 from devices.support.errors import CannotMeasure
 from devices.support.files import sha256_file
-from edge_bench import again
 from edge_bench.agent import evaluate, store
 from edge_bench.agent import result as results
 from edge_bench.agent.identity import identify
+from edge_bench.gate import remeasuring
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ def asked(kept, monkeypatch):
         path = kept(day=10 + len(calls), **calls_answer)
         return {**results.load(path), "saved": path}
 
-    monkeypatch.setattr(again, "bench_model", bench)
+    monkeypatch.setattr(remeasuring, "bench_model", bench)
     bench_calls = type("Asked", (), {"calls": calls, "answer": calls_answer})
     return bench_calls
 
 
 def test_it_is_measured_as_it_was(kept, asked, tmp_path):
     path = kept()
-    found = again.measure_again(results.load(path), path, 2, rest_s=0)
+    found = remeasuring.measure_again(results.load(path), path, 2, rest_s=0)
     assert [results.load(at)["created"] for at, _ in found] == ["2026-01-11T00:00:00Z", "2026-01-12T00:00:00Z"]
     call = asked.calls[0]
     assert call["model"] == str(tmp_path / "net.onnx") and call["power"] is True and call["trials"] == 5
@@ -55,11 +55,11 @@ def test_it_is_measured_as_it_was(kept, asked, tmp_path):
 
 def test_a_changed_or_missing_model_is_not_measured_in_its_place(kept, asked, tmp_path):
     path = kept()
-    assert again.model_file_of(path) == str(tmp_path / "net.onnx")
+    assert remeasuring.model_file_of(path) == str(tmp_path / "net.onnx")
     write_model(tmp_path / "net.onnx", batch=8)
-    assert again.model_file_of(path) is None
+    assert remeasuring.model_file_of(path) is None
     with pytest.raises(CannotMeasure, match="as it was measured is not on this machine"):
-        again.measure_again(results.load(path), path, 1, rest_s=0)
+        remeasuring.measure_again(results.load(path), path, 1, rest_s=0)
     assert not asked.calls
 
 
@@ -70,7 +70,7 @@ def test_what_comes_back_must_be_of_the_same_thing(kept, asked, answer, words):
     asked.answer.update(answer)
     path = kept()
     with pytest.raises(CannotMeasure, match=words):
-        again.measure_again(results.load(path), path, 3, rest_s=0)
+        remeasuring.measure_again(results.load(path), path, 3, rest_s=0)
     assert len(asked.calls) == 1
 
 
@@ -78,11 +78,11 @@ def test_without_its_record_nothing_says_how_it_was_measured(kept, asked, tmp_pa
     path = kept()
     (tmp_path / "results/0001-net-tx2.record.gz").unlink()
     with pytest.raises(CannotMeasure, match="no record beside it"):
-        again.measure_again(results.load(path), path, 1, rest_s=0)
+        remeasuring.measure_again(results.load(path), path, 1, rest_s=0)
 
 
 def test_a_result_of_this_machine_is_known():
     result = evaluate.evaluate(make_record())
-    assert not again.is_of_this_machine(result)
+    assert not remeasuring.is_of_this_machine(result)
     result["preflight"]["board"] = identify()
-    assert again.is_of_this_machine(result)
+    assert remeasuring.is_of_this_machine(result)

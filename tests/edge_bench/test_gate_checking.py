@@ -8,9 +8,9 @@ import pytest
 from bench_samples import make_pair_record, make_result
 
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench import baseline, gate, tolerances
 from edge_bench.agent import comparison
-from edge_bench.verdict import ModelVerdict
+from edge_bench.gate import baseline, checking, tolerances
+from edge_bench.gate.verdict import ModelVerdict
 
 STEADY = (1.0, 1.002, 0.998, 1.001, 0.999)
 LATENCY = {"latency": 0.05}
@@ -42,7 +42,7 @@ NOISY = (0.7, 1.4, 1.1, 1.0, 0.9)
 
 
 def check(*new, base=BASE, allowed=LATENCY, **options):
-    return gate.check_sessions(list(new), entries_of(*base), allowed, **options)
+    return checking.check_sessions(list(new), entries_of(*base), allowed, **options)
 
 
 @pytest.mark.parametrize("factor, expected", [
@@ -217,7 +217,7 @@ def compared(head=1.1, **options):
 
 @pytest.mark.parametrize("factor, expected", [(1.0, "pass"), (1.1, "regression"), (0.8, "improvement")])
 def test_a_comparison_is_judged_by_its_pairs(factor, expected):
-    found = gate.check_comparisons(ModelVerdict("new"), [compared(factor)], LATENCY)
+    found = checking.check_comparisons(ModelVerdict("new"), [compared(factor)], LATENCY)
     assert found.verdict == expected and found.method == "interleaved"
     assert found.sessions == {"baseline": 4, "present": 4, "more": 0}
 
@@ -225,16 +225,16 @@ def test_a_comparison_is_judged_by_its_pairs(factor, expected):
 def test_an_unclear_comparison_is_measured_once_more_and_all_pairs_count():
     unclear = comparison.make(make_pair_record((1.0, 1.1, 0.9, 1.0), (1.2, 1.05, 1.15, 1.0)))
     again = compared(1.1, created="2026-02-01T00:00:00Z")
-    found = gate.check_comparisons(ModelVerdict("new"), [unclear], LATENCY, lambda: [("b.json", again)])
+    found = checking.check_comparisons(ModelVerdict("new"), [unclear], LATENCY, lambda: [("b.json", again)])
     assert found.sessions == {"baseline": 8, "present": 8, "more": 4} and found.results == ["b.json"]
     assert found.metrics[0]["reason"] != unclear["metrics"][0]["reason"]
 
 
 def test_a_comparison_without_energy_says_so():
-    found = gate.check_comparisons(ModelVerdict("new"), [compared(1.0, locked=False)])
+    found = checking.check_comparisons(ModelVerdict("new"), [compared(1.0, locked=False)])
     assert [row["metric"] for row in found.metrics] == ["latency"]
     assert "energy was not measured: add --power" in found.notes and "marked quick, unlocked" in found.notes
-    asked = gate.check_comparisons(ModelVerdict("new"), [compared(1.0)], {"energy": 0.05})
+    asked = checking.check_comparisons(ModelVerdict("new"), [compared(1.0)], {"energy": 0.05})
     assert asked.verdict == "could not measure" and "base has no energy" in asked.line
 
 

@@ -89,8 +89,8 @@ def check(words: tuple[str, ...], baseline_path: str | None, against: str | None
     edgesynth check results/000[456]-net-tx2.json --baseline baseline.json --update
     edgesynth check models/net.onnx --against origin/main --power --lock --layers --host nvidia@tx2
     """
-    from edge_bench import gate, tolerances, verdict
     from edge_bench.agent.evaluate import now_utc
+    from edge_bench.gate import checking, tolerances, verdict
 
     # `--tolerance energy=5% latency=5%` is how one writes it; the second word reaches us among the files
     paths = [word for word in words if not tolerances.is_tolerance(word)]
@@ -100,13 +100,13 @@ def check(words: tuple[str, ...], baseline_path: str | None, against: str | None
     _refuse_nonsense(paths, baseline_path, against, update, options)
     if update:
         assert baseline_path is not None
-        for sentence in gate.update_baseline(paths, baseline_path, force):
+        for sentence in checking.update_baseline(paths, baseline_path, force):
             click.echo(f"{baseline_path}: {sentence}", err=True)
         return
-    more = gate.MORE_SESSIONS if more_sessions is None else more_sessions
+    more = checking.MORE_SESSIONS if more_sessions is None else more_sessions
     with _told_to_github(json_path == "-"):
         if against:
-            from edge_bench.against import check_against
+            from edge_bench.gate.change import check_against
 
             models, held = check_against(paths, against, allowed, host=host, again=more > 0, save_to=save_to,
                                          progress=progress, **options)
@@ -125,7 +125,7 @@ def _told_to_github(for_program: bool) -> Iterator[None]:
         yield
     except EdgesynthError as error:
         if os.environ.get("GITHUB_ACTIONS") == "true":
-            from edge_bench.ci_output import command
+            from edge_bench.gate.ci_output import command
 
             click.echo(command("error", None, "edgesynth check", str(error)), err=for_program)
         raise
@@ -149,13 +149,13 @@ def _refuse_nonsense(paths: list[str], baseline_path: str | None, against: str |
 
 def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str, float] | None, force: bool,
                  more: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """The verdicts of results or of comparisons, and what they were held against. more: of `again.measure_again`."""
-    from edge_bench import again, gate
+    """The verdicts of results or of comparisons, and what they were held against. more: see `measure_again`."""
     from edge_bench.agent import comparison
+    from edge_bench.gate import checking, remeasuring
 
     kinds = [_schema(path) for path in paths]
     if all(kind == comparison.SCHEMA for kind in kinds):
-        return gate.check_kept_comparisons(paths, allowed), {"kind": "comparison"}
+        return checking.check_kept_comparisons(paths, allowed), {"kind": "comparison"}
     if comparison.SCHEMA in kinds:
         raise UserError("check results and comparisons apart: a comparison needs no baseline")
     if baseline_path is None:
@@ -164,14 +164,14 @@ def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str,
         raise UserError("name what to hold them against: --baseline FILE, or --against REF for models")
 
     def measured(result: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:
-        if more["host"] is None and not again.is_of_this_machine(result):
+        if more["host"] is None and not remeasuring.is_of_this_machine(result):
             raise CannotMeasure("name its board with --host")
-        rest_s = again.REST_S if more["rest_s"] is None else more["rest_s"]
-        return again.measure_again(result, path, **{**more, "rest_s": rest_s}, progress=progress)
+        rest_s = remeasuring.REST_S if more["rest_s"] is None else more["rest_s"]
+        return remeasuring.measure_again(result, path, **{**more, "rest_s": rest_s}, progress=progress)
 
-    models = gate.check_results(paths, baseline_path, allowed, force, measured if more["sessions"] else None)
+    models = checking.check_results(paths, baseline_path, allowed, force, measured if more["sessions"] else None)
     for model in models:
-        found = again.model_file_of(model.results[0])
+        found = remeasuring.model_file_of(model.results[0])
         model.file = os.path.relpath(found) if found else None
     return models, {"kind": "baseline", "path": baseline_path}
 
@@ -188,7 +188,7 @@ def _schema(path: str) -> str | None:
 
 def _tell(document: dict[str, Any], json_path: str | None, summary: str | None) -> None:
     """The verdicts to everybody who reads them: a file, a person, GitHub."""
-    from edge_bench import ci_output
+    from edge_bench.gate import ci_output
 
     if json_path:
         write_json(json_path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -222,7 +222,7 @@ def _show(document: dict[str, Any]) -> None:
 
 def _end(document: dict[str, Any]) -> None:
     """End with the exit code of the verdict, and a sentence where it is not 0."""
-    from edge_bench import verdict
+    from edge_bench.gate import verdict
 
     worst = document["verdict"]
     code = verdict.exit_code(worst, document["inconclusive"])

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from devices.support.files import explain
-from edge_bench import verdict
 from edge_bench.agent.comparison import interval_words, percent
 from edge_bench.agent.result import figure
+from edge_bench.gate import verdict
 
 __all__ = ["annotate", "append_summary", "command", "markdown", "summary_path"]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from devices.support.errors import CannotMeasure
 from devices.support.files import sha256_file
-from edge_bench import baseline
 from edge_bench.agent import result as results
 from edge_bench.agent import store
 from edge_bench.agent.arguments import BENCH
 from edge_bench.agent.identity import identify
 from edge_bench.bench import bench_model
+from edge_bench.gate import baseline
 
 __all__ = ["REST_S", "is_of_this_machine", "measure_again", "model_file", "model_file_of"]
 

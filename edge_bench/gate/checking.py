@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from devices.support.errors import EdgesynthError
-from edge_bench import baseline, tolerances, verdict
 from edge_bench.agent import comparison, metrics, ratio, statistics
 from edge_bench.agent import result as results
-from edge_bench.verdict import ModelVerdict
+from edge_bench.gate import baseline, tolerances, verdict
+from edge_bench.gate.verdict import ModelVerdict
 
 __all__ = ["MORE_SESSIONS", "check_comparisons", "check_kept_comparisons", "check_results", "check_sessions",
            "update_baseline"]

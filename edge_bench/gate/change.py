@@ -10,11 +10,11 @@ from typing import Any
 
 from devices.support.errors import EdgesynthError, UserError
 from devices.support.files import sha256_file
-from edge_bench import gate, verdict
 from edge_bench.agent import engines, store
 from edge_bench.compare import compare_models
-from edge_bench.revision import Revision
-from edge_bench.verdict import ModelVerdict
+from edge_bench.gate import checking, verdict
+from edge_bench.gate.revision import Revision
+from edge_bench.gate.verdict import ModelVerdict
 
 __all__ = ["check_against"]
 
@@ -75,5 +75,5 @@ def _compare(found: ModelVerdict, base: Path, model: str, where: str, allowed: d
 
     path, first = measured()[0]
     found.results.append(path)
-    gate.check_comparisons(found, [first], allowed, (lambda: measured("it is not clear yet, once more ")) if again
+    checking.check_comparisons(found, [first], allowed, (lambda: measured("it is not clear yet, once more ")) if again
                            else None)

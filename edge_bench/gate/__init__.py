@@ -1,0 +1,1 @@
+"""The gate: what a result, or a change, costs more than it may; baselines, verdicts, and words for CI."""
