@@ -110,12 +110,12 @@ def _end(path):
     return next((event for event in reversed(events) if event.get("event") in ENDS), None)
 
 
-def find(request):
-    """The id of a job for the same request that runs, or that ended well and was never fetched; else None."""
+def find(kind, request):
+    """The id of a job of that kind for the request that runs, or that ended well and was never fetched; else None."""
     wanted = key_of(request)
     for job in reversed(list_jobs()):
         left = job["state"] == "result" and not job["fetched"] and time.time() - job["created"] < LEFT_S
-        if job["key"] == wanted and (job["state"] == "running" or left):
+        if job["kind"] == kind and job["key"] == wanted and (job["state"] == "running" or left):
             return job["id"]
     return None
 

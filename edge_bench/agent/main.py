@@ -5,6 +5,7 @@ error; the words of the command line are then constants, which is how the host c
 """
 import argparse
 import importlib
+import io
 import signal
 import sys
 
@@ -37,6 +38,7 @@ def main(argv=None):
     options = parser().parse_args(argv)
     verb = _function(options.verb)
     if not options.stdin:
+        _speak_utf8()
         _repair(lambda text: sys.stderr.write(text + "\n"))
         return _quietly(lambda: verb(options, None))
     lines = protocol.claim_stdout()
@@ -49,6 +51,12 @@ def main(argv=None):
         return error.exit_code
     except BrokenPipeError:
         return 0  # the host has gone; a job goes on without us
+
+
+def _speak_utf8():
+    """A person's words are UTF-8 also where no locale says so: under cron, a service, ssh without LANG (Python 3.6)."""
+    if hasattr(sys.stdout, "buffer") and (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+        sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", line_buffering=True)
 
 
 def _repair(note):

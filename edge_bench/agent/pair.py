@@ -64,6 +64,9 @@ def _measure_pair(requests, progress):
         if power:
             progress("idle power")
             power.measure_idle()
+            for request in requests.values():
+                if runners.spares_a_core(request):
+                    request["sampler_core"] = power.core
         for number, side in enumerate(record["order"]):
             counted = dict(requests[side], trials=len(record["order"]))  # so that it says 3 of 12
             trial = trials.run_trial(counted, number, _named(side, progress), power.mean_power_mw if power else None,

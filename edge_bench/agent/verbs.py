@@ -43,7 +43,7 @@ def _run_job(kind, request, lines):
 
     Ctrl-C by a person cancels it; a program's lost connection leaves it running.
     """
-    found = jobs.find(request)
+    found = jobs.find(kind, request)
     identity = found or jobs.start(kind, request)
     out = lines or Console()
     out.event("job", id=identity, resumed=bool(found))
@@ -159,13 +159,15 @@ def jobs_verb(options, lines):
 
 def _tell_end(options, job, end):
     """How a job ended, for the person who followed it: its result, or what it was that it ended with."""
-    from edge_bench.agent import result
+    from edge_bench.agent import comparison, result
     if end["event"] == "error":
         protocol.raise_error(end)
     if end["event"] == "cancelled":
         sys.stdout.write("{id} cancelled\n".format(**job))
     elif job["kind"] == "bench":
         _show(options, result.to_json_text(end["result"]), result.to_text(end["result"]) + "\n")
+    elif job["kind"] == "compare":
+        _show(options, comparison.to_json_text(end["result"]), comparison.to_text(end["result"]) + "\n")
     else:
         _show(options, dump(end["result"]), "{engine}\n".format(**end["result"]))
 

@@ -70,7 +70,7 @@ def _measure(folder: Path, host: str | None, modes: Sequence[str], precisions: S
     run = CalibrationRun(folder, found)
     present = (found["mode"] or {}).get("name")
     chosen: list[str | None] = [_mode(found, word) for word in modes] or [present]
-    wanted = run.missing(_precisions(run.base, precisions), chosen)
+    wanted = run.missing(_precisions(run.base, precisions), chosen, power)
     if wanted:
         progress(f"{len(wanted)} measurements, {len(run.rows)} are there already; kept in {folder}")
     run.measure(wanted, host=host, set_mode=bool(modes), power=power, progress=progress, **options)
@@ -111,9 +111,10 @@ def _warnings(rows: Sequence[Measured], board: Board) -> list[str]:
     marks = {mark for row in rows for mark in row.marks}
     if board.kind != "jetson":
         marks.discard("unlocked")  # there is no --lock
+    again = "and calibrate again, with another --out"
     remedies = {
-        "unlocked": "the clocks were not locked: measure with --lock, or predictions mix what the governor chose",
-        "throttled": "clocks were held down: cool the board and calibrate again",
-        "busy": "other processes used the board: end them and calibrate again",
-        "not_steady": "some measurements were not steady: cool or quieten the board and calibrate again"}
+        "unlocked": f"the clocks were not locked, so predictions mix what the governor chose: say --lock {again}",
+        "throttled": f"clocks were held down: cool the board {again}",
+        "busy": f"other processes used the board: end them {again}",
+        "not_steady": f"some measurements were not steady: cool or quieten the board {again}"}
     return [text for mark, text in remedies.items() if mark in marks]

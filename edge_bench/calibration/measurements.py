@@ -77,9 +77,10 @@ class CalibrationRun:
         """The path of a network of the set."""
         return write_network(name, self.folder / "networks")
 
-    def missing(self, precisions: Sequence[str | None], modes: Sequence[str | None]) -> list[Condition]:
-        """The conditions that are not measured yet, in their order."""
-        done = {_key(line["condition"]) for line in self._lines()}
+    def missing(self, precisions: Sequence[str | None], modes: Sequence[str | None], power: bool) -> list[Condition]:
+        """The conditions that are not measured yet, in their order; with `power`, those without power count too."""
+        done = {_key(line["condition"]) for line in self._lines()
+                if not power or line["measured"].get("power_w") is not None}
         return [condition for condition in conditions(precisions, modes) if _key(asdict(condition)) not in done]
 
     def measure(self, wanted: Sequence[Condition], *, host: str | None = None, set_mode: bool = False,
@@ -88,8 +89,8 @@ class CalibrationRun:
         """Measure the conditions, one line of progress each.
 
         set_mode: put the board into the condition's power mode; otherwise it is in it. options: of `bench_model`. A
-        condition that cannot be measured is told and left out; CannotMeasure when it was the first, or two in a row:
-        what was measured is kept, and the same call goes on with the rest.
+        condition that cannot be measured is told and left out; CannotMeasure when nothing was measured before, or two
+        in a row fail: what was measured is kept, and the same call goes on with the rest.
         """
         settings = {"trials": TRIALS, "window": WINDOW_S, "warmup_cap": WARMUP_CAP_S, "power": power or None, **options}
         began, failures = time.monotonic(), 0
@@ -101,7 +102,9 @@ class CalibrationRun:
                                save_to=self.folder / "results", progress=_only_told(progress, place), **settings)
             except EdgesynthError as error:
                 failures += 1
-                if number == 0 or failures >= FAILURES:
+                if isinstance(error, UserError) and not self.rows:
+                    raise  # it would fail again
+                if not self.rows or failures >= FAILURES:
                     raise CannotMeasure(f"{condition}: {error} ({self._kept()})") from None
                 progress(f"{place}: left out: {error}")
                 continue

@@ -120,11 +120,21 @@ def load(path: str | os.PathLike[str]) -> list[Entry]:
         files = sorted(folder.glob("*.json"))
         if not files:
             raise UserError(f"{path}: the folder holds no baseline; make one with --update")
-        return [entry for file in files for entry in load(file)]
+        return [_own_entry(file) for file in files]
     entries = read_json(path, SCHEMA).get("entries")
     if not isinstance(entries, list) or not all(_is_sound(entry) for entry in entries):
         raise UserError(f"{path}: the baseline is damaged; restore it or write it anew with --update")
     return entries
+
+
+def _own_entry(file: Path) -> Entry:
+    """The entry of a file in a folder, where each has one of its own, by whose name `save` finds it again."""
+    entries = load(file)
+    if len(entries) != 1 or file.name != file_name(entries[0]):
+        words = f"rename it to {file_name(entries[0])}" if len(entries) == 1 else "give each a file of its own"
+        raise UserError(f"{file}: in a folder of baselines a file holds one entry and is called by it: {words}, or "
+                        "name the file itself with --baseline")
+    return entries[0]
 
 
 def _is_sound(entry: Any) -> bool:

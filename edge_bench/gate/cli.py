@@ -96,7 +96,8 @@ def check(words: tuple[str, ...], baseline_path: str | None, against: str | None
     paths = [word for word in words if not tolerances.is_tolerance(word)]
     allowed = tolerances.parse_tolerances(
         [*tolerance, *(word for word in words if tolerances.is_tolerance(word))]) or None
-    options = {name: value for name, value in _plain(given).items() if value}
+    options = {name: value for name, value in _plain(given).items()
+               if value is not None and value is not False and value != []}
     _refuse_nonsense(paths, baseline_path, against, update, options)
     if update:
         assert baseline_path is not None
@@ -155,6 +156,8 @@ def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str,
 
     kinds = [_schema(path) for path in paths]
     if all(kind == comparison.SCHEMA for kind in kinds):
+        if baseline_path is not None:
+            raise UserError("a comparison is judged by itself: leave --baseline out")
         return checking.check_kept_comparisons(paths, allowed), {"kind": "comparison"}
     if comparison.SCHEMA in kinds:
         raise UserError("check results and comparisons apart: a comparison needs no baseline")

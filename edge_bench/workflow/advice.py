@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -55,7 +56,7 @@ def next_steps(plan: Plan, doubts: Sequence[str] = ()) -> list[str]:
         steps.append("clocks of such a machine cannot be locked by edgesynth: its results are marked unlocked, and the "
                      "gate\ntakes them only with init-ci --check --force")
     steps.append(f"measure the first baseline, {SESSIONS} sessions, and commit it:\n"
-                 f"sh {SCRIPT} baseline && git add {plan.baseline}\n"
+                 f"sh {SCRIPT} baseline && git add {shlex.quote(plan.baseline)}\n"
                  "    or start the job by hand with `baseline` chosen, and take the file from "
                  + ("~/edgesynth-artifacts" if plan.on_board and not plan.gitlab else f"the artifact {OUT}"))
     if not plan.gitlab:

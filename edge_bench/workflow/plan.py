@@ -24,6 +24,7 @@ MINUTES_A_JOB = 120  # a model takes two minutes, and up to ten where the noise 
 # pinned by commit: a tag can be moved to other code
 ACTIONS = {"checkout": "actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8  # v5.0.0",
            "upload": "actions/upload-artifact@b7c566a772e6b6bfb58ed0dc250532a479d7789f  # v6.0.0"}
+CHECKS = {"--force": False, "--inconclusive": True, "--more-sessions": True, "--summary": True}  # whether with a value
 OURS = ("--power", "--lock", "--mode", "--save", "--host", "--json")  # what the script says itself
 _LABEL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
@@ -95,29 +96,49 @@ def make_plan(target: str, host: str | None, requirement: str, *, models: Iterab
     if not rest.get("on_board") and host is None:
         raise UserError("name the board with --host USER@BOARD, or write --on-board if it runs its own jobs")
     plan = Plan(found, host or "", requirement, models=tuple(models) or Plan.models, mode=":" in target,
-                tolerance=tolerances or Plan.tolerance, bench=_words("--bench", bench, True),
-                check=_words("--check", check), **rest)
+                tolerance=tolerances or Plan.tolerance, bench=_bench_words(bench), check=_check_words(check),
+                **rest)
     if not _LABEL.match(plan.runner):
         raise UserError(f"--label '{plan.label}' is no runner label: use letters, digits, dots, dashes")
     for path in (plan.baseline, *plan.models):
+        if not path.strip():
+            raise UserError("--models and --baseline want a path below the repository's root; one is empty")
         if Path(path).is_absolute() or ".." in Path(path).parts or path.startswith("-"):
             raise UserError(f"{path}: name a path below the repository's root")
     return plan
 
 
-def _words(option: str, text: str, bench: bool = False) -> tuple[str, ...]:
-    """The words of an option's text. UserError for quotes that do not close, and options that bench does not have."""
+def _words(option: str, text: str) -> list[str]:
+    """The words of an option's text. UserError for quotes that do not close."""
     try:
-        words = shlex.split(text)
+        return shlex.split(text)
     except ValueError as error:
         raise UserError(f"{option} '{text}': {error}") from None
-    known = [argument.flag for argument in BENCH]
-    for word in words if bench else ():
+
+
+def _bench_words(text: str) -> tuple[str, ...]:
+    """More words for bench. UserError for options that it does not have, and for those that the script sets."""
+    words, known = _words("--bench", text), [argument.flag for argument in BENCH]
+    for word in words:
         flag = word.partition("=")[0]
         if flag in OURS:
-            raise UserError(f"{option}: {flag} follows from the other options of init-ci; leave it out")
+            raise UserError(f"--bench: {flag} follows from the other options of init-ci; leave it out")
         if flag.startswith("--") and flag not in known:
-            raise UserError(f"{option}: bench has no {flag}; it has {', '.join(known)}")
+            raise UserError(f"--bench: bench has no {flag}; it has {', '.join(known)}")
+    return tuple(words)
+
+
+def _check_words(text: str) -> tuple[str, ...]:
+    """More words for check: how it judges. UserError for all else; `--update` would let every change pass."""
+    words = _words("--check", text)
+    before = ""
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        if flag.startswith("-") and flag not in CHECKS:
+            raise UserError(f"--check: {flag} is not for a gate that others run; it may hold {', '.join(CHECKS)}")
+        if not flag.startswith("-") and not CHECKS.get(before, False):
+            raise UserError(f"--check: '{word}' belongs to no option")
+        before = "" if equals else flag
     return tuple(words)
 
 

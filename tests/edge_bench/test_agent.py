@@ -100,6 +100,10 @@ def test_every_module_imports_and_verbs_answer(pyz, tmp_path, version):
     assert probed["board"]["board"] == "tx2" and probed["runners"]["tensorrt"]
     assert [mode["name"] for mode in probed["modes"]][:2] == ["MAXN", "MAXQ"]
     assert "nvpmodel" in probed["sudoers"]
+    # under cron, a service or ssh without LANG
+    bare = {**agent.environment, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
+    done = subprocess.run([agent.python, pyz, "probe", "--root", str(board.root)], env=bare, capture_output=True)
+    assert done.returncode == 0 and "·" in done.stdout.decode("utf-8"), done.stderr.decode("utf-8", "replace")
 
 
 @pytest.mark.parametrize("version", sorted({next(iter(pythons())), list(pythons())[-1]}))

@@ -115,6 +115,16 @@ def test_a_folder_has_a_file_an_entry_and_only_changed_ones_are_written(tmp_path
     assert [len(entry["sessions"]) for entry in baseline.load(folder)] == [1, 2]
 
 
+def test_a_file_of_another_name_in_a_folder_is_refused_before_its_sessions_are_lost(tmp_path):
+    folder = tmp_path / "baselines"
+    checking.update_baseline([kept(tmp_path / "r", name="a")], f"{folder}/")
+    name = os.listdir(folder)[0]
+    os.rename(folder / name, folder / "baseline.json")
+    with pytest.raises(UserError, match=f"called by it: rename it to {name}"):
+        checking.update_baseline([kept(tmp_path / "r", name="a", created=day(2))], folder)
+    assert os.listdir(folder) == ["baseline.json"]
+
+
 def test_layers_are_kept_where_they_were_measured():
     with_layers = make_result(created=day(1))
     with_layers["layers"] = [{"name": "conv", "ms": 0.51234567}]

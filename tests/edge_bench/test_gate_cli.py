@@ -142,6 +142,8 @@ def test_a_session_counts_once_however_often_it_is_named(folder):
     (["net.onnx", "--against", "HEAD", "--baseline", "b.json"], "leave --baseline and --update out"),
     (["new.json", "--update"], "--update needs the baseline"),
     (["pair.json", "new.json", "--baseline", "b.json"], "check results and comparisons apart"),
+    (["pair.json", "--baseline", "nowhere.json"], "a comparison is judged by itself"),
+    (["new.json", "--baseline", "b.json", "--trials", "0"], "--trials is for --against"),
     (["none.onnx", "--against", "HEAD"], "none.onnx: there is no such file"),
     (["net.onnx", "--against", "HEAD"], "in no git repository")])
 def test_bad_input_is_one_sentence(folder, monkeypatch, words, sentence):

@@ -38,7 +38,7 @@ def repository(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("asked", [{}, {"host": None, "on_board": True}, {"target": "orin-nano", "label": "bench-7"},
                                    {"target": "tx2:maxq", "bench": "--batch 8 --precision fp16", "power": False},
-                                   {"models": (WILD,), "requirement": WILD, "check": "--json 'a b'"},
+                                   {"models": (WILD,), "requirement": WILD, "check": "--summary 'a b'"},
                                    {"against": True}, {"host": None, "on_board": True, "against": True}])
 def test_the_workflow_is_one_that_github_reads(asked):
     made = planned(**asked)
@@ -197,7 +197,9 @@ def test_an_edit_is_seen(text, place, inserted):
     (("--host", "b", "--tolerance", "speed=5%"), "speed"),
     (("--host", "b", "--bench", "--btach 8"), "bench has no --btach"), (("--host", "b", "--bench", "'"), "No closing"),
     (("--host", "b", "--bench", "--power"), "--power follows from"),
-    (("--host", "b", "--label", "a b"), "no runner label"),
+    (("--host", "b", "--check", "--update"), "--update is not for a gate"),
+    (("--host", "b", "--check", "--inconclusive fail x"), "'x' belongs to no option"),
+    (("--host", "b", "--models", ""), "one is empty"), (("--host", "b", "--label", "a b"), "no runner label"),
     (("--host", "b", "--models", "/abs/*.onnx"), "below the repository"),
     (("--host", "b", "--baseline", "../b.json"), "below the repository"),
     (("--host", "b", "--out", "none"), "there is no such folder")])
