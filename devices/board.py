@@ -159,6 +159,12 @@ def absolute_target(text):
     return (os.path.abspath(place) if place.endswith(".json") else place) + (colon and ":") + mode
 
 
+def target_file(text):
+    """The path of the board's file that a target names, or None for a board that is known by name."""
+    place = _split(str(text))[0]
+    return place if place.endswith(".json") else None
+
+
 def _split(text):
     """(board or path, the colon where there is one, mode)."""
     place, colon, mode = text.partition(".json:") if ".json:" in text else text.partition(":")

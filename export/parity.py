@@ -71,7 +71,10 @@ class OnnxRunner:
             raise CheckFailed(
                 f"ONNX Runtime refuses the exported file: {first_line(error)}; nothing was kept"
             ) from error
-        self.input = self.session.get_inputs()[0].name
+        inputs = self.session.get_inputs()
+        if not inputs:
+            raise UserError("the network's answer does not depend on its input: there is nothing to export")
+        self.input = inputs[0].name
 
     def __call__(self, images: np.ndarray) -> Arrays:
         """Outputs for images (N, ...), each (N, ...)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import export
 from devices.support.errors import UserError
 from devices.support.factories import is_factory, load_factory
 from devices.support.files import explain
+from export.document import first_line
 from export.report import Labels
 from export.samples import Samples
 
@@ -93,10 +95,17 @@ def _from_factory(text: str, input_shape: tuple[int, ...] | None) -> Source:
 
     if input_shape is None:
         raise UserError(f"say what {text} takes, with --input, such as --input 3x32x32")
+    factory = load_factory(text)
     try:
-        module = load_factory(text)()
+        inspect.signature(factory).bind()
     except TypeError as error:
         raise UserError(f"{text}: must be a function without arguments that returns a module: {error}") from error
+    except ValueError:
+        pass  # one of C's, which shows no signature
+    try:
+        module = factory()
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{text}: fails when it is called: {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(module, torch.nn.Module):
         raise UserError(f"{text}: returned {type(module).__name__}, not a torch.nn.Module")
     return Source(text.rpartition(":")[2], module=module, input_shape=input_shape)

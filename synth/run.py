@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from devices.board import target_file
 from devices.support.errors import UserError
-from devices.support.files import read_json, write_json
+from devices.support.files import read_json, sha256_file, write_json
 from devices.support.reading import Reading
 from edge_bench.bench import bench_model
 from export.exporter import export_network
@@ -62,7 +63,7 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, worke
         start_server()
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
-    manifest = Manifest(command, order.arguments(), {order.data: dataset.checksum})
+    manifest = Manifest(command, order.arguments(), _read(order, dataset))
     with RunFolder.start(out, manifest, resume) as folder:
         if folder.finished:
             return RunSummary.load(folder.path / FILE_NAME)
@@ -201,6 +202,12 @@ def _card(lab: Laboratory, finished: Finished) -> dict[str, Any]:
             "recipe": lab.recipes.final.to_json()}
 
 
+def _read(order: Order, dataset: Dataset) -> dict[str, str]:
+    """{what was read: SHA-256}: the data, and the file of a board of one's own, whose cost model decides as well."""
+    file = target_file(order.target)
+    return {order.data: dataset.checksum, **({} if file is None else {file: sha256_file(file)})}
+
+
 def test_once(lab: Laboratory, done: Sequence[Finished], folder: RunFolder) -> dict[str, Metrics]:
     """The test split, read once, for networks that are chosen already; it changes nothing."""
     def compute() -> dict[str, Metrics]:
@@ -239,7 +246,7 @@ def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, workers: int 
     order = Order.from_arguments(dict(manifest.arguments))
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
-    with RunFolder.start(run, Manifest(manifest.command, order.arguments(), {order.data: dataset.checksum}),
+    with RunFolder.start(run, Manifest(manifest.command, order.arguments(), _read(order, dataset)),
                          resume=True) as folder, laboratory(
             order, dataset, traced, folder, workers, progress,
             export=functools.partial(export_for_board, dataset, order)) as lab:

@@ -202,6 +202,11 @@ def _board_warnings(lab: Laboratory, done: Sequence[Finished], feedback: Feedbac
                  and lab.space.prices.reading(item, f.network).provenance != MEASURED]
     if predicted:
         found.append(f"decided by predictions, not measured: {', '.join(predicted)}")
+    known = feedback.correction.known
+    quick = [f.name for f in done for batch in lab.space.prices.batches
+             if (f.network.digest, batch) in known and not known[f.network.digest, batch].full]
+    if quick:
+        found.append(f"decided by a quick measurement with untrained weights: {', '.join(dict.fromkeys(quick))}")
     if feedback.unmeasured:
         found.append(f"not all could be measured ({'; '.join(feedback.unmeasured)})")
     if feedback.marks:

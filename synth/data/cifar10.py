@@ -94,8 +94,8 @@ def fetch() -> Path:
     """The folder of the downloaded copy, filled from the official page where it is not whole."""
     root = cache_folder("cifar10")
     folder, names = root / PYTHON_FOLDER, (*TRAIN_BATCHES, TEST_BATCH)
-    if all((folder / name).is_file() for name in names):
-        return root
+    if all(_is_sound(folder / name, MD5[name]) for name in names):
+        return root  # what is damaged or missing is fetched anew
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -171,6 +171,13 @@ class _Reader(pickle.Unpickler):
         if (module, name) not in ADMITTED:
             raise UserError(f"a batch file asks for {module}.{name}, which CIFAR-10 does not need: it was not read")
         return {"_reconstruct": RECONSTRUCT, "ndarray": np.ndarray, "dtype": np.dtype}[name]
+
+
+def _is_sound(path: Path, md5: str) -> bool:
+    try:
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5
+    except OSError:
+        return False
 
 
 def _verified(path: Path, md5: str) -> bytes:

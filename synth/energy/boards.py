@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from devices.board import Target
+from devices.own_board import NO_MODE
 from devices.support.errors import CannotMeasure, UserError
 from edge_bench.bench import bench_model
 from edge_bench.connection import Connection
@@ -64,7 +65,8 @@ class SshBoard:
     def state(self, power: bool) -> dict[str, Any]:
         found = probe_host(self.name, self.root)
         board = found["board"]["board"]
-        if board != self.target.board.name:
+        made_for = self.target.board
+        if board != made_for.data.get("calibrated_from", made_for.name):
             raise UserError(f"{self.name} is a {board or 'machine that no board file fits'}, and the networks are made "
                             f"for {self.target}: name its board with --target, or another --host")
         if power and not found["power_source"]["name"]:
@@ -75,7 +77,9 @@ class SshBoard:
 
     @property
     def _mode(self) -> str | None:
-        return None if self.target.mode is None else self.target.mode.name
+        """What the board is asked for; None for a machine that has no power modes."""
+        mode = self.target.mode
+        return None if mode is None or mode.name == NO_MODE else mode.name
 
     def measure(self, job: Job, keep: Path, say: Say) -> dict[str, Any]:
         self._running = job

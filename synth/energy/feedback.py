@@ -167,6 +167,7 @@ class Feedback:
     def _take(self, job: Job, board: Board | None, answer: dict[str, Any] | str) -> None:
         """Called from the crew, one at a time."""
         request = next(one for one in self._requests if (one.network.digest, one.batch) == (job.network, job.batch))
+        self._waiting -= 1
         if isinstance(answer, str):
             self._answers[job.network, job.batch] = answer
             return
@@ -176,7 +177,6 @@ class Feedback:
                  "result": None if saved is None else f"{PLACE}/results/{Path(saved).name}"}
         measurement = Measurement(job.network, job.batch, job.full, answer["readings"], features, predicted, about)
         self._cache.append(self._key(request, job.full), measurement.to_json())
-        self._waiting -= 1
         if self.crew is not None:
             kind = "decided" if job.full else "measured"
             self.crew.say(f"{about['board']}: {kind} {_words(measurement)} @ batch={job.batch}, {self._waiting} to go")

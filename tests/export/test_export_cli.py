@@ -33,7 +33,14 @@ class Decides(nn.Module):
     def forward(self, x):
         return x if x.sum() > 0 else -x
 
-fft, decides = Fft, Decides
+class Ones(nn.Module):
+    def forward(self, x):
+        return torch.ones(x.shape[0], 3)
+
+def fails():
+    return torch.load("none.pt")
+
+fft, decides, ones = Fft, Decides, Ones
 """
 
 
@@ -141,6 +148,8 @@ BAD = {
         ("net.py:fft", "--input", "3x8x8", "--target", "tx2"), "operator aten::fft_rfft2"
     ),
     "a decision on values": (("net.py:decides", "--input", "3x8x8", "--target", "tx2"), "net.py:22: forward decides"),
+    "a factory that fails": (("net.py:fails", "--input", "3x8x8", "--target", "tx2"), "fails when it is called"),
+    "an answer to nothing": (("net.py:ones", "--input", "3x8x8", "--target", "tx2"), "does not depend on its input"),
     "a report in no folder": ((*MAKE, "--json", "no/where.json"), "no such folder"),
     "an engine of another name": ((*MAKE, "--engine", "--out", "a.bin"), "ends in .onnx"),
     "metadata that is none": ((*MAKE, "--metadata", "net.py"), "not JSON"),
