@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 if TYPE_CHECKING:
     import torch
@@ -16,21 +16,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class ValuesTaken:
-    """Places in the user's code. compared: by torch.equal, of which torch's tracer says nothing; read: as a number or a
-    truth, by Python, of which the tracer warns, or by torch's own checks of an argument, which decide nothing."""
+    """Places in the user's code. compared: by torch.equal, of which torch's tracer says nothing; listed: as a list or
+    through numpy; read: as a number or a truth, by Python, of which the tracer warns, or by torch's own checks of an
+    argument, which decide nothing; sized: something of a size that depends on values, which may stay a tensor's."""
 
     compared: list[str] = field(default_factory=list)
+    listed: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
+    sized: list[str] = field(default_factory=list)
 
     def decide(self, caught: Sequence[warnings.WarningMessage]) -> list[str]:
-        """The places of decisions, given what the tracer warned of: numbers that left to Python, and what was read
-        through numpy, which passes by the watch. Its warnings of sizes alone are right for a fixed size."""
+        """The places of decisions, given what the tracer warned of: numbers that left to Python. Its warnings of sizes
+        alone are right for a fixed size."""
         import torch
 
-        tracer = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
-        left = any("Converting a tensor to a Python" in str(w.message) for w in tracer)
-        arrays = [f"{w.filename}:{w.lineno}" for w in tracer if re.search("NumPy array|Python list", str(w.message))]
-        return self.compared + (self.read if left else []) + arrays
+        left = any(issubclass(w.category, torch.jit.TracerWarning)
+                   and "Converting a tensor to a Python" in str(w.message) for w in caught)
+        return self.compared + self.listed + (self.read + self.sized if left else [])
 
 
 @contextlib.contextmanager
@@ -51,6 +53,11 @@ def watching(inputs: torch.Tensor) -> Iterator[ValuesTaken]:
         aten.equal.default: found.compared,
         aten._local_scalar_dense.default: found.read,
         aten.is_nonzero.default: found.read,
+        aten.nonzero.default: found.sized,
+        aten.masked_select.default: found.sized,
+        aten._unique2.default: found.sized,
+        aten.unique_dim.default: found.sized,
+        aten.unique_consecutive.default: found.sized,
     }
     known: dict[int, Any] = {}  # weak references: the memory may go, its name is not given to another
 
@@ -75,8 +82,18 @@ def watching(inputs: torch.Tensor) -> Iterator[ValuesTaken]:
                     note(tensor)
             return answer
 
+    def listing(read: Callable[..., Any]) -> Callable[..., Any]:
+        """Python lists and numpy arrays pass by the dispatcher."""
+        def reading(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            if tensor.untyped_storage()._cdata in known:
+                found.listed.append(_place())
+            return read(tensor, *args, **kwargs)
+        return reading
+
     note(inputs)
-    with Watch():
+    readers = {name: mock.patch.object(torch.Tensor, name, listing(getattr(torch.Tensor, name)))
+               for name in ("tolist", "numpy")}
+    with readers["tolist"], readers["numpy"], Watch():
         yield found
 
 

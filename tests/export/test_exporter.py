@@ -113,6 +113,7 @@ def test_decisions_on_shapes_are_allowed(tmp_path, images):
 
 def test_values_of_the_network_itself_are_no_decision_on_the_input(tmp_path, images):
     export_network(OnConstants(), SHAPE, images, tmp_path / "a.onnx", "tx2")
+    export_network(Anchored(), SHAPE, images, tmp_path / "a.onnx", "tx2")
     export_network(Checked(), SHAPE, images, tmp_path / "a.onnx", "orin-nx", jetpack="6.2")
 
 
@@ -183,6 +184,24 @@ class ThroughNumpy(Small):
         return super().forward(x) * float(x.numpy().mean())
 
 
+class OnCount(Small):
+    """A branch that noise never takes."""
+
+    def forward(self, x):
+        return super().forward(x) * 2 if (x > 9).nonzero().shape[0] > 0 else super().forward(x)
+
+
+class Anchored(Small):
+    """Reads numbers of its own through Python's lists and numpy."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("anchors", torch.tensor([1.0, 2.0]))
+
+    def forward(self, x):
+        return super().forward(x) * self.anchors.tolist()[1] * float(self.anchors.numpy()[0])
+
+
 class Checked(Small):
     """torch itself reads values there to check its argument, which decides nothing."""
 
@@ -242,6 +261,7 @@ def broken(value):
         (OnNumbers(), {}, "decides on the values"),
         (OnEquality(), {}, "decides on the values"),
         (ThroughNumpy(), {}, "decides on the values"),
+        (OnCount(), {}, "decides on the values"),
         (Remembers(), {}, "changes the network's own norm.running_var"),
         (WithoutBatch(), {"batch": 2}, "output_1' is 1 for 2 images, but its first axis must count them"),
         (TwoInputs(), {}, r"wants more inputs \('mask'\)"),
