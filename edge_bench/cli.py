@@ -43,6 +43,18 @@ def progress(text: str) -> None:
     click.echo(text, err=True)
 
 
+def show_measured(found: dict[str, Any], kind: Any, json_path: str | None) -> None:
+    """A result or a comparison as JSON where that was asked for, else as text with where it was kept. kind: the module
+    of its `to_json_text` and `to_text`."""
+    saved = found.pop("saved", None)
+    if json_path:
+        write_json(json_path, kind.to_json_text(found))
+    if json_path != "-":
+        click.echo(kind.to_text(found))
+        if saved:
+            click.echo(f"saved      {saved} (+ record)")
+
+
 @click.command()
 @click.argument("model", required=False)
 @bench_options
@@ -80,13 +92,7 @@ def bench(model: str | None, host: str | None, predict: bool, target: str | None
     else:
         assert model is not None
         found = bench_model(model, host=host, save_to=save_to, progress=progress, **given)
-    saved = found.pop("saved", None)
-    if json_path:
-        write_json(json_path, results.to_json_text(found))
-    if json_path != "-":
-        click.echo(results.to_text(found))
-        if saved:
-            click.echo(f"saved      {saved} (+ record)")
+    show_measured(found, results, json_path)
 
 
 def _predict(model: str | None, target: str | None, given: dict[str, Any], json_path: str | None) -> None:

@@ -59,24 +59,34 @@ def _measure(request, progress):
                     "model": evaluate.describe_model(model, sha256_file(model))}
     if request["runner"] in runners.NEED_ENGINE and model.endswith(".onnx"):
         request["engine"] = engines.build(request, progress)["engine"]
-    progress("preflight")
-    record["preflight"] = preflight(request["root"])  # before the sampler, which is no other process's load
-    with power_session(request) as power:
-        if power:
-            progress("idle power")
-            power.measure_idle()
-            if runners.spares_a_core(request):
-                request["sampler_core"] = power.core
-        for number in range(request["trials"]):
-            trial = trials.run_trial(request, number, progress, power.mean_power_mw if power else None,
-                                     power.quantum_mw if power else 0.0)
-            trial["throttling"] = throttling(request["root"])
-            record["trials"].append(trial)
-        if power:
-            record["power"] = power.finish()
+    run_trials(record, [(request, progress)] * request["trials"], progress)
     if request["layers"]:
         record["layers"] = trials.profile_layers(request, progress)
     return evaluate.evaluate(record), record
+
+
+def run_trials(record, turns, progress):
+    """Preflight, idle power and trials, under one sampler, into the record.
+
+    turns: (request, progress) of each trial, in order; their requests are of one board and agree about power.
+    """
+    first = turns[0][0]
+    progress("preflight")
+    record["preflight"] = preflight(first["root"])  # before the sampler, which is no other process's load
+    with power_session(first) as power:
+        if power:
+            progress("idle power")
+            power.measure_idle()
+        for number, (request, tell) in enumerate(turns):
+            if power and runners.spares_a_core(request):
+                request["sampler_core"] = power.core
+            counted = dict(request, trials=len(turns))  # so that one of a comparison says 3 of 12
+            trial = trials.run_trial(counted, number, tell, power.mean_power_mw if power else None,
+                                     power.quantum_mw if power else 0.0)
+            trial["throttling"] = throttling(first["root"])
+            record["trials"].append(trial)
+        if power:
+            record["power"] = power.finish()
 
 
 class _NoPower(object):

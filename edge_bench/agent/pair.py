@@ -8,7 +8,6 @@ from devices.support.errors import UserError
 from devices.support.files import sha256_file
 from edge_bench.agent import engines, evaluate, measure, runners, trials
 from edge_bench.agent.arguments import complete
-from edge_bench.agent.preflight import preflight, throttling
 
 SCHEMA = "edgesynth.pair-record/1"
 BASE, HEAD = SIDES = ("base", "head")
@@ -58,23 +57,7 @@ def _measure_pair(requests, progress):
         record["models"][side] = evaluate.describe_model(model, sha256_file(model))
         if head["runner"] in runners.NEED_ENGINE and model.endswith(".onnx"):
             requests[side]["engine"] = engines.build(requests[side], _named(side, progress))["engine"]
-    progress("preflight")
-    record["preflight"] = preflight(head["root"])
-    with measure.power_session(head) as power:
-        if power:
-            progress("idle power")
-            power.measure_idle()
-            for request in requests.values():
-                if runners.spares_a_core(request):
-                    request["sampler_core"] = power.core
-        for number, side in enumerate(record["order"]):
-            counted = dict(requests[side], trials=len(record["order"]))  # so that it says 3 of 12
-            trial = trials.run_trial(counted, number, _named(side, progress), power.mean_power_mw if power else None,
-                                     power.quantum_mw if power else 0.0)
-            trial["throttling"] = throttling(head["root"])
-            record["trials"].append(trial)
-        if power:
-            record["power"] = power.finish()
+    measure.run_trials(record, [(requests[side], _named(side, progress)) for side in record["order"]], progress)
     if head["layers"]:
         for side in SIDES:
             record["layers"][side] = trials.profile_layers(requests[side], _named(side, progress))

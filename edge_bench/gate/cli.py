@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from devices.support.errors import CannotMeasure, CheckFailed, EdgesynthError, UserError
-from edge_bench.cli import bench_options, progress, write_json
+from edge_bench.cli import bench_options, progress, show_measured, write_json
 
 __all__ = ["check", "compare"]
 
@@ -47,13 +47,7 @@ def compare(base: str | None, head: str | None, host: str | None, replay: str | 
         from edge_bench.compare import compare_models
 
         found = compare_models(base, head, host=host, save_to=save_to, progress=progress, **_plain(given))
-    saved = found.pop("saved", None)
-    if json_path:
-        write_json(json_path, comparison.to_json_text(found))
-    if json_path != "-":
-        click.echo(comparison.to_text(found))
-        if saved:
-            click.echo(f"saved      {saved} (+ record)")
+    show_measured(found, comparison, json_path)
 
 
 @click.command()
