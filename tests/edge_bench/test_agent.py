@@ -20,13 +20,6 @@ from edge_bench import agent_build
 from edge_bench.agent import result as results
 
 
-@pytest.fixture(scope="module")
-def pyz(tmp_path_factory):
-    path = tmp_path_factory.mktemp("agent") / "edge_bench.pyz"
-    agent_build.write_agent(path)
-    return path
-
-
 def test_same_sources_give_the_same_bytes(pyz):
     assert pyz.read_bytes() == agent_build.agent_bytes()
     assert hashlib.sha256(pyz.read_bytes()).hexdigest() == agent_build.agent_hash()

@@ -8,24 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from agent_on_board import AgentOnBoard, write_net
+from agent_on_board import write_net
 from bench_samples import write_model
-from stand_in_board import StandInBoard
 
-from edge_bench import agent_build
 from edge_bench.agent import evaluate, result, store
-
-
-@pytest.fixture(scope="module")
-def pyz(tmp_path_factory):
-    path = tmp_path_factory.mktemp("agent") / "edge_bench.pyz"
-    agent_build.write_agent(path)
-    return path
-
-
-@pytest.fixture
-def agent(pyz, tmp_path):
-    return AgentOnBoard(pyz, StandInBoard(tmp_path))
 
 
 def test_energy_of_an_image_comes_from_the_total_rail(agent, tmp_path):

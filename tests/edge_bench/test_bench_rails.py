@@ -7,15 +7,7 @@ from agent_on_board import AgentOnBoard, write_net
 from stand_in_board import StandInBoard
 from stand_in_rails import ORIN_NX, TX2, rails_following
 
-from edge_bench import agent_build
 from edge_bench.agent import result
-
-
-@pytest.fixture(scope="module")
-def pyz(tmp_path_factory):
-    path = tmp_path_factory.mktemp("agent") / "edge_bench.pyz"
-    agent_build.write_agent(path)
-    return path
 
 
 @pytest.mark.parametrize(("driver", "rails", "model"), [

@@ -11,15 +11,7 @@ from agent_on_board import AgentOnBoard, wait_for, write_net
 from onnx import TensorProto, helper
 from stand_in_board import StandInBoard
 
-from edge_bench import agent_build
 from edge_bench.agent import engines, onnx_words
-
-
-@pytest.fixture(scope="module")
-def pyz(tmp_path_factory):
-    path = tmp_path_factory.mktemp("agent") / "edge_bench.pyz"
-    agent_build.write_agent(path)
-    return path
 
 
 @pytest.fixture

@@ -11,23 +11,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from agent_on_board import AgentOnBoard, wait_for, write_net
-from stand_in_board import StandInBoard
+from agent_on_board import wait_for, write_net
 
-from edge_bench import agent_build
 from edge_bench.agent import evaluate, store
-
-
-@pytest.fixture(scope="module")
-def pyz(tmp_path_factory):
-    path = tmp_path_factory.mktemp("agent") / "edge_bench.pyz"
-    agent_build.write_agent(path)
-    return path
-
-
-@pytest.fixture
-def agent(pyz, tmp_path):
-    return AgentOnBoard(pyz, StandInBoard(tmp_path))
 
 
 @pytest.fixture

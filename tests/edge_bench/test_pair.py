@@ -7,27 +7,13 @@ import json
 import subprocess
 
 import pytest
-from agent_on_board import AgentOnBoard, write_net
+from agent_on_board import write_net
 from bench_samples import make_pair_record
 from hypothesis import given
 from hypothesis import strategies as st
-from stand_in_board import StandInBoard
 
 from devices.support.errors import UserError
-from edge_bench import agent_build
 from edge_bench.agent import comparison, metrics, pair, store
-
-
-@pytest.fixture(scope="module")
-def pyz(tmp_path_factory):
-    path = tmp_path_factory.mktemp("agent") / "edge_bench.pyz"
-    agent_build.write_agent(path)
-    return path
-
-
-@pytest.fixture
-def agent(pyz, tmp_path):
-    return AgentOnBoard(pyz, StandInBoard(tmp_path))
 
 
 @given(st.integers(1, 40))
