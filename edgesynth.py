@@ -45,7 +45,8 @@ export.NETWORK_READER = "synth.export_source:read_network"
 COMMANDS = {
     "synth": ("synth.cli:synth", "Learn a generator and make FermiNets."),
     "generate": ("synth.cli:generate", "Make more FermiNets from a learned generator."),
-    "evaluate": ("synth.cli:evaluate", "A network's metric on a split."),
+    "train": ("synth.zoo.cli:train", "One network from fresh weights, once a seed."),
+    "evaluate": ("synth.zoo.cli:evaluate", "A trained network's metric on a split."),
     "export": ("export.cli:export", "Network to ONNX for a target."),
     "bench": ("edge_bench.cli:bench", "Latency and energy per image."),
     "compare": ("edge_bench.gate.cli:compare", "Two models measured in turns on one board."),

@@ -11,7 +11,7 @@ from scipy.special import log_ndtr, ndtr, ndtri
 
 from synth.decisions import FloatArray, IntArray
 from synth.moves import Moves
-from synth.performance import performance
+from synth.performance import frugality, performance
 
 NODES = 5  # of the quadrature over what the accuracy may be
 SOFT = 0.3  # NetScore points over which "no improvement" fades out, so that the search has a slope everywhere
@@ -53,18 +53,21 @@ class Belief:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a seed is after. demand: greatest log error after full training (inf: none); reference: the U to improve
-    on. Arrays of one shape, which broadcasts against the networks."""
+    """What a seed is after. demand: greatest log error after full training (inf: none); frugal: what a decibel of
+    images per joule is worth, in NetScore points; reference: the worth (U and what frugality adds) to improve on.
+    Arrays of one shape, which broadcasts against the networks."""
 
     demand: FloatArray
     reference: FloatArray
+    frugal: FloatArray | float = 0.0
 
     def take(self, index: IntArray) -> Wish:
-        return Wish(self.demand[index], self.reference[index])
+        frugal = self.frugal if isinstance(self.frugal, float) else self.frugal[index]
+        return Wish(self.demand[index], self.reference[index], frugal)
 
 
 def log_improvement(belief: Belief, wish: Wish) -> FloatArray:
-    """log of E[max(U - reference, 0) 1r], softened so that it has a slope everywhere, less what broken exact
+    """log of E[max(worth - reference, 0) 1r], softened so that it has a slope everywhere, less what broken exact
     requirements cost; shape of the belief's arrays broadcast against the wish's.
 
     The integral runs over the log error below the demand (equal-probability nodes of the truncated normal).
@@ -72,10 +75,11 @@ def log_improvement(belief: Belief, wish: Wish) -> FloatArray:
     place = (wish.demand - belief.log_error) / belief.log_error_sd
     chance = ndtr(place)
     total = np.zeros(np.shape(place))
+    reference = wish.reference - wish.frugal * frugality(belief.costs)
     for node in range(NODES):
         quantile = ndtri(np.maximum(chance * (node + 0.5) / NODES, 1e-280))
         error = np.exp(np.minimum(belief.log_error + belief.log_error_sd * quantile, -1e-3))
-        total += np.logaddexp(0.0, (performance(1.0 - error, belief.costs) - wish.reference) / SOFT)
+        total += np.logaddexp(0.0, (performance(1.0 - error, belief.costs) - reference) / SOFT)
     value = log_ndtr(place) + np.log(SOFT * total / NODES)
     return value - BROKEN * ((belief.violation > 0) + 10.0 * belief.violation)
 
@@ -167,7 +171,7 @@ def _pairs(
     shape = value.shape
     chance = np.minimum((wish.demand - belief.log_error) / belief.log_error_sd, 1e3).reshape(shape)
     chance = chance - 1e3 * belief.violation.reshape(shape)
-    price = performance(1.0, belief.costs).reshape(shape)
+    price = (performance(1.0, belief.costs) + wish.frugal * frugality(belief.costs)).reshape(shape)
     site, choice = moves.site[which], moves.choice[which]
     same = np.take_along_axis(now, site, axis=1) == choice
     best, cheap, safe = (

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from devices.support.files import sha256_bytes
+from synth.checkpoint import Checkpoint
 from synth.data.dataset import Split
 from synth.evaluation import Metrics, evaluate
 from synth.networks.module import Weights, build, check, weights_of
@@ -27,7 +30,8 @@ class Task:
     """One candidate and what to do with it.
 
     recipe: None when only batch norms are to be recalibrated. teacher: key of the cached logits in the shared arrays
-    (see `distillation.teacher_logits`), None for none. probed: vertices whose responses are wanted.
+    (see `distillation.teacher_logits`), None for none. probed: vertices whose responses are wanted. checkpoints:
+    folder from which a training that was cut goes on.
     """
 
     network: Network
@@ -38,6 +42,7 @@ class Task:
     view_seed: int = 0
     probed: tuple[str, ...] = ()
     keep_weights: bool = False
+    checkpoints: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,24 @@ def run_task(shared: Shared, task: Task) -> Outcome:
     else:
         teacher = None if task.teacher is None else shared[task.teacher]
         try:
-            train(module, train_split, task.recipe, seed=task.seed, view_seed=task.view_seed, teacher=teacher)
+            train(module, train_split, task.recipe, seed=task.seed, view_seed=task.view_seed, teacher=teacher,
+                  checkpoint=_checkpoint(task))
         except TrainingDiverged:
             return Outcome(guessing(task.network.output_shape[0], len(shared["validation.labels"])), {}, task.weights)
     metrics = evaluate(module, Split(shared["validation.images"], shared["validation.labels"]))
     stimuli = Split(shared["stimuli.images"], shared["stimuli.labels"])
     insights = probe(module, stimuli, task.probed) if task.probed else {}
     return Outcome(metrics, insights, weights_of(module) if task.keep_weights else None)
+
+
+def _checkpoint(task: Task) -> Checkpoint | None:
+    """Named by all that decides the training, so that it is taken up by the very same one only."""
+    if task.checkpoints is None:
+        return None
+    digest = hashlib.sha256(f"{task.network.digest} {task.recipe} {task.seed} {task.view_seed}".encode())
+    for name, tensor in sorted(task.weights.items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return Checkpoint(task.checkpoints / f"{digest.hexdigest()[:24]}.safetensors")
 
 
 def guessing(classes: int, count: int) -> Metrics:

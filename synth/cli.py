@@ -1,4 +1,4 @@
-"""The commands `synth`, `generate` and `evaluate`. Importing this imports neither torch nor onnxruntime."""
+"""The commands `synth` and `generate`. Importing this imports neither torch nor onnxruntime."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _default_workers() -> int:
     return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
-def _give(value: Any, place: str) -> None:
+def give(value: Any, place: str) -> None:
     """JSON to a file, or to standard output for "-"."""
     text = json.dumps(value, indent=1, allow_nan=False)
     if place == "-":
@@ -77,6 +77,7 @@ data_root_option = click.option("--data-root", type=click.Path(),
 @click.option("--seed", default=0, show_default=True, help="Of everything: the same seed gives the same FermiNets.")
 @click.option("--cycles", default=16, show_default=True, help="Of generator and inquisitor.")
 @click.option("--batch", default=4, show_default=True, help="Candidates evaluated in each cycle.")
+@click.option("--epochs", type=click.IntRange(1), help="Of the training of what is kept, in place of the recipe's own.")
 @click.option("--ferminets", default=4, show_default=True, help="How many to finish.")
 @click.option("--out", type=click.Path(), help="Run folder.  [default: a new one in runs/]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
@@ -127,7 +128,7 @@ def synth(out: str | None, resume: bool, workers: int | None, json_path: str | N
     if json_path != "-":
         Console(width=None if sys.stdout.isatty() else 140).print(console_table(summary))
     if json_path:
-        _give({"schema": SCHEMA, **summary.to_json()}, json_path)
+        give({"schema": SCHEMA, **summary.to_json()}, json_path)
     if any(row.holds != "yes" for row in summary.ferminets) or not summary.ferminets:
         raise CheckFailed("not every FermiNet satisfies 1r on the validation split; see the table above")
 
@@ -155,7 +156,8 @@ class SeedRange(click.ParamType):
         return seeds
 
 
-PREFERENCES = {"accurate": (0.95, 0.05), "small": (0.05, 0.95), "balanced": (0.5, 0.5)}
+PREFERENCES = {"accurate": (0.95, 0.05, 0.0), "small": (0.05, 0.95, 0.0), "balanced": (0.5, 0.5, 0.0),
+               "frugal": (0.05, 0.5, 1.0)}
 
 
 @click.command(epilog="\b\nExamples:\n  edgesynth generate runs/mine --seeds 100:120\n"
@@ -163,7 +165,7 @@ PREFERENCES = {"accurate": (0.95, 0.05), "small": (0.05, 0.95), "balanced": (0.5
 @click.argument("run", type=click.Path())
 @click.option("--seeds", type=SeedRange(), default="1000:1010", show_default=True, help="One seed, or FROM:TO.")
 @click.option("--prefer", type=click.Choice(sorted(PREFERENCES)),
-              help="One end of the front, in place of the seeds' own preferences.")
+              help="One end of the front, in place of the seeds' own preferences; frugal: most images per joule.")
 @workers_option
 @json_option
 def generate(run: str, seeds: list[int], prefer: str | None, workers: int | None, json_path: str | None) -> None:
@@ -186,7 +188,7 @@ def generate(run: str, seeds: list[int], prefer: str | None, workers: int | None
     if json_path != "-":
         _print_generated(rows)
     if json_path:
-        _give({"schema": "edgesynth.generated/1", "networks": rows}, json_path)
+        give({"schema": "edgesynth.generated/1", "networks": rows}, json_path)
 
 
 def _print_generated(rows: list[dict[str, Any]]) -> None:
@@ -207,31 +209,3 @@ def _print_generated(rows: list[dict[str, Any]]) -> None:
     holding, different = sum(r["holds"] for r in rows), len({r["network"] for r in rows})
     console.print(f"{holding} of {len(rows)} satisfy 1r on the validation split; {different} different networks",
                   highlight=False)
-
-
-@click.command(epilog="\b\nExample:\n  edgesynth evaluate runs/mine/ferminet-a --data digits --split validation")
-@click.argument("network", type=click.Path())
-@click.option("--data", default="digits", show_default=True, help="A known data set, or a factory.")
-@data_root_option
-@click.option("--split", default="validation", show_default=True, help="train, validation or test.")
-@json_option
-def evaluate(network: str, data: str, data_root: str | None, split: str, json_path: str | None) -> None:
-    """A network's metric on a split. NETWORK is a folder with network.json and weights.safetensors."""
-    from synth.data.dataset import load_dataset
-    from synth.evaluation import evaluate as evaluate_module
-    from synth.networks.module import build
-    from synth.preparation import load_network
-
-    dataset = load_dataset(data, data_root)
-    chosen = dataset.split(split)
-    graph, weights = load_network(Path(network))
-    if graph.input_shape != dataset.shape or graph.output_shape != (len(dataset.classes),):
-        raise UserError(f"{network}: reads {graph.input_shape} and gives {graph.output_shape}, but {dataset.name} has "
-                        f"images of {dataset.shape} in {len(dataset.classes)} classes; name the data it was made for")
-    metrics = evaluate_module(build(graph, weights), chosen)
-    if json_path != "-":
-        click.echo(f"{100 * metrics.accuracy:.2f} % ± {196 * metrics.accuracy_se:.2f} of {metrics.count} {split} images"
-                   f" · cross-entropy {metrics.cross_entropy:.4f}")
-    if json_path:
-        _give({"schema": "edgesynth.evaluation/1", "network": network, "data": dataset.name, "split": split,
-               **metrics.to_json()}, json_path)

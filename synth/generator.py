@@ -1,8 +1,8 @@
 """G(s; θ_G): turns a seed into the decisions of a network.
 
-A seed gives, by hashing alone, a latent z ∈ R^8 (Gaussian) and a preference u ∈ [0, 1]^2 (how accurate, how small). A
-small network over [site embedding, site descriptor], modulated by (z, u), gives a location and a scale for ordered
-sites and logits for the others; G takes the most likely choice. The same seed and θ_G give the same decisions.
+A seed gives, by hashing alone, a latent z ∈ R^8 (Gaussian) and a preference u ∈ [0, 1]^3 (how accurate, how small, how
+frugal). A small network over [site embedding, site descriptor], modulated by (z, u), gives a location and a scale for
+ordered sites and logits for the others; G takes the most likely choice. The same seed and θ_G give the same decisions.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from devices.support.errors import UserError
 from synth.decisions import FloatArray, IntArray, Site, choice_counts
 
 LATENT = 8
-SCHEMA = "edgesynth.generator/1"
-# additive recurrence of the plastic number: consecutive seeds fill the unit square evenly (Roberts 2018, "R2")
-PLASTIC = 1.3247179572447460
-STRIDE = (1 / PLASTIC, 1 / PLASTIC**2)
+SCHEMA = "edgesynth.generator/2"
+PREFERENCES = 3  # how accurate, how small, how frugal
+# additive recurrence of the root of x^4 = x + 1: consecutive seeds fill the unit cube evenly (Roberts 2018, "R3")
+ROOT = 1.2207440846057596
+STRIDE = tuple(ROOT**-power for power in range(1, PREFERENCES + 1))
 
 
 def latent(seed: int) -> FloatArray:
@@ -41,7 +42,7 @@ def latent(seed: int) -> FloatArray:
 
 
 def preference(seed: int) -> FloatArray:
-    """[2] in [0, 1): how accurate and how small, stratified over consecutive seeds."""
+    """[3] in [0, 1): how accurate, how small and how frugal, stratified over consecutive seeds."""
     return np.array([math.modf(0.5 + (seed % 2**32) * stride)[0] for stride in STRIDE])
 
 
@@ -76,7 +77,7 @@ class Generator(nn.Module):
         shape = (len(sites), width)
         self.embedding = self._normal(shape, 1.0)
         self.from_descriptor = self._normal((descriptors.shape[1], width), 0.5 / max(descriptors.shape[1], 1) ** 0.5)
-        self.to_film = self._normal((LATENT + 2, width), 1.0 / LATENT**0.5)
+        self.to_film = self._normal((LATENT + PREFERENCES, width), 1.0 / LATENT**0.5)
         self.film_scale = self._normal((width, width), 1.0 / width**0.5)
         self.film_shift = self._normal((width, width), 0.5 / width**0.5)
         self.hidden = self._normal((width, width), 1.0 / width**0.5)
@@ -91,7 +92,7 @@ class Generator(nn.Module):
         return nn.Parameter(sd * torch.randn(shape, generator=self.random, dtype=torch.float64))
 
     def log_probabilities(self, latents: Tensor, preferences: Tensor) -> Tensor:
-        """[n, sites, max_choices] for latents [n, 8] and preferences [n, 2]; -inf for choices that do not exist."""
+        """[n, sites, max_choices] for latents [n, 8] and preferences [n, 3]; -inf for choices that do not exist."""
         sites = torch.tanh(self.embedding + self.descriptors @ self.from_descriptor)
         film = torch.tanh(torch.cat([latents, 3 * preferences - 1.5], dim=1) @ self.to_film)
         gain, shift = film @ self.film_scale, film @ self.film_shift
@@ -106,11 +107,11 @@ class Generator(nn.Module):
         return torch.log_softmax(logits.masked_fill(~self.exists, -torch.inf), dim=-1)
 
     def conditions(self, seeds: Iterable[int], prefer: Sequence[float] | None = None) -> tuple[Tensor, Tensor]:
-        """Latents [n, 8] and preferences [n, 2] of seeds; `prefer` replaces the seeds' own preference."""
+        """Latents [n, 8] and preferences [n, 3] of seeds; `prefer` replaces the seeds' own preference."""
         seeds = list(seeds)
         latents = np.array([latent(seed) for seed in seeds]).reshape(-1, LATENT)
         wishes = [preference(seed) if prefer is None else np.asarray(prefer, dtype=np.float64) for seed in seeds]
-        return torch.from_numpy(latents), torch.from_numpy(np.array(wishes).reshape(-1, 2))
+        return torch.from_numpy(latents), torch.from_numpy(np.array(wishes).reshape(-1, PREFERENCES))
 
     def generate(self, seeds: Iterable[int], prefer: Sequence[float] | None = None) -> IntArray:
         """G(s): [n, sites] decisions, one row a seed."""

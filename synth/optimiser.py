@@ -7,7 +7,7 @@ gradients are views into two flat vectors, so a step is a handful of calls, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -56,6 +56,19 @@ class FlatOptimiser:
         if self.average is not None:
             keep = min(1 - 1 / max(self.average_steps, 1.0), self.steps / (10.0 + self.steps))
             self.average.lerp_(self.weights, 1 - keep)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What `restore` needs to go on as if nothing had happened; the vectors themselves, not copies."""
+        held = {"weights": self.weights, "first": self.first, "second": self.second, "average": self.average}
+        return {"steps": torch.tensor(self.steps), **{name: part for name, part in held.items() if part is not None}}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up the `state` of an optimiser of the same kind on the same module."""
+        self.steps = int(state["steps"])
+        for name, part in self.state().items():
+            if name != "steps":
+                part.copy_(state[name])
 
     @torch.no_grad()
     def release(self) -> None:

@@ -15,6 +15,7 @@ from synth.requirements import Requirements
 # What is required when nothing is said; for data that are not listed, see `relative_requirements`.
 DEFAULT_REQUIREMENTS = {
     "digits": ("accuracy >= 96 %", "img_per_joule >= 215 @ batch=1"),
+    "cifar10": ("accuracy >= 89 %",),  # of the paper's experiment
 }
 ACCURACY_ALLOWANCE = 0.02
 
@@ -23,7 +24,8 @@ ACCURACY_ALLOWANCE = 0.02
 class Order:
     """target: "board[:mode]". prototype: a registered name or a factory; None: the data set's own default. data: a
     registered name or a factory, data_root: a user's copy. requirements: in words; empty: the defaults. cycles, batch:
-    of the search. ferminets: how many to finish. seed: of everything. measure: networks that boards measure beside each
+    of the search. epochs: of the training of what is kept; None: the recipe's own. ferminets: how many to finish. seed:
+    of everything. measure: networks that boards measure beside each
     cycle at most; 0 where no board takes part. UserError for what cannot be ordered."""
 
     target: str
@@ -37,11 +39,14 @@ class Order:
     batch: int = 4
     ferminets: int = 4
     measure: int = 0
+    epochs: int | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (("cycles", 1, 10_000), ("batch", 2, 1_000), ("ferminets", 1, 26), ("measure", 0, 100)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"--{name} {getattr(self, name)}: it must be {low} to {high}")
+        if self.epochs is not None and self.epochs < 1:
+            raise UserError(f"--epochs {self.epochs}: it must be 1 or more")
         if self.seed < 0:
             raise UserError(f"--seed {self.seed}: it must not be negative")
         if MODULE not in CostModel.for_target(self.resolve_target(), self.precision).scopes:
@@ -52,7 +57,8 @@ class Order:
     def arguments(self) -> dict[str, Any]:
         """What a resumed run must have in common with its start."""
         asked = {**asdict(self), "requirements": list(self.requirements)}
-        return asked if self.measure else {name: value for name, value in asked.items() if name != "measure"}
+        unsaid = {name for name in ("measure", "epochs") if not asked[name]}  # which older runs do not know
+        return {name: value for name, value in asked.items() if name not in unsaid}
 
     @classmethod
     def from_arguments(cls, value: dict[str, Any]) -> Order:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+FRUGAL = "img_per_joule"  # among a network's costs, where the target has a cost model
 
 
 def netscore(accuracy: npt.ArrayLike, params: npt.ArrayLike, macs: npt.ArrayLike) -> FloatArray:
@@ -34,3 +35,9 @@ def information_density(accuracy: npt.ArrayLike, params: npt.ArrayLike) -> Float
 def performance(accuracy: npt.ArrayLike, costs: Mapping[str, FloatArray]) -> FloatArray:
     """U of networks with these accuracies (fractions, broadcast against the costs): NetScore."""
     return netscore(accuracy, costs["params"], costs["macs"])
+
+
+def frugality(costs: Mapping[str, FloatArray]) -> FloatArray | float:
+    """10 log10 of predicted images per joule, so that a tenth of the energy counts as a tenth of params x MACs does in
+    NetScore; 0 where it is not priced."""
+    return 10.0 * np.log10(costs[FRUGAL]) if FRUGAL in costs else 0.0

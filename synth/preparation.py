@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from devices.support.errors import UserError
 from devices.support.files import read_json, write_json
 from synth.candidates import Outcome, Task, run_task, shared_arrays, stimuli_of
+from synth.checkpoint import Checkpoint
 from synth.data.dataset import Dataset
 from synth.distillation import teacher_logits
 from synth.energy.correction import Correction
@@ -33,16 +35,18 @@ from synth.probing import Probes, importance, order_of_units, probe, probed_vert
 from synth.problem import FINAL_LOGITS, SHORT_LOGITS, Recipes
 from synth.progress import Progress
 from synth.prototypes.registry import default_prototype, load_prototype
-from synth.recipe import recipe_for
+from synth.recipe import Recipe, recipe_for
 from synth.requirements import Requirements
 from synth.run_folder import RunFolder
 from synth.space import NetworkSpace
 from synth.tensors import load_tensors, save_tensors
 from synth.training import train
 from synth.workers import Pool, single_thread
+from synth.zoo.shelf import trained_for
 
 WEIGHTS = "edgesynth.weights/1"
-PARENT, PROBED = "edgesynth.parent/1", "edgesynth.probed/1"
+PARENT, PROBED, LOGITS = "edgesynth.parent/1", "edgesynth.probed/1", "edgesynth.logits/1"
+LOGITS_ON_DISK = 100_000_000  # pixels that a teacher looks at, from which its answers are kept for a run that goes on
 TRAINED_ABOVE = 2.0  # times chance: a user's prototype that does so well comes trained
 MOST_SWAPS = 64
 
@@ -160,9 +164,8 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
         space = _space(parent, unit_importance, prices)
         refuse_impossible(space, hopeful=order.measure > 0)
         recipes = _recipes(order, dataset)
-        shared = shared_arrays(dataset.train, dataset.validation, stimuli)
-        for key, recipe in ((SHORT_LOGITS, recipes.short), (FINAL_LOGITS, recipes.final)):
-            shared[key] = teacher_logits(module, dataset.train, recipe, view_seed=recipes.view_seed)
+        shared = shared_arrays(dataset.train, dataset.validation, stimuli) | _teaching(module, recipes, order, dataset,
+                                                                                       folder, progress)
         insights = probe(module, stimuli, probed_vertices(space))
     parent_outcome = Outcome(prototype.metrics, insights)
     with ExitStack() as held:
@@ -175,6 +178,33 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
             feedback = held.enter_context(Feedback(folder, space.prices, crew, write))
             loop = BoardLoop(feedback, space, order.measure, order.cycles, order.seed)
         yield Laboratory(order, dataset, prototype, space, requirements, probes, parent_outcome, recipes, pool, loop)
+
+
+def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Dataset, folder: RunFolder,
+              progress: Progress) -> dict[str, torch.Tensor]:
+    """φ's logits on the views that candidates see; the short training's are the first of the full one's."""
+    precision = _recipe(order, dataset, "prototype").precision
+    most = max(recipes.short, recipes.final, key=lambda recipe: recipe.different_views)
+    alike = recipes.short.augmentation == recipes.final.augmentation
+
+    def looked_at(recipe: Recipe) -> torch.Tensor:
+        with progress.stage("teacher", recipe.different_views) as stage:
+            return teacher_logits(module, dataset.train, recipe, view_seed=recipes.view_seed, precision=precision,
+                                  progress=lambda done, _: stage.at(done))
+
+    def compute() -> dict[str, torch.Tensor]:
+        if not alike:
+            return {SHORT_LOGITS: looked_at(recipes.short), FINAL_LOGITS: looked_at(recipes.final)}
+        found = looked_at(most)
+        return {SHORT_LOGITS: found[: recipes.short.different_views],
+                FINAL_LOGITS: found[: recipes.final.different_views]}
+
+    def save(path: Path, found: dict[str, torch.Tensor]) -> None:
+        save_tensors(path, found, LOGITS)
+
+    if dataset.train.images.numel() * most.different_views < LOGITS_ON_DISK:
+        return compute()  # sooner done again than read
+    return folder.step("teacher.safetensors", compute, save, lambda path: load_tensors(path, LOGITS)[0])
 
 
 def _export_for_board(export: Callable[[Network, Weights, Path], object], network: Network, weights: Weights | None,
@@ -191,11 +221,14 @@ def _space(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Pr
     return NetworkSpace(parent, order_of_units(parent.channels, unit_importance), prices)
 
 
-def _recipes(order: Order, dataset: Dataset) -> Recipes:
-    def recipe(purpose: str):
-        return recipe_for(order.data, purpose, images=len(dataset.train), size=dataset.shape[1:])
+def _recipe(order: Order, dataset: Dataset, purpose: str) -> Recipe:
+    return recipe_for(order.data, purpose, images=len(dataset.train), size=dataset.shape[1:])
 
-    return Recipes(recipe("short"), recipe("final"), view_seed=order.seed)
+
+def _recipes(order: Order, dataset: Dataset) -> Recipes:
+    final = _recipe(order, dataset, "final")
+    final = final if order.epochs is None else replace(final, epochs=order.epochs)
+    return Recipes(_recipe(order, dataset, "short"), final, view_seed=order.seed)
 
 
 # --- φ ---------------------------------------------------------------------------------------------------------------
@@ -203,16 +236,24 @@ def _recipes(order: Order, dataset: Dataset) -> Recipes:
 
 def _train_prototype(order: Order, name: str, network: Network, weights: Weights, dataset: Dataset, folder: RunFolder,
                      progress: Progress) -> Prototype:
-    """Trained, unless a user's own comes trained already (better than twice chance on the validation split)."""
+    """Trained here, unless it comes trained: shipped for just these data, or a user's own that is better than twice
+    chance on the validation split."""
 
     def compute() -> tuple[Weights, Metrics, bool]:
+        shipped = trained_for(name, dataset.name, dataset.checksum)
+        if shipped is not None:
+            progress.say(f"prototype   {name}, trained on {dataset.name}, comes with edgesynth")
+            own, found = load_network(shipped)
+            if own.digest == network.digest:
+                return found, evaluate(build(network, found).eval(), dataset.validation), False
         module = build(network, weights).eval()
         before = evaluate(module, dataset.validation)
         if ":" in name and before.accuracy > TRAINED_ABOVE / len(dataset.classes):
             return weights, before, False
-        recipe = recipe_for(order.data, "prototype", images=len(dataset.train), size=dataset.shape[1:])
+        recipe = _recipe(order, dataset, "prototype")
         with single_thread(), progress.stage("prototype", recipe.epochs) as stage:
-            train(module, dataset.train, recipe, seed=order.seed, progress=lambda done, total: stage.at(done))
+            train(module, dataset.train, recipe, seed=order.seed, progress=lambda done, total: stage.at(done),
+                  checkpoint=Checkpoint(folder.checkpoints / "prototype.safetensors"))
             metrics = evaluate(module, dataset.validation)
             stage.note(f"{100 * metrics.accuracy:.1f} % val")
         return weights_of(module), metrics, True

@@ -22,6 +22,7 @@ from synth.energy.correction import Correction
 from synth.energy.quantities import BOARD_ENERGY, ENERGY, descriptors, on_board, quantity_of
 from synth.networks.costs import costs, operations_of
 from synth.networks.network import Network
+from synth.performance import FRUGAL
 from synth.requirements import Requirement, Requirements, sigma_key
 from synth.space_costs import CostTable
 
@@ -67,6 +68,11 @@ class Prices:
                 quantity, sign = quantity_of(item)
                 mean, found[sigma_key(item.key)] = self.correction.of(quantity, batch, features)
                 found[item.key] = found[item.key] * np.exp(sign * mean)
+        if self.model is not None:
+            batch = self.batches[0]
+            if batch not in by_batch:
+                by_batch[batch] = self.model.costs(table.layers, batch)
+            found[FRUGAL] = 1e3 * batch / by_batch[batch].module_mj
         return found
 
     @property

@@ -29,6 +29,7 @@ BANK = "edgesynth.bank/1"
 EVALUATED = "edgesynth.evaluated/1"
 WRITE_BACK_STEP = 0.1
 LINK_EVERY = 5  # cycles; in each fifth the first candidate is trained in full as well, for the link to be learnt
+FINAL = "final"  # trainings long enough to be cut
 SHORT_LOGITS, FINAL_LOGITS = "logits.short", "logits.final"  # keys of the shared arrays
 
 
@@ -74,7 +75,7 @@ class NetworkProblem:
 
         def compute() -> list[dict[str, Any]]:
             short = self._outcomes(anchors, self._recipes.short, SHORT_LOGITS, "short")
-            final = self._outcomes(anchors, self._recipes.final, FINAL_LOGITS, "final")
+            final = self._outcomes(anchors, self._recipes.final, FINAL_LOGITS, FINAL)
             return [{"short": a.to_json(), "final": b.to_json()} for (a, _), (b, _) in zip(short, final, strict=True)]
 
         def save(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -134,12 +135,13 @@ class NetworkProblem:
              keep_weights: bool = False) -> tuple[Task, Mapping[str, Origin]]:
         network, origins = self.space.parent.draw(self.space.design(decisions))
         seed = seed_of(self._seed, network, purpose)
+        checkpoints = self._folder.checkpoints if purpose == FINAL else None
         return Task(network, self.space.parent.inherit(origins), seed, recipe, teacher, self._recipes.view_seed,
-                    self.probes.vertices, keep_weights), origins
+                    self.probes.vertices, keep_weights, checkpoints), origins
 
     def finish(self, batch: Sequence[Decisions]) -> Iterator[Outcome]:
         """Train candidates in full, with distillation; outcomes with weights, in order, as soon as they are there."""
-        tasks = [self.task(d, self._recipes.final, FINAL_LOGITS, "final", keep_weights=True)[0] for d in batch]
+        tasks = [self.task(d, self._recipes.final, FINAL_LOGITS, FINAL, keep_weights=True)[0] for d in batch]
         return self._pool.map(run_task, tasks) if tasks else iter(())
 
     def _outcomes(self, batch: Sequence[Decisions], recipe: Recipe | None, teacher: str | None, purpose: str,
@@ -150,7 +152,7 @@ class NetworkProblem:
 
     def _evaluate(self, batch: Sequence[Decisions], in_full: bool) -> Evaluated:
         short = [self.task(d, self._recipes.short, SHORT_LOGITS, "short", keep_weights=True) for d in batch]
-        full = [self.task(d, self._recipes.final, FINAL_LOGITS, "final")[0] for d in batch[:int(in_full)]]
+        full = [self.task(d, self._recipes.final, FINAL_LOGITS, FINAL)[0] for d in batch[:int(in_full)]]
         outcomes = list(self._pool.map(run_task, [*full, *(task for task, _ in short)]))  # the longest first
         results = [(outcome, origins) for outcome, (_, origins) in zip(outcomes[len(full):], short, strict=True)]
         parent = self.space.parent

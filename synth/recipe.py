@@ -11,6 +11,7 @@ from synth.data.augmentation import Augmentation
 
 PURPOSES = ("prototype", "short", "final")
 OPTIMISERS = ("adamw", "sgd")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class Recipe:
     by a half cosine to zero. decay: decoupled; not on biases and norms. smoothing: of the labels.
     average_epochs: time constant of the running average of the weights, in epochs; 0: the last weights are kept.
     distil: share of the teacher's part in the loss (0..1), at `temperature`; without a teacher it is not used.
+    view_epochs: views repeat after so many epochs (0: never), so that a teacher need not look at all of them.
+    small_px, small_share: images are shrunk to this height and width in the first epochs, up to this share of all
+    (progressive resolution); a network that reads one size only is trained at its own. precision: "bf16" multiplies in
+    bfloat16 where the hardware is fast at it, which pays for dense convolutions, not for depthwise ones.
     """
 
     epochs: int
@@ -34,18 +39,33 @@ class Recipe:
     average_epochs: float = 0.0
     distil: float = 0.0
     temperature: float = 2.0
+    view_epochs: int = 0
+    small_px: int = 0
+    small_share: float = 0.0
+    precision: str = "fp32"
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         if self.optimiser not in OPTIMISERS:
             raise unknown("optimiser", self.optimiser, OPTIMISERS)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision of training", self.precision, PRECISIONS)
         for name, low, high in (
             ("epochs", 1, 1e6), ("batch", 1, 1e6), ("rate", 0, 1e3), ("warmup", 0, 1), ("decay", 0, 1e3),
             ("momentum", 0, 1), ("smoothing", 0, 0.999), ("average_epochs", 0, 1e6), ("distil", 0, 1),
-            ("temperature", 1e-3, 1e3),
+            ("temperature", 1e-3, 1e3), ("view_epochs", 0, 1e6), ("small_px", 0, 1e6), ("small_share", 0, 1),
         ):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"a recipe with {name} = {getattr(self, name)}: it must be {low:g} to {high:g}")
+
+    @property
+    def different_views(self) -> int:
+        """Epochs whose views differ."""
+        return min(self.view_epochs or self.epochs, self.epochs)
+
+    def is_small(self, epoch: int) -> bool:
+        """Whether this epoch, counted from 0, sees shrunk images."""
+        return bool(self.small_px) and epoch < round(self.small_share * self.epochs)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,7 +83,8 @@ _DIGITS = Augmentation(shift_px=0.7, rotate_deg=8.0, zoom=0.08)
 _CIFAR = Augmentation(crop_px=4, flip=True)
 
 # One entry a data set. Those of digits were chosen by measurement on its validation split
-# (tests/benchmarks/bench_training.py shows what they reach); those of cifar10 are a starting point, not yet measured.
+# (tests/benchmarks/bench_training.py shows what they reach). Those of cifar10 see 24 x 24 images for two thirds of the
+# time, which takes half as long; φ's dense convolutions are multiplied in bfloat16 where that is fast.
 RECIPES: dict[str, dict[str, Recipe]] = {
     "digits": {
         "prototype": Recipe(24, batch=128, rate=0.02, average_epochs=2, augmentation=_DIGITS),
@@ -71,9 +92,11 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "final": Recipe(25, batch=128, rate=0.02, average_epochs=2, distil=0.3, augmentation=_DIGITS),
     },
     "cifar10": {
-        "prototype": Recipe(100, batch=128, rate=0.01, smoothing=0.1, average_epochs=2, augmentation=_CIFAR),
-        "short": Recipe(2, batch=128, rate=0.005, distil=0.7, augmentation=_CIFAR),
-        "final": Recipe(100, batch=128, rate=0.01, average_epochs=2, distil=0.7, augmentation=_CIFAR),
+        "prototype": Recipe(40, batch=128, smoothing=0.1, average_epochs=2, small_px=24, small_share=2 / 3,
+                            precision="bf16", augmentation=_CIFAR),
+        "short": Recipe(2, batch=128, rate=0.005, distil=0.7, small_px=24, small_share=1, augmentation=_CIFAR),
+        "final": Recipe(60, batch=128, average_epochs=2, distil=0.5, view_epochs=16, small_px=24, small_share=2 / 3,
+                        augmentation=_CIFAR),
     },
 }
 # What a user's own data is given: about so many steps in batches of 64, but at least so many epochs.

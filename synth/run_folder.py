@@ -4,6 +4,7 @@
     steps.jsonl         the journal of steps, with the checksum of every file that a step wrote
     <step>              a file or a folder a step; it appears whole or not at all
     <name>.jsonl        further journals, such as the evaluations
+    checkpoints/        trainings under way; gone when the run is finished
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from synth.journal import Journal
 
 SCHEMA = "edgesynth.run/1"
 MANIFEST, STEPS, PARTIAL = "run.json", "steps", ".partial"
+CHECKPOINTS = "checkpoints"
 PACKAGES = ("edgesynth", "torch", "numpy", "scipy", "onnx", "onnxruntime")
 T = TypeVar("T")
 
@@ -152,6 +154,11 @@ class RunFolder:
         """Whether a step is on disk already."""
         return (self.path / name).exists()
 
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of trainings under way."""
+        return self.path / CHECKPOINTS
+
     def journal(self, name: str) -> Journal:
         """The journal `name` of this run, in NAME.jsonl; "evaluations" holds what every candidate answered."""
         return Journal(self.path / f"{name}.jsonl", f"edgesynth.{name}/1")
@@ -161,6 +168,7 @@ class RunFolder:
         if not self.finished:
             self.manifest = replace(self.manifest, finished=_now())
             self.manifest.write(self.path)
+        _remove(self.checkpoints)
 
     def close(self) -> None:
         self._lock.release()

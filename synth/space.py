@@ -117,7 +117,8 @@ class NetworkSpace:
     # --- costs -----------------------------------------------------------------------------------------------------
 
     def costs(self, decisions: IntArray) -> dict[str, FloatArray]:
-        """"params" (batch norm folded), "macs", and every key of the requirements, each [n]."""
+        """"params" (batch norm folded), "macs", every key of the requirements and, on a target, what frugality is told
+        by, each [n]."""
         rows = self._rows(decisions)
         table = self._table(rows.tobytes())
         found = {"params": table.params, "macs": table.macs} | self.prices.of(table)

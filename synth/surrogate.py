@@ -1,5 +1,5 @@
-"""A Gaussian process over decisions: a linear part with priors of known sign, additive parts per kind of choice and per
-site, their interactions, and a smooth part over the summary of the network.
+"""A Gaussian process over decisions: a linear part with priors of known sign, an additive part per site, interactions
+of sites, and a smooth part over the summary of the network.
 
 All is one composite kernel, so that the linear part is Bayesian too. With at most a few hundred observations every
 solve is small; amplitudes are set by the marginal likelihood under log-normal priors.
@@ -21,9 +21,9 @@ JITTER = 1e-8
 INTERACTION = 6.0  # how fast the interaction kernel forgets with the share of sites that differ
 CHOICE_REACH = 0.5  # of an ordered site's range: over this distance neighbouring choices share their effect
 # log standard deviation of each part, in natural log of the loss: mean and spread of the prior
-PARTS = ("kinds", "sites", "interactions", "smooth", "noise")
-PRIOR_LOG_SD = np.log(np.array([0.15, 0.20, 0.10, 0.10, 0.05]))
-PRIOR_SPREAD = np.array([0.7, 0.7, 0.8, 0.8, 0.7])
+PARTS = ("sites", "interactions", "smooth", "noise")
+PRIOR_LOG_SD = np.log(np.array([0.20, 0.10, 0.10, 0.05]))
+PRIOR_SPREAD = np.array([0.7, 0.8, 0.8, 0.7])
 
 
 @dataclass(frozen=True)
@@ -36,34 +36,24 @@ class Inputs:
 
 
 class SiteKernel:
-    """Correlation of two networks, site by site: [n, m], 1 on equal decisions.
-
-    `sites`: mean over sites of the correlation of the two choices. `kinds`: the same for counts of choices per kind
-    of site, so that what one site tells of a choice holds for its likes.
-    """
+    """Correlation of two networks, [n, m]: the mean over sites of the correlation of their two choices, 1 on equal
+    decisions."""
 
     def __init__(self, sites: Sequence[Site]):
         counts = choice_counts(sites)
         self.starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         width = int(counts.sum())
-        labels = sorted({(site.kind, len(site.choices)) for site in sites})
-        offsets = dict(zip(labels, np.cumsum([0] + [n for _, n in labels])[:-1], strict=True))
         self.per_site = np.zeros((width, width))  # factor: row of a (site, choice) in features
-        self.per_kind = np.zeros((width, int(sum(n for _, n in labels))))
-        population = {label: sum((s.kind, len(s.choices)) == label for s in sites) for label in labels}
         for site, start in zip(sites, self.starts, strict=True):
             n = len(site.choices)
             factor = np.linalg.cholesky(_choice_correlation(n, site.ordered) + JITTER * np.eye(n))
             self.per_site[start : start + n, start : start + n] = factor / np.sqrt(len(sites))
-            label = (site.kind, n)
-            at = int(offsets[label])
-            self.per_kind[start : start + n, at : at + n] = factor / population[label] / np.sqrt(len(labels))
 
-    def features(self, decisions: IntArray) -> tuple[FloatArray, FloatArray]:
-        """(per site [n, w], per kind [n, v]) feature maps whose inner products are the kernels."""
+    def features(self, decisions: IntArray) -> FloatArray:
+        """[n, w] a feature map whose inner products are the kernel."""
         hot = np.zeros((len(decisions), len(self.per_site)))
         np.put_along_axis(hot, decisions + self.starts[None, :], 1.0, axis=1)
-        return hot @ self.per_site, hot @ self.per_kind
+        return hot @ self.per_site
 
 
 def _choice_correlation(n: int, ordered: bool) -> FloatArray:
@@ -78,7 +68,7 @@ class Surrogate:
     """Posterior of the log loss given noisy observations.
 
     prior_mean, prior_sd: [d] of the linear weights; the sign of the mean is what is known beforehand.
-    smooth_scale: [k] spread of every summary dimension over the space. log_sd: [5] log amplitudes of PARTS.
+    smooth_scale: [k] spread of every summary dimension over the space. log_sd: [4] log amplitudes of PARTS.
     """
 
     def __init__(
@@ -93,9 +83,9 @@ class Surrogate:
     def fit(self, inputs: Inputs, target: FloatArray, noise_sd: FloatArray, tune: bool = True) -> None:
         """Condition on `target` [n] seen with standard errors `noise_sd` [n]; `tune` sets the amplitudes anew."""
         self.inputs, self.target, self.noise = inputs, target, noise_sd
-        self.site_map, self.kind_map = self.kernel.features(inputs.decisions)
+        self.site_map = self.kernel.features(inputs.decisions)
         self.smooth_map = inputs.smooth / self.scale
-        parts = self._parts(inputs.linear, self.site_map, self.kind_map, self.smooth_map)
+        parts = self._parts(inputs.linear, self.site_map, self.smooth_map)
         if tune and len(target) >= 4:
             self.log_sd = self._tune(parts)
         gram = self._combine(parts)
@@ -114,8 +104,8 @@ class Surrogate:
     def covariance(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
         """Mean [m] and covariance [m, m] of the true log loss."""
         cross, _ = self._cross(inputs)
-        site_map, kind_map = self.kernel.features(inputs.decisions)
-        own = self._combine(self._parts(inputs.linear, site_map, kind_map, inputs.smooth / self.scale))
+        site_map = self.kernel.features(inputs.decisions)
+        own = self._combine(self._parts(inputs.linear, site_map, inputs.smooth / self.scale))
         half = solve_triangular(self.lower, cross.T, lower=True, check_finite=False)
         return inputs.linear @ self.prior_mean + cross @ self.weights, own - half.T @ half
 
@@ -129,16 +119,15 @@ class Surrogate:
         """Standard deviation that each part explains, in log loss."""
         return {name: float(np.exp(value)) for name, value in zip(PARTS, self.log_sd, strict=True)}
 
-    def _parts(self, linear: FloatArray, site: FloatArray, kind: FloatArray, smooth: FloatArray) -> list[FloatArray]:
-        return self._kernels((linear, site, kind, smooth), (linear, site, kind, smooth))
+    def _parts(self, linear: FloatArray, site: FloatArray, smooth: FloatArray) -> list[FloatArray]:
+        return self._kernels((linear, site, smooth), (linear, site, smooth))
 
     def _kernels(self, a: tuple[FloatArray, ...], b: tuple[FloatArray, ...]) -> list[FloatArray]:
-        """The linear part and the four parts with unit amplitude, each [n, m]."""
+        """The linear part and the three parts with unit amplitude, each [n, m]."""
         same = a[1] @ b[1].T
-        square = (a[3] ** 2).sum(1)[:, None] + (b[3] ** 2).sum(1)[None, :] - 2 * a[3] @ b[3].T
+        square = (a[2] ** 2).sum(1)[:, None] + (b[2] ** 2).sum(1)[None, :] - 2 * a[2] @ b[2].T
         return [
             (a[0] * self.prior_sd**2) @ b[0].T,
-            a[2] @ b[2].T,
             same,
             np.exp(INTERACTION * (same - 1.0)),
             np.exp(-0.5 * np.maximum(square, 0.0)),
@@ -152,12 +141,12 @@ class Surrogate:
 
     def _cross(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
         """Kernel with the observations [m, n], and of every network with itself [m]."""
-        site_map, kind_map = self.kernel.features(inputs.decisions)
-        here = (inputs.linear, site_map, kind_map, inputs.smooth / self.scale)
-        there = (self.inputs.linear, self.site_map, self.kind_map, self.smooth_map)
+        site_map = self.kernel.features(inputs.decisions)
+        here = (inputs.linear, site_map, inputs.smooth / self.scale)
+        there = (self.inputs.linear, self.site_map, self.smooth_map)
         amplitude = np.exp(2 * self.log_sd)
-        own = (inputs.linear**2) @ self.prior_sd**2 + amplitude[0] * (kind_map**2).sum(1)
-        return self._combine(self._kernels(here, there)), own + amplitude[1] + amplitude[2] + amplitude[3]
+        own = (inputs.linear**2) @ self.prior_sd**2 + amplitude[:-1].sum()
+        return self._combine(self._kernels(here, there)), own
 
     def _tune(self, parts: list[FloatArray]) -> FloatArray:
         """Amplitudes at the maximum of marginal likelihood times prior."""

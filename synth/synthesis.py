@@ -18,6 +18,7 @@ from synth.inquisitor import Inquisitor, Insight
 from synth.moves import log_cost, repair, violation
 
 FRESH_COUNT = 64  # seeds of the unbiased count
+FRESH_EVERY = 4  # cycles in which one candidate is a fresh seed's; G made most of the others too, by its targets
 FRESH_FROM = 1_000_000  # seeds of the unbiased count, never used for learning
 BATCH_SEEDS = 16  # seeds a Δθ_G is fitted to
 LAST_STEPS, LAST_SEEDS = 12, 48  # steps after the last cycle, and the seeds of each
@@ -140,11 +141,13 @@ class Synthesis:
         return self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + 64)))
 
     def candidates(self, cycle: int) -> tuple[list[Decisions], list[str]]:
-        """What to evaluate next: most by expected improvement, one where 1r is uncertain, one fresh seed."""
+        """What to evaluate next: most by expected improvement, one where 1r is uncertain and, every few cycles, one
+        fresh seed."""
         batch = self.settings.batch
-        uncertain = int(batch >= 3)
-        chosen = self.inquisitor.propose(*self.pool, batch - 1 - uncertain, uncertain)
-        reasons = ["improve"] * (batch - 1 - uncertain) + ["uncertain"] * uncertain
+        uncertain, fresh = int(batch >= 3), int(cycle % FRESH_EVERY == FRESH_EVERY - 1)
+        improving = max(batch - fresh - uncertain, 0)
+        chosen = self.inquisitor.propose(*self.pool, improving, uncertain)
+        reasons = ["improve"] * improving + ["uncertain"] * uncertain
         picked = [tuple(int(c) for c in row) for row in chosen]
         seed = FRESH_FROM + 1000 + cycle * batch
         reasons = reasons[: len(picked)]

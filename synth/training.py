@@ -13,9 +13,11 @@ import torch.nn.functional as functional
 from torch import nn
 
 from devices.support.errors import UserError
+from synth.checkpoint import Checkpoint
 from synth.data.augmentation import generator_for
 from synth.data.dataset import Split
 from synth.optimiser import FlatOptimiser
+from synth.precision import answers
 from synth.recipe import Recipe
 
 Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
@@ -47,12 +49,14 @@ def train(
     view_seed: int | None = None,
     teacher: nn.Module | torch.Tensor | None = None,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainingHistory:
     """Train `module` in place, on its own device; it is left in evaluation mode.
 
     seed: of the order of images and of dropout. view_seed: of the augmented views (None: seed). teacher: a network, or
-    its logits [epochs, N, classes] on the views of `view_seed` from `distillation.teacher_logits`. The global random
-    state is left as it was. TrainingDiverged when the loss is not finite.
+    its logits [different views, N, classes] of `view_seed` from `distillation.teacher_logits`. checkpoint: where a
+    training that was cut goes on. The global random state is left as it was. TrainingDiverged when the loss is not
+    finite.
     """
     start = time.perf_counter()
     view_seed = seed if view_seed is None else view_seed
@@ -64,15 +68,22 @@ def train(
         module, recipe.optimiser, decay=recipe.decay, momentum=recipe.momentum,
         average_steps=recipe.average_epochs * steps_per_epoch,
     )
+    identity = {"recipe": recipe.to_json(), "seeds": [seed, view_seed], "images": len(split)}
+    shrinks = recipe.small_px > 0 and _reads(module, recipe.small_px, split)
     module.train()
     losses: list[float] = []
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            for epoch in range(recipe.epochs):
+            if checkpoint is not None:
+                losses = checkpoint.restore(identity, module, optimiser)
+            for epoch in range(len(losses), recipe.epochs):
                 total = torch.zeros((), device=device)
+                small = shrinks and recipe.is_small(epoch)
                 for rows, images, labels in batches(split, recipe, seed, view_seed, epoch, device):
-                    loss = _loss(module(images), labels, _teach(teacher, recipe, epoch, rows, images), recipe)
+                    taught = _teach(teacher, recipe, epoch, rows, images)
+                    seen = _shrunk(images, recipe.small_px) if small else images
+                    loss = _loss(answers(module, seen, recipe.precision), labels, taught, recipe)
                     loss.backward()
                     optimiser.step(recipe.rate * one_cycle(optimiser.steps, steps, recipe.warmup))
                     total += loss.detach() * len(rows)
@@ -82,6 +93,8 @@ def train(
                         f"training diverged in epoch {epoch + 1} of {recipe.epochs} (the loss is {losses[-1]}): "
                         "use a lower learning rate, or check the data and the starting weights"
                     )
+                if checkpoint is not None:
+                    checkpoint.save(identity, module, optimiser, losses)
                 if progress is not None:
                     progress(epoch + 1, recipe.epochs)
     finally:
@@ -97,7 +110,7 @@ def batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """(rows, views, labels) of one epoch, in batches whose sizes differ by one at most (never a lonely last image)."""
     order = torch.randperm(len(split), generator=generator_for(seed, epoch, "order"))
-    drawn = recipe.augmentation.draw(len(split), generator_for(view_seed, epoch, "views"))
+    drawn = recipe.augmentation.draw(len(split), generator_for(view_seed, epoch % recipe.different_views, "views"))
     for rows in order.tensor_split(math.ceil(len(split) / recipe.batch)):
         images = recipe.augmentation.apply(split.images[rows].to(device), drawn[rows].to(device))
         yield rows, images.contiguous(memory_format=torch.channels_last), split.labels[rows].to(device)
@@ -137,6 +150,24 @@ def recalibrate_batch_norm(module: nn.Module, images: torch.Tensor, *, batch: in
         child.training = mode
 
 
+def _shrunk(images: torch.Tensor, px: int) -> torch.Tensor:
+    small = functional.interpolate(images, (px, px), mode="bilinear", align_corners=False)
+    return small.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _reads(module: nn.Module, px: int, split: Split) -> bool:
+    """Whether a network reads images of this size as well; one with a linear layer over the whole map does not."""
+    training = module.training
+    try:
+        module.eval()(_shrunk(split.images[:2].to(next(module.parameters()).device), px))
+    except RuntimeError:
+        return False
+    finally:
+        module.train(training)
+    return True
+
+
 def _loss(logits: torch.Tensor, labels: torch.Tensor, teaching: torch.Tensor | None, recipe: Recipe) -> torch.Tensor:
     """(1 - distil) cross-entropy + distil T² KL(teacher || student at temperature T) (Hinton et al., 1503.02531)."""
     if teaching is None:
@@ -156,7 +187,7 @@ def _teach(
     if teacher is None or recipe.distil == 0:
         return None
     if isinstance(teacher, torch.Tensor):
-        return teacher[epoch][rows].to(images.device)
+        return teacher[epoch % len(teacher)][rows].to(images.device)
     with torch.no_grad():
         logits: torch.Tensor = teacher.eval()(images)
     return logits
@@ -164,5 +195,6 @@ def _teach(
 
 def _check_teacher(teacher: nn.Module | torch.Tensor | None, recipe: Recipe, split: Split) -> None:
     """A wrong shape here is a mistake of the caller, not of a user."""
-    if isinstance(teacher, torch.Tensor) and (teacher.ndim != 3 or teacher.shape[:2] != (recipe.epochs, len(split))):
-        raise ValueError(f"teacher logits [{recipe.epochs}, {len(split)}, classes] expected, got {list(teacher.shape)}")
+    expected = (recipe.different_views, len(split))
+    if isinstance(teacher, torch.Tensor) and (teacher.ndim != 3 or teacher.shape[:2] != expected):
+        raise ValueError(f"teacher logits [{expected[0]}, {expected[1]}, classes] expected, got {list(teacher.shape)}")

@@ -15,8 +15,11 @@ from synth.data.dataset import Dataset, blame
 
 # One line a prototype: a function of (channels, size (height, width), classes) that returns an nn.Module.
 PROTOTYPES = {
+    "anchor": "synth.prototypes.mobilenet:anchor",
+    "mobilenetv2": "synth.prototypes.mobilenet:mobilenetv2",
     "resnet8": "synth.prototypes.resnet:resnet8",
     "resnet20": "synth.prototypes.resnet:resnet20",
+    "shufflenet": "synth.prototypes.shufflenet:shufflenet",
 }
 DEFAULTS = {"digits": "resnet8", "cifar10": "resnet20"}
 

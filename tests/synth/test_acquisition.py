@@ -4,7 +4,7 @@ from toy_problem import SITES, ToyBounds, ToySpace, everything
 
 from synth.acquisition import Belief, Pool, Wish, climb, log_improvement, spread_targets
 from synth.moves import Moves, violation
-from synth.performance import performance
+from synth.performance import FRUGAL, performance
 
 SPACE = ToySpace()
 MOVES = Moves(SPACE)
@@ -75,3 +75,18 @@ def test_targets_keep_apart():
     distance = MOVES.distance(decisions[spread], decisions[spread])[~np.eye(10, dtype=bool)]
     assert len(set(spread)) == len(set(crowded)) == 10
     assert distance.min() > MOVES.distance(decisions[:10], decisions[:10])[~np.eye(10, dtype=bool)].min()
+
+
+def test_who_is_frugal_pays_for_energy_and_who_is_not_does_not():
+    def one(joules):
+        found = belief(-2.3, 0.2)
+        return Belief(found.log_loss, found.log_loss_sd, found.log_error, found.log_error_sd,
+                      {**found.costs, FRUGAL: np.array([joules])}, found.violation)
+
+    careless = Wish(np.array([-2.0]), np.array([95.0]))
+    frugal = Wish(np.array([-2.0]), np.array([95.0 + 20.0]), np.array([1.0]))
+    assert log_improvement(one(100.0), careless) == log_improvement(one(400.0), careless)
+    at, more = (log_improvement(one(joules), frugal)[0] for joules in (100.0, 400.0))
+    assert at == log_improvement(one(100.0), careless)[0]  # 100 images per joule are 20 decibels
+    assert more > at
+    assert log_improvement(belief(-2.3, 0.2), careless)[0] == at  # where energy is not priced, it is nothing to anybody

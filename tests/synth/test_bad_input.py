@@ -188,11 +188,12 @@ def test_a_run_of_another_version_or_damaged(folder, manifest, said, command):
     (("generate", "full", "--prefer", "smal"), "'smal' is not one of"),
     (("report", "none"), "none: holds no finished run (no summary.json)"),
     (("report", "full"), "full: holds no finished run"),
-    (("evaluate", "none"), "none/network.json: there is no such file or folder"),
+    (("evaluate", "none"), "none: there is no such folder, and no network of this name comes with edgesynth"),
+    (("evaluate", "none", "--split", "tst"), "none: there is no such folder"),
     (("evaluate", "full"), "full/network.json: there is no such file or folder"),
     (("evaluate",), "missing argument 'NETWORK'; see edgesynth evaluate --help"),
     (("evaluate", "full", "--data", "digts"), "unknown data set 'digts': did you mean digits?"),
-    (("evaluate", "full", "--split", "tst"), "unknown split 'tst': did you mean test?"),
+    (("evaluate", "full", "--data", "digits", "--split", "tst"), "unknown split 'tst': did you mean test?"),
     (("report", "full", "--json", "none/r.json"), "name a file in a folder that exists"),
 ])
 def test_other_commands(folder, words, said):

@@ -24,12 +24,13 @@ def test_a_seed_means_the_same_in_another_process():
     assert out.strip() == f"{latent(-3).tolist()} {latent(2**70).tolist()}"
 
 
-def test_latents_are_gaussian_and_preferences_fill_the_square():
+def test_latents_are_gaussian_and_preferences_fill_the_cube():
     many = np.stack([latent(seed) for seed in range(2000)])
     assert np.abs(many.mean(axis=0)).max() < 0.1 and np.abs(many.std(axis=0) - 1).max() < 0.1
     wants = np.stack([preference(seed) for seed in range(1000, 1064)])
-    cells = {(int(4 * a), int(4 * b)) for a, b in wants}
-    assert len(cells) == 16  # 64 consecutive seeds reach every cell of 4 x 4
+    for pair in ((0, 1), (0, 2), (1, 2)):
+        cells = {(int(4 * a), int(4 * b)) for a, b in wants[:, pair]}
+        assert len(cells) == 16  # 64 consecutive seeds reach every cell of 4 x 4
     assert ((wants >= 0) & (wants < 1)).all()
 
 
@@ -66,7 +67,7 @@ def test_theta_starts_inside_the_target_band(share):
 def test_a_preference_replaces_the_seeds_own():
     generator = Generator(SITES, seed=1)
     assert (generator.generate([4], preference(4)) == generator.generate([4])).all()
-    assert (generator.generate(range(30), (1, 0)) != generator.generate(range(30), (0, 1))).any()
+    assert (generator.generate(range(30), (1, 0, 0)) != generator.generate(range(30), (0, 1, 0))).any()
 
 
 def test_what_was_saved_generates_the_same(tmp_path):

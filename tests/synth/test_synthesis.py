@@ -65,7 +65,7 @@ def test_fresh_seeds_hold_exact_requirements_after_repair_and_differ(finished):
 def test_a_preference_steers_along_the_front(finished):
     problem, run = finished
     seeds = range(700, 800)
-    accurate, small = (problem.space.canonical(run.generator.generate(seeds, u)) for u in ((0.95, 0.5), (0, 1)))
+    accurate, small = (problem.space.canonical(run.generator.generate(seeds, u)) for u in ((0.95, 0.5, 0), (0, 1, 0)))
     assert np.median(problem.accuracy(accurate)) > np.median(problem.accuracy(small))
     assert np.median(log_cost(problem.space, accurate)) > np.median(log_cost(problem.space, small))
 

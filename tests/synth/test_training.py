@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from devices.support.errors import UserError
+from synth.checkpoint import Checkpoint
 from synth.data.augmentation import Augmentation
 from synth.data.dataset import Split, load_dataset
 from synth.distillation import teacher_logits
 from synth.evaluation import evaluate
+from synth.precision import answers
 from synth.prototypes.resnet import ResNet
 from synth.recipe import Recipe
 from synth.training import TrainingDiverged, batches, one_cycle, recalibrate_batch_norm, train
@@ -233,3 +236,86 @@ def test_recipes_go_through_json():
     assert Recipe.from_json(RECIPE.to_json()) == RECIPE
     with pytest.raises(UserError, match=r"no recipe: .*'speed'"):
         Recipe.from_json({**RECIPE.to_json(), "speed": 2})
+
+
+class Cut(Exception):
+    """The process ends here."""
+
+
+def cut_after(epochs: int):
+    def progress(done: int, _: int) -> None:
+        if done == epochs:
+            raise Cut
+    return progress
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_a_training_that_was_cut_goes_on_to_the_same_bits(split, tmp_path, optimiser):
+    recipe = replace(RECIPE, epochs=4, optimiser=optimiser, small_px=6, small_share=0.5)
+    whole = trained(split, recipe=recipe)
+    module, place = network(), tmp_path / "new" / "c.safetensors"
+    with pytest.raises(Cut):
+        train(module, split, recipe, seed=1, checkpoint=Checkpoint(place, every_s=0), progress=cut_after(3))
+    shown = []
+    again = network(5)  # whatever the weights were
+    history = train(again, split, recipe, seed=1, checkpoint=Checkpoint(place, every_s=0),
+                    progress=lambda done, _: shown.append(done))
+    assert shown == [4] and len(history.losses) == 4
+    assert torch.equal(weights(again), weights(whole))
+
+
+def test_a_checkpoint_of_another_training_is_refused(split, tmp_path):
+    place = tmp_path / "c.safetensors"
+    train(network(), split, RECIPE, seed=1, checkpoint=Checkpoint(place, every_s=0))
+    with pytest.raises(UserError, match="belongs to a training with other settings"):
+        train(network(), split, RECIPE, seed=2, checkpoint=Checkpoint(place, every_s=0))
+
+
+def test_a_short_training_leaves_no_checkpoint(split, tmp_path):
+    train(network(), split, RECIPE, seed=1, checkpoint=Checkpoint(tmp_path / "c.safetensors"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shrunk_images_are_shown_first_and_where_the_network_reads_them(split):
+    seen = []
+
+    class Watching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(1, 10)
+
+        def forward(self, x):
+            if self.training:
+                seen.append(x.shape[-1])
+            return self.head(x.mean((2, 3)))
+
+    recipe = Recipe(4, batch=96, small_px=6, small_share=0.5)
+    train(Watching(), split, recipe, seed=0)
+    assert seen == [6, 6, 8, 8]
+    rigid = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    train(rigid, split, recipe, seed=0)  # reads 8 x 8 alone, and is trained at it
+
+
+def test_views_repeat_after_view_epochs(split):
+    recipe = replace(RECIPE, epochs=5, view_epochs=2)
+    shown = [torch.cat([images for _, images, _ in batches(split, recipe, 1, 4, epoch, torch.device("cpu"))])
+             for epoch in range(3)]
+    rows = [torch.cat([rows for rows, _, _ in batches(split, recipe, 1, 4, epoch, torch.device("cpu"))])
+            for epoch in range(3)]
+    by_row = [images[torch.argsort(row)] for images, row in zip(shown, rows, strict=True)]
+    assert torch.equal(by_row[0], by_row[2]) and not torch.equal(by_row[0], by_row[1])
+    assert not torch.equal(rows[0], rows[2])  # the order is new all the same
+    answers = teacher_logits(network(), split, recipe, view_seed=4)
+    assert answers.shape == (2, len(split), 10)
+    train(network(), split, recipe, seed=1, view_seed=4, teacher=answers)
+
+
+def test_bfloat16_is_near_and_used_only_where_it_is_fast(split, monkeypatch):
+    module = network().eval()
+    plain = answers(module, split.images, "fp32")
+    monkeypatch.setattr("synth.precision.is_fast_in_bf16", lambda device: False)
+    assert torch.equal(answers(module, split.images, "bf16"), plain)
+    monkeypatch.setattr("synth.precision.is_fast_in_bf16", lambda device: True)
+    half = answers(module, split.images, "bf16")
+    assert half.dtype == torch.float32 and not torch.equal(half, plain)
+    assert float((half - plain).detach().abs().max()) < 0.05 * float(plain.detach().abs().max())

@@ -1,0 +1,34 @@
+"""Networks that a person would draw: one operator, one share of the width and one depth for the whole network.
+
+There are few of them and among them are good ones (on trained digits networks they come within about two NetScore
+points of the best that is known), so the search for what a seed should become also starts from the most promising.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from synth.decisions import IntArray, Space, choice_counts
+
+SHARES = 17  # of the width, evenly from the least to the parent's own
+
+
+def scaled_networks(space: Space) -> IntArray:
+    """[n, sites]: every operator with every share of the width and, for sites of kind "block", every number of blocks
+    left out, from the last on."""
+    counts = choice_counts(space.sites)
+    blocks = [j for j, site in enumerate(space.sites) if site.kind == "block"]
+    scales = np.array([site.ordered and site.kind != "block" for site in space.sites])
+    chooses = np.array([not site.ordered for site in space.sites])
+    operators = int(counts[chooses].max()) if chooses.any() else 1
+    rows = []
+    for share, operator, left_out in itertools.product(np.linspace(0.0, 1.0, SHARES), range(operators),
+                                                       range(len(blocks) + 1)):
+        row = counts - 1
+        row[scales] = np.round(share * (counts[scales] - 1)).astype(np.int64)
+        row[chooses] = np.minimum(operator, counts[chooses] - 1)
+        row[blocks[len(blocks) - left_out:]] = 0
+        rows.append(row)
+    return np.unique(space.canonical(np.array(rows)), axis=0)

@@ -1,0 +1,138 @@
+"""The commands `train` and `evaluate`: single networks. Importing this imports neither torch nor onnxruntime."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from devices.support.errors import UserError
+from synth.cli import SeedRange, Stopped, data_root_option, give, json_option
+
+if TYPE_CHECKING:
+    from synth.zoo.training import Trained
+
+
+@click.command(epilog="\b\nExamples:\n"
+                      "  edgesynth train resnet20 --data cifar10 --out trained/resnet20\n"
+                      "  edgesynth train runs/mine/ferminet-d --data cifar10 --seeds 0:3 --on train+validation "
+                      "--teacher resnet20 --out trained/d")
+@click.argument("network")
+@click.option("--data", default="digits", show_default=True, help="A known data set, or a factory.")
+@data_root_option
+@click.option("--recipe", "purpose", type=click.Choice(["prototype", "short", "final"]), default="final",
+              show_default=True, help="How: as a prototype, a candidate or a FermiNet is trained.")
+@click.option("--epochs", type=click.IntRange(1), help="In place of the recipe's own number.")
+@click.option("--on", type=click.Choice(["train", "train+validation"]), default="train", show_default=True,
+              help="train+validation leaves nothing to choose by: for networks that are chosen already.")
+@click.option("--teacher", help="A trained network to distil from, by name or folder.")
+@click.option("--seeds", type=SeedRange(), default="0", show_default=True, help="One seed, or FROM:TO.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+              help="auto: a GPU when there is one.")
+@click.option("--out", type=click.Path(), required=True, help="Folder; each seed has a folder of its own in it.")
+@json_option
+def train(network: str, data: str, data_root: str | None, purpose: str, epochs: int | None, on: str,
+          teacher: str | None, seeds: list[int], device: str, out: str, json_path: str | None) -> None:
+    """Train one network from fresh weights, once a seed.
+
+    NETWORK is a prototype, a factory, a shipped network, or a folder with network.json; only its graph is used. The
+    same command goes on where it was cut.
+    """
+    import torch
+
+    from synth.data.dataset import load_dataset
+    from synth.progress import Progress
+    from synth.zoo.training import recipe_named, train_seeds
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no GPU here; use --device cpu")
+    dataset = load_dataset(data, data_root)
+    recipe = recipe_named(purpose, dataset, epochs)
+    command = shlex.join(["edgesynth", *sys.argv[1:]])
+    try:
+        done = list(train_seeds(network, dataset, recipe, seeds, Path(out), command=command, on=on, teacher=teacher,
+                                device=device, progress=Progress()))
+    except KeyboardInterrupt:
+        raise Stopped("stopped; nothing but the last minute is lost, go on with the same command") from None
+    rows = [{"seed": one.seed, "folder": str(one.folder),
+             "validation": None if one.validation is None else one.validation.to_json()} for one in done]
+    if json_path != "-":
+        for one in done:
+            click.echo(f"{one.folder}" + ("" if one.validation is None else
+                                          f"  {100 * one.validation.accuracy:.2f} % on validation"))
+        if len(done) > 1 and done[0].validation is not None:
+            click.echo(f"mean {100 * _mean(done):.2f} %, standard deviation {100 * _spread(done):.2f} % of "
+                       f"{len(done)} seeds")
+    if json_path:
+        give({"schema": "edgesynth.trained/1", "network": network, "data": dataset.name, "on": on, "seeds": rows},
+             json_path)
+
+
+def _accuracies(done: list[Trained]) -> list[float]:
+    return [one.validation.accuracy for one in done if one.validation is not None]
+
+
+def _mean(done: list[Trained]) -> float:
+    values = _accuracies(done)
+    return sum(values) / len(values)
+
+
+def _spread(done: list[Trained]) -> float:
+    values, mean = _accuracies(done), _mean(done)
+    return float((sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
+
+
+@click.command(epilog="\b\nExamples:\n  edgesynth evaluate runs/mine/ferminet-a --data digits --split validation\n"
+                      "  edgesynth evaluate resnet20 --data cifar10 --split test")
+@click.argument("network")
+@click.option("--data", help="A known data set, or a factory.  [default: the one that its card names]")
+@data_root_option
+@click.option("--split", default="validation", show_default=True, help="train, validation or test.")
+@json_option
+def evaluate(network: str, data: str | None, data_root: str | None, split: str, json_path: str | None) -> None:
+    """A trained network's metric on a split.
+
+    NETWORK is a folder with network.json and weights.safetensors, or the name of a network that comes with edgesynth.
+    """
+    from synth.data.dataset import load_dataset
+    from synth.evaluation import evaluate as evaluate_module
+    from synth.networks.costs import costs
+    from synth.networks.module import build
+    from synth.performance import netscore
+    from synth.preparation import load_network
+    from synth.zoo.shelf import find
+
+    folder = find(network, data)
+    data = data or _data_of(folder)
+    dataset = load_dataset(data, data_root)
+    chosen = dataset.split(split)
+    graph, weights = load_network(folder)
+    if graph.input_shape != dataset.shape or graph.output_shape != (len(dataset.classes),):
+        raise UserError(f"{network}: reads {graph.input_shape} and gives {graph.output_shape}, but {dataset.name} has "
+                        f"images of {dataset.shape} in {len(dataset.classes)} classes; name the data it was made for")
+    metrics = evaluate_module(build(graph, weights), chosen)
+    found = costs(graph)
+    score = float(netscore(metrics.accuracy, found.params, found.macs))
+    if json_path != "-":
+        click.echo(f"{100 * metrics.accuracy:.2f} % ± {196 * metrics.accuracy_se:.2f} of {metrics.count} {split} images"
+                   f" · cross-entropy {metrics.cross_entropy:.4f}")
+        click.echo(f"{found.params:,} parameters · {found.macs:,} MACs · NetScore {score:.1f}".replace(",", " "))
+    if json_path:
+        give({"schema": "edgesynth.evaluation/1", "network": network, "data": dataset.name, "split": split,
+              **metrics.to_json(), "params": found.params, "macs": found.macs, "netscore": score}, json_path)
+
+
+def _data_of(folder: Path) -> str:
+    from synth.networks.network import Network
+    from synth.zoo.shelf import card_of
+
+    named: Any = card_of(folder).get("data") if (folder / "card.json").is_file() else None
+    if not named:
+        Network.load(folder / "network.json")  # says so when there is no network at all
+        raise UserError(f"{folder}: no card names the data that it was trained on; name them with --data")
+    return str(named)

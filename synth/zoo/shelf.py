@@ -1,0 +1,44 @@
+"""Trained networks by name: those that are shipped, and folders of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from devices.support.errors import UserError
+from devices.support.files import read_json
+
+SHELF = Path(__file__).parent
+CARD = "edgesynth.card/1"
+
+
+def shipped() -> dict[tuple[str, str], Path]:
+    """{(data set, name): folder} of every network that comes with edgesynth."""
+    return {(path.parent.parent.name, path.parent.name): path.parent for path in sorted(SHELF.glob("*/*/card.json"))}
+
+
+def find(word: str, data: str | None = None) -> Path:
+    """The folder of a trained network: a path, or the name of a shipped one such as "ferminet-d" (of `data`, or of
+    whichever data set has it). UserError when there is neither."""
+    if Path(word).exists():
+        return Path(word)
+    known = {name: folder for (of, name), folder in shipped().items() if data in (None, of)}
+    if word in known:
+        return known[word]
+    elsewhere = [of for of, name in shipped() if name == word]
+    if elsewhere:
+        raise UserError(f"{word} was trained on {', '.join(elsewhere)}: use --data {elsewhere[0]}")
+    names = ", ".join(known) or "none"
+    raise UserError(f"{word}: there is no such folder, and no network of this name comes with edgesynth ({names})")
+
+
+def trained_for(prototype: str, data: str, checksum: str) -> Path | None:
+    """The shipped weights of a prototype for exactly these data, None when there are none."""
+    folder = shipped().get((data, prototype))
+    return folder if folder is not None and card_of(folder).get("data_sha256") == checksum else None
+
+
+def card_of(folder: Path) -> dict[str, Any]:
+    """What made the network of a folder, from what, and what it reaches."""
+    card: dict[str, Any] = read_json(folder / "card.json", CARD)
+    return card

@@ -1,0 +1,29 @@
+"""What a person would draw: the same everywhere, whole families of it, and nothing twice."""
+
+from __future__ import annotations
+
+import numpy as np
+from toy_problem import SITES, ToySpace
+
+from synth.scaled import scaled_networks
+
+
+def test_every_operator_width_and_depth_is_there_once():
+    space = ToySpace()
+    found = scaled_networks(space)
+    assert len(np.unique(found, axis=0)) == len(found)
+    assert (space.canonical(found) == found).all()
+    widths, operators, kept = found[:, :5], found[:, 5:8], found[:, 8]
+    assert (operators == operators[:, :1]).all() and set(operators[:, 0]) == {0, 1, 2}
+    assert (widths[kept == 1] == widths[kept == 1][:, :1]).all() and set(widths[:, 0]) == {0, 1, 2, 3}
+    assert len(found) == 4 * 3 * 2
+
+
+def test_a_space_of_widths_alone():
+    class Widths(ToySpace):
+        sites = SITES[:5]
+
+        def canonical(self, decisions):
+            return decisions
+
+    assert scaled_networks(Widths()).tolist() == [[width] * 5 for width in range(4)]
