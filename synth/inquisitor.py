@@ -8,7 +8,7 @@ every network of the space. Δθ_G moves the generator towards networks that a l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from synth.acquisition import Belief, Pool, Wish, climb, log_improvement, spread
 from synth.decisions import FloatArray, IntArray, Observation, Problem, rows
 from synth.generator import PREFERENCES, Generator, preference
 from synth.link import Link, log_error
-from synth.moves import Moves, repair, violation
+from synth.moves import Moves, violation
 from synth.performance import frugality, performance
 from synth.probe_table import ProbeTable
 from synth.scaled import scaled_networks
@@ -28,9 +28,7 @@ LEVEL_SD = 1.0
 COST_SLOPE, COST_SLOPE_SD = -0.12, 0.15  # per nat of parameters, and of MACs: more of either loses less
 PROBE_SLOPE, PROBE_SLOPE_SD = 0.10, 0.15  # per standard deviation of a statistic over the space, times its sign
 REFERENCE_NETWORKS = 256  # over which features are standardised
-# local searches that start from the best networks evaluated so far, from scaled and from random ones: what starts from
-# G(s) alone stays where G has been (ahead by 0.6 to 1.1 NetScore points on trained digits networks)
-HUNTERS, DRAWN, ANYWHERE = 6, 6, 8
+HUNTERS, DRAWN = 6, 6  # local searches that start from the best networks evaluated so far, and from scaled ones
 GREEDY_STEPS, SEED_STEPS = 10, 6  # of local search, for hunters and for seeds
 CARELESS, MOST_FRUGAL = 0.6, 2.0  # share of seeds that energy is nothing to, and what a decibel is worth to the last
 CAUTION = 6.0  # NetScore points that the most cautious seed aims below the best known
@@ -165,16 +163,15 @@ class Inquisitor:
 
     def search(self, starts: IntArray, wish: Wish) -> tuple[IntArray, Belief]:
         """The pool of networks worth looking at: local searches from `starts` [b, sites] for the wishes [b] of their
-        seeds; and, for improvement alone, from the best networks evaluated, the most promising of those that a person
-        would draw, and random ones. Returns (pool [n, sites], belief)."""
+        seeds; and, for improvement alone, from the best networks evaluated and the most promising of those that a
+        person would draw. Returns (pool [n, sites], belief)."""
         self.pool = Pool(len(self.space.sites))
         climb(self.moves, lambda d: self.believe(d, self.margin), starts, wish, self.pool, SEED_STEPS)
         best, _, reference = self.incumbent()
         drawn = self.believe(self.scaled, self.margin)
         self.pool.add(self.scaled, drawn)
         promise = log_improvement(drawn, Wish(np.float64(self.bound), np.float64(reference)))
-        anywhere, _, _ = repair(self.moves, self.requirements, self.moves.random(ANYWHERE, self.random))
-        hunters = np.concatenate([best[:HUNTERS], self.scaled[np.argsort(-promise, kind="stable")[:DRAWN]], anywhere])
+        hunters = np.concatenate([best[:HUNTERS], self.scaled[np.argsort(-promise, kind="stable")[:DRAWN]]])
         greedy = Wish(np.full(len(hunters), self.bound), np.full(len(hunters), reference))
         climb(self.moves, lambda d: self.believe(d, self.margin), hunters, greedy, self.pool, GREEDY_STEPS)
         return self.pool.join()
@@ -230,6 +227,8 @@ class Inquisitor:
         believed; then `uncertain` ones where it is least known whether 1r holds among those that would improve."""
         seen = {o.decisions for o in self.observations}
         fresh = np.array([tuple(int(c) for c in row) not in seen for row in decisions])
+        # targets keep clear of exact bounds for the sake of seeds; what is evaluated need only hold them
+        belief = replace(belief, violation=violation(self.requirements, belief.costs))
         fresh &= belief.violation <= 0
         _, _, reference = self.incumbent()
         wish = Wish(np.float64(self.bound), np.float64(reference))
