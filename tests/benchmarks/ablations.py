@@ -19,6 +19,7 @@ from synth.probe_table import ProbeTable
 from synth.step import Step
 
 SAMPLES, ROUNDS, RATE = 24, 12, 0.03  # REINFORCE: networks drawn a seed and round, rounds a step, step size
+SIGMA = 0.05  # CMA-ES: first step size, about that of the parameters' own spread after a few steps
 ENTROPY = 0.02  # nats of reward per nat of entropy and site
 
 
@@ -163,6 +164,44 @@ class ReinforceInquisitor(Inquisitor):
         return Insight(Step(delta, 0.0, float(loss.detach())), seeds, targets, after - before)
 
 
+class EvolvingInquisitor(Inquisitor):
+    """Δθ_G by CMA-ES with a diagonal covariance (Ros and Hansen 2008), on the mean log improvement of what G makes of
+    the seeds: no local search, no targets, as many networks looked at as by REINFORCE; what is evaluated comes from
+    these."""
+
+    def step(self, generator: Generator, seeds: Sequence[int], search: bool = True) -> Insight:
+        import cmaes
+
+        seeds = list(seeds)
+        wish = self.wishes(seeds)
+        self.pool = Pool(len(self.space.sites))
+        start, before = generator.vector(), self.worth(generator, seeds, wish)
+        evolution = cmaes.SepCMA(np.zeros(len(start)), SIGMA, seed=int(self.random.integers(2**31)),
+                                 population_size=SAMPLES)
+        best, delta = before, torch.zeros_like(start)
+        for _ in range(ROUNDS):
+            tried = []
+            for _ in range(SAMPLES):
+                point = evolution.ask()
+                generator.move(start + torch.from_numpy(point) - generator.vector())
+                made = self.space.canonical(generator.generate(seeds))
+                belief = self.believe(made, self.margin)
+                self.pool.add(made, belief)
+                worth = float(np.clip(log_improvement(belief, wish), -8.0, None).mean())
+                if worth > best:
+                    best, delta = worth, torch.from_numpy(point)
+                tried.append((point, -worth))
+            evolution.tell(tried)
+        generator.move(start + delta - generator.vector())
+        targets = self.space.canonical(generator.generate(seeds))
+        generator.move(start - generator.vector())
+        return Insight(Step(delta, 0.0, -best), seeds, targets, best - before)
+
+
+def evolved(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:
+    return observed(synthesise(landscape, evaluations, batch, EvolvingInquisitor))
+
+
 def reinforce(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:
     return observed(synthesise(landscape, evaluations, batch, ReinforceInquisitor))
 
@@ -173,4 +212,5 @@ ABLATIONS = {
     "width only": width_only,
     "energy from MACs": energy_from_macs,
     "Δθ_G by REINFORCE": reinforce,
+    "Δθ_G by CMA-ES": evolved,
 }

@@ -33,7 +33,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from landscapes import FAMILIES, Landscape
-from methods import ABLATIONS, METHODS, OURS, problem_of
+from methods import ABLATIONS, METHODS, ON_NETWORKS, OURS, problem_of
 from replay import FAMILY, SMOOTH
 from rich.console import Console
 from rich.table import Table
@@ -95,7 +95,8 @@ def measure(task: Task) -> Run:
     sites = len(landscape.space.sites)
     start = time.process_time()
     run = synthesise(landscape, task.evaluations, BATCH) if task.method == OURS else None
-    seen = observed(run) if run else (METHODS | ABLATIONS)[task.method](landscape, task.evaluations, BATCH)
+    known = METHODS | ON_NETWORKS | ABLATIONS
+    seen = observed(run) if run else known[task.method](landscape, task.evaluations, BATCH)
     seconds = time.process_time() - start
     generator = None
     if run and task.generator:
@@ -105,10 +106,11 @@ def measure(task: Task) -> Run:
     truth = landscape.truth(decisions)
     so_far = np.maximum.accumulate(np.maximum(truth, floor))
     at = {b: min(b, len(seen)) - 1 for b in BUDGETS if b <= task.evaluations}  # a family of networks may run out
-    regret = {str(b): max(best_known - float(so_far[i]), 0.0) for b, i in at.items()}
-    chosen = landscape.truth(rows(finalists(landscape, seen), sites)).max()
+    # a method may find no network at all that holds the exact requirements
+    regret = {str(b): max(best_known - (float(so_far[i]) if seen else floor), 0.0) for b, i in at.items()}
+    chosen = landscape.truth(rows(finalists(landscape, seen), sites)).max() if seen else -np.inf
     return Run(task.family, task.number, task.seed, task.method, best_known, regret,
-               max(best_known - max(float(chosen), floor), 0.0), float(np.isfinite(truth).mean()),
+               max(best_known - max(float(chosen), floor), 0.0), float(np.isfinite(truth).mean()) if seen else 0.0,
                hypervolume(landscape, decisions), seconds, generator)  # fmt: skip
 
 
@@ -238,7 +240,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="runs of each method on each landscape")
     parser.add_argument("--evaluations", type=int, default=64, choices=BUDGETS)
     parser.add_argument("--methods", default=",".join(METHODS),
-                        help=f"separated by commas; also: {', '.join(ABLATIONS)}")
+                        help=f"separated by commas; also: {', '.join([*ON_NETWORKS, *ABLATIONS])}")
     parser.add_argument("--families", default=",".join(FAMILIES),
                         help=f"of landscapes; {FAMILY}, {SMOOTH}: the table replayed")
     parser.add_argument("--table", type=Path, help="of trained networks, another than the one shipped")

@@ -23,6 +23,7 @@ METHODS: dict[str, Rival] = {
     "width and depth scaling": rivals_by_hand.scaling,
     "knapsack over probes": rivals_by_hand.knapsack,
 }
+ON_NETWORKS: dict[str, Rival] = {"Torch-Pruning": rivals_by_hand.pruning}  # where trained networks are replayed
 ABLATIONS: dict[str, Rival] = dict(ablations.ABLATIONS)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from landscapes import Landscape
 from rivals import tuples
 
+from devices.support.files import read_json
 from synth.decisions import FloatArray, IntArray, Observation
 from synth.link import Link, log_error
 from synth.moves import Moves, log_cost, violation
 
+PRUNED = Path(__file__).parent / "digits_pruned.json"
 KNAPSACK_DOUBT = 0.5  # spread of the factor by which further knapsacks doubt each damage
 MENDING = 20.0  # nats of cost that it is worth to come nearer to the exact requirements by their whole bound
 LEAST_DAMAGE = 0.005  # log loss; what a table calls harmless is not free
@@ -113,6 +116,17 @@ def knapsack(landscape: Landscape, evaluations: int, batch: int) -> list[Observa
             yield _greedy_path(landscape, moves, np.maximum(table * doubt, 0.0))
 
     return bisect_paths(landscape, evaluations, batch, paths())
+
+
+def pruning(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:
+    """Torch-Pruning's networks of φ and of the parent with separable convolutions (pruned_paths.py), where the problem
+    is a space of real networks."""
+    sites = [[site.name, list(site.choices)] for site in landscape.space.sites]
+    value = read_json(PRUNED, "edgesynth.pruned-paths/1")
+    if value["sites"] != sites:
+        raise SystemExit(f"{PRUNED.name} is of another space: make it anew with pruned_paths.py")
+    paths = iter([np.array(path, dtype=np.int64) for path in value["paths"].values()])
+    return bisect_paths(landscape, evaluations, batch, paths)
 
 
 def _missed(landscape: Landscape, decisions: IntArray) -> FloatArray:
