@@ -64,8 +64,9 @@ class Recipe:
         return min(self.view_epochs or self.epochs, self.epochs)
 
     def is_small(self, epoch: int) -> bool:
-        """Whether this epoch, counted from 0, sees shrunk images."""
-        return bool(self.small_px) and epoch < round(self.small_share * self.epochs)
+        """Whether this epoch, counted from 0, sees shrunk images. The last never does, since norms hold the statistics of
+        the size that was seen last."""
+        return bool(self.small_px) and epoch < min(round(self.small_share * self.epochs), self.epochs - 1)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -94,7 +95,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "cifar10": {
         "prototype": Recipe(40, batch=128, smoothing=0.1, average_epochs=2, small_px=24, small_share=2 / 3,
                             precision="bf16", augmentation=_CIFAR),
-        "short": Recipe(2, batch=128, rate=0.005, distil=0.7, small_px=24, small_share=1, augmentation=_CIFAR),
+        "short": Recipe(2, batch=128, rate=0.005, distil=0.7, small_px=24, small_share=0.5, augmentation=_CIFAR),
         "final": Recipe(60, batch=128, average_epochs=2, distil=0.5, view_epochs=8, small_px=24, small_share=2 / 3,
                         augmentation=_CIFAR),
     },

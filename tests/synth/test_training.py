@@ -17,7 +17,7 @@ from synth.distillation import teacher_logits
 from synth.evaluation import evaluate
 from synth.precision import answers
 from synth.prototypes.resnet import ResNet
-from synth.recipe import Recipe
+from synth.recipe import RECIPES, Recipe
 from synth.training import TrainingDiverged, batches, one_cycle, recalibrate_batch_norm, train
 from synth.workers import single_thread
 
@@ -319,3 +319,9 @@ def test_bfloat16_is_near_and_used_only_where_it_is_fast(split, monkeypatch):
     half = answers(module, split.images, "bf16")
     assert half.dtype == torch.float32 and not torch.equal(half, plain)
     assert float((half - plain).detach().abs().max()) < 0.05 * float(plain.detach().abs().max())
+
+
+def test_the_last_epoch_sees_whole_images():
+    assert [Recipe(4, small_px=6, small_share=1).is_small(epoch) for epoch in range(4)] == [True, True, True, False]
+    assert not Recipe(1, small_px=6, small_share=1).is_small(0)
+    assert not any(recipe.is_small(recipe.epochs - 1) for recipes in RECIPES.values() for recipe in recipes.values())
