@@ -64,8 +64,8 @@ class Recipe:
         return min(self.view_epochs or self.epochs, self.epochs)
 
     def is_small(self, epoch: int) -> bool:
-        """Whether this epoch, counted from 0, sees shrunk images. The last never does, since norms hold the statistics of
-        the size that was seen last."""
+        """Whether this epoch, counted from 0, sees shrunk images. The last never does, since norms hold the statistics
+        of the size that was seen last."""
         return bool(self.small_px) and epoch < min(round(self.small_share * self.epochs), self.epochs - 1)
 
     def to_json(self) -> dict[str, Any]:
