@@ -65,7 +65,7 @@ def test_the_tables_of_commands_are_true():
     (("swnth",), "unknown command 'swnth': did you mean synth?"),
     (("devices", "lst"), "unknown command 'lst': did you mean list?"),
     (("xyz",), "unknown command 'xyz': known: bench, check, compare, devices, evaluate, export, generate, init-ci, "
-               "report, synth"),
+               "report, synth, train"),
     (("--frob",), "no such option '--frob'; see edgesynth --help"),
     (("devices", "show"), "missing argument 'BOARD'; see edgesynth devices show --help"),
     (("devices", "show", "tx22"), "unknown board 'tx22': did you mean tx2?"),

@@ -171,12 +171,14 @@ def test_or_the_run_goes_on_with_predictions_and_every_number_says_which_it_is(t
     with pytest.raises(BoardLost):
         run(tmp_path / "lost", [Mortal(3)])
     summary, _ = run(tmp_path / "lost", [Mortal(0)], resume=True, board_lost=PREDICT)
-    energies = [judgement.reading for row in summary.ferminets for judgement in row.judgements
-                if judgement.requirement.startswith("img_per_joule")]
-    assert {reading.provenance for reading in energies} == {"corrected"}
-    assert all("corrected by 3 measurements" in reading.source for reading in energies)
+    energies = {row.name: judgement.reading for row in summary.ferminets for judgement in row.judgements
+                if judgement.requirement.startswith("img_per_joule")}
+    # one may be among the three that were measured before the board was lost
+    predicted = {name: reading for name, reading in energies.items() if reading.provenance != "measured"}
+    assert predicted and {reading.provenance for reading in predicted.values()} == {"corrected"}
+    assert all("corrected by 3 measurements" in reading.source for reading in predicted.values())
     warnings = " ".join(summary.warnings)
-    assert "decided by predictions, not measured: ferminet-a" in warnings and "does not answer" in warnings
+    assert f"decided by predictions, not measured: {', '.join(predicted)}" in warnings and "does not answer" in warnings
     assert "p* predicted by tx2 cost model" in as_text(summary)
     again, _ = run(tmp_path / "lost", [law_board.LawBoard()], resume=True, board_lost=PREDICT)
     assert again.to_json() == summary.to_json()

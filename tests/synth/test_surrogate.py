@@ -29,13 +29,13 @@ def fitted(count, noise=0.05, seed=0, tune=True):
 def test_the_site_kernel_counts_shared_choices():
     kernel = SiteKernel(SITES)
     decisions = np.array([[0] * 9, [0] * 9, [3, 3, 3, 3, 3, 2, 2, 2, 1]])
-    per_site, _ = kernel.features(decisions)
+    per_site = kernel.features(decisions)
     same = per_site @ per_site.T
     assert same[0, 1] == pytest.approx(1.0, abs=1e-6)
     assert 0 < same[0, 2] < 0.3
     half = decisions[:1].copy()
     half[0, 5] = 1  # a choice without order shares nothing
-    other, _ = kernel.features(half)
+    other = kernel.features(half)
     assert (per_site[:1] @ other.T)[0, 0] == pytest.approx(8 / 9, abs=1e-6)
 
 

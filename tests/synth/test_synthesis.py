@@ -74,12 +74,18 @@ def test_fresh_seeds_hold_exact_requirements_after_repair_and_differ(finished):
     assert np.isfinite(truth(problem, rows(made, 9))).mean() > 0.5
 
 
-def test_a_preference_steers_along_the_front(finished):
-    problem, run = finished
-    seeds = range(700, 800)
-    accurate, small = (problem.space.canonical(run.generator.generate(seeds, u)) for u in ((0.95, 0.5, 0), (0, 1, 0)))
-    assert np.median(problem.accuracy(accurate)) > np.median(problem.accuracy(small))
-    assert np.median(log_cost(problem.space, accurate)) > np.median(log_cost(problem.space, small))
+def test_a_preference_steers_along_the_front():
+    """On average over runs: in so small a space a single one may learn to do without."""
+    gained, paid = [], []
+    for seed in range(4):
+        problem = ToyProblem()
+        run = Synthesis(problem, Settings(cycles=8, batch=4, seed=seed))
+        run.run()
+        accurate, small = (problem.space.canonical(run.generator.generate(range(700, 800), u))
+                           for u in ((0.95, 0.05, 0), (0.05, 0.95, 0)))
+        gained.append(np.median(problem.accuracy(accurate)) - np.median(problem.accuracy(small)))
+        paid.append(np.median(log_cost(problem.space, accurate)) - np.median(log_cost(problem.space, small)))
+    assert np.mean(gained) > 0.005 and np.mean(paid) > 0
 
 
 def test_no_seed_asks_for_more_accuracy_than_an_allowed_network_has(finished):
