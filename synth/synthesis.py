@@ -141,16 +141,20 @@ class Synthesis:
         return self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + 64)))
 
     def candidates(self, cycle: int) -> tuple[list[Decisions], list[str]]:
-        """What to evaluate next: most by expected improvement, one where 1r is uncertain and, every few cycles, one
-        fresh seed."""
+        """What to evaluate next: most by expected improvement; one where 1r is uncertain, of those that a person would
+        draw, whose order by cost tells most of where 1r begins to bind; and every few cycles one fresh seed."""
         batch = self.settings.batch
         uncertain, fresh = int(batch >= 3), int(cycle % FRESH_EVERY == FRESH_EVERY - 1)
         improving = max(batch - fresh - uncertain, 0)
-        chosen = self.inquisitor.propose(*self.pool, improving, uncertain)
-        reasons = ["improve"] * improving + ["uncertain"] * uncertain
-        picked = [tuple(int(c) for c in row) for row in chosen]
+        inquisitor = self.inquisitor
+        picked = [tuple(int(c) for c in row) for row in inquisitor.propose(*self.pool, improving, 0)]
+        reasons = ["improve"] * len(picked)
+        scaled = rows((row for row in map(tuple, inquisitor.scaled.tolist()) if row not in picked),
+                      len(self.problem.space.sites))
+        for row in inquisitor.propose(scaled, inquisitor.believe(scaled), 0, uncertain):
+            picked.append(tuple(int(c) for c in row))
+            reasons.append("uncertain")
         seed = FRESH_FROM + 1000 + cycle * batch
-        reasons = reasons[: len(picked)]
         while len(picked) < batch:
             picked.append(self.make([seed])[0])
             reasons.append("fresh")
