@@ -23,7 +23,8 @@ FRESH_FROM = 1_000_000  # seeds of the unbiased count, never used for learning
 BATCH_SEEDS = 16  # seeds a Δθ_G is fitted to
 LAST_STEPS, LAST_SEEDS = 12, 48  # steps after the last cycle, and the seeds of each
 LAST_RADIUS = 2.0  # of their trust region: what they are fitted to will not change any more
-SAFETY = 3.0  # NetScore points that seeds aim lower in the end than while there is something to find out
+SAFETY = 3.0  # NetScore points that seeds aim lower in the end than while there is something to find out, at first
+LIKELY, REACT = 0.75, 6.0  # share of fresh seeds that 1r shall hold for by belief; points of safety per share missed
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,17 @@ class Synthesis:
         return self.generator
 
     def consolidate(self) -> None:
-        """The last steps of the generator, when nothing more will be evaluated: many seeds, more safety."""
+        """The last steps of the generator, when nothing more will be evaluated: many seeds, and as much safety as it
+        takes for most of them to satisfy 1r."""
         self.inquisitor.safety, self.inquisitor.radius = SAFETY, LAST_RADIUS
         first = (self.settings.cycles + 1) * BATCH_SEEDS
         for number in range(LAST_STEPS):
             seeds = list(range(first + number * LAST_SEEDS, first + (number + 1) * LAST_SEEDS))
             self.generator.move(self.inquisitor.step(self.generator, seeds, number % 4 == 0).step.delta)
-            self.inquisitor.keep_clear(self._fresh())
+            fresh = self._fresh()
+            self.inquisitor.keep_clear(fresh)
+            share = float(self.inquisitor.believe(fresh).holds(self.inquisitor.bound).mean())
+            self.inquisitor.safety = max(self.inquisitor.safety + REACT * (LIKELY - share), 0.0)
 
     def cycle(self, cycle: int) -> CycleReport:
         """One cycle, in the paper's order."""
