@@ -22,10 +22,14 @@ EVERY_S = 60.0  # what a cut costs at most, beside one epoch
 
 @dataclass
 class Checkpoint:
-    """The state of one training in a file, written after an epoch when the last one is `every_s` seconds old."""
+    """The state of one training in a file, written after an epoch when the last one is `every_s` seconds old.
+
+    about: what else decides the training beside its recipe and seeds, such as the network and the teacher; JSON.
+    """
 
     path: Path
     every_s: float = EVERY_S
+    about: Mapping[str, Any] = field(default_factory=dict)
     _saved: float = field(default_factory=time.monotonic)
 
     def restore(self, identity: Mapping[str, Any], module: nn.Module, optimiser: FlatOptimiser) -> list[float]:
@@ -36,7 +40,7 @@ class Checkpoint:
         if not self.path.exists():
             return []
         tensors, card = load_tensors(self.path, SCHEMA)
-        if card["identity"] != dict(identity):
+        if card["identity"] != {**identity, "about": dict(self.about)}:
             raise UserError(f"{self.path}: belongs to a training with other settings; remove it to start anew")
         optimiser.restore({name.removeprefix("optimiser."): tensor for name, tensor in tensors.items()
                            if name.startswith("optimiser.")})
@@ -55,7 +59,7 @@ class Checkpoint:
         tensors |= {f"buffer.{name}": buffer for name, buffer in module.named_buffers()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         save_tensors(self.path, {**tensors, "random": torch.get_rng_state()}, SCHEMA,
-                     {"identity": dict(identity), "losses": list(losses)})
+                     {"identity": {**identity, "about": dict(self.about)}, "losses": list(losses)})
         self._saved = time.monotonic()
 
     def remove(self) -> None:

@@ -84,7 +84,7 @@ def train_seeds(word: str, dataset: Dataset, recipe: Recipe, seeds: Sequence[int
             if taught_by is not None and logits is None:
                 logits = _taught(taught_by, split, recipe, out / f"teacher-{on}.safetensors", about, device, progress)
             module = build(*fresh(word, dataset, seed)).to(device)
-            checkpoint = Checkpoint(folder / "checkpoint.safetensors")
+            checkpoint = Checkpoint(folder / "checkpoint.safetensors", about=about)
             with progress.stage(f"{word} {seed}", recipe.epochs) as stage:
                 history = train(module, _moved(split, device), recipe, seed=seed, view_seed=VIEW_SEED, teacher=logits,
                                 progress=lambda done, _, stage=stage: stage.at(done),  # type: ignore[misc]

@@ -254,11 +254,12 @@ def test_a_training_that_was_cut_goes_on_to_the_same_bits(split, tmp_path, optim
     recipe = replace(RECIPE, epochs=4, optimiser=optimiser, small_px=6, small_share=0.5)
     whole = trained(split, recipe=recipe)
     module, place = network(), tmp_path / "new" / "c.safetensors"
+    about = {"recipe": recipe.to_json(), "teacher": None}
     with pytest.raises(Cut):
-        train(module, split, recipe, seed=1, checkpoint=Checkpoint(place, every_s=0), progress=cut_after(3))
+        train(module, split, recipe, seed=1, checkpoint=Checkpoint(place, 0, about), progress=cut_after(3))
     shown = []
     again = network(5)  # whatever the weights were
-    history = train(again, split, recipe, seed=1, checkpoint=Checkpoint(place, every_s=0),
+    history = train(again, split, recipe, seed=1, checkpoint=Checkpoint(place, 0, about),
                     progress=lambda done, _: shown.append(done))
     assert shown == [4] and len(history.losses) == 4
     assert torch.equal(weights(again), weights(whole))
@@ -269,6 +270,8 @@ def test_a_checkpoint_of_another_training_is_refused(split, tmp_path):
     train(network(), split, RECIPE, seed=1, checkpoint=Checkpoint(place, every_s=0))
     with pytest.raises(UserError, match="belongs to a training with other settings"):
         train(network(), split, RECIPE, seed=2, checkpoint=Checkpoint(place, every_s=0))
+    with pytest.raises(UserError, match="belongs to a training with other settings"):
+        train(network(), split, RECIPE, seed=1, checkpoint=Checkpoint(place, every_s=0, about={"teacher": "another"}))
 
 
 def test_a_short_training_leaves_no_checkpoint(split, tmp_path):
