@@ -147,8 +147,7 @@ def choose(lab: Laboratory, inquisitor: Inquisitor, made: Made, wanted: int, tri
            least: float) -> list[int]:
     """Rows of `made` to train next, of those for which 1r holds with probability `least`: the one with the greatest U,
     the most accurate, and between them by cost."""
-    usable = [i for i in _first_of_each(made) if made.feasible[i]
-              and made.row(i) not in tried]
+    usable = _usable(made, tried)
     if not usable:
         return []
     decisions = made.decisions[usable]
@@ -173,7 +172,7 @@ def choose(lab: Laboratory, inquisitor: Inquisitor, made: Made, wanted: int, tri
 def better(lab: Laboratory, inquisitor: Inquisitor, made: Made, wanted: int, tried: set[Decisions],
            reference: float) -> list[int]:
     """Rows of `made` whose full training promises most of U under 1r beyond `reference`."""
-    usable = [i for i in _first_of_each(made) if made.feasible[i] and made.row(i) not in tried]
+    usable = _usable(made, tried)
     if not usable:
         return []
     bound = lab.requirements.accuracy_bound
@@ -194,11 +193,12 @@ def _score(finished: Finished) -> float:
     return float(netscore(finished.metrics.accuracy, found.params, found.macs))
 
 
-def _first_of_each(made: Made) -> list[int]:
-    seen: dict[tuple[int, ...], int] = {}
+def _usable(made: Made, tried: set[Decisions]) -> list[int]:
+    """Rows of feasible networks that were not tried yet, each network once."""
+    seen: dict[Decisions, int] = {}
     for i in range(len(made.decisions)):
         seen.setdefault(made.row(i), i)
-    return list(seen.values())
+    return [i for row, i in seen.items() if made.feasible[i] and row not in tried]
 
 
 def train_in_full(lab: Laboratory, problem: NetworkProblem, made: Made, chosen: Sequence[int],

@@ -25,8 +25,8 @@ class Order:
     """target: "board[:mode]". prototype: a registered name or a factory; None: the data set's own default. data: a
     registered name or a factory, data_root: a user's copy. requirements: in words; empty: the defaults. cycles, batch:
     of the search. epochs: of the training of what is kept; None: the recipe's own. ferminets: how many to finish. seed:
-    of everything. measure: networks that boards measure beside each
-    cycle at most; 0 where no board takes part. UserError for what cannot be ordered."""
+    of everything. measure: networks that boards measure beside each cycle at most; 0 where no board takes part.
+    UserError for what cannot be ordered."""
 
     target: str
     prototype: str | None = None

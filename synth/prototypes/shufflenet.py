@@ -40,8 +40,7 @@ class ShuffleUnit(nn.Module):
 
 
 class ShuffleNet(nn.Module):
-    """3x3 stem, stages of shuffle units (the first of each halves the map), the mean, a
-    linear layer."""
+    """3x3 stem, stages of shuffle units (the first of each halves the map), the mean, a linear layer."""
 
     def __init__(self, channels: int, classes: int, stem: int, widths: Sequence[int], repeats: Sequence[int],
                  groups: int):

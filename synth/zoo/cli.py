@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from devices.support.errors import UserError
 from synth.cli import SeedRange, Stopped, data_root_option, give, json_option
-
-if TYPE_CHECKING:
-    from synth.zoo.training import Trained
 
 
 @click.command(epilog="\b\nExamples:\n"
@@ -65,26 +63,13 @@ def train(network: str, data: str, data_root: str | None, purpose: str, epochs: 
         for one in done:
             click.echo(f"{one.folder}" + ("" if one.validation is None else
                                           f"  {100 * one.validation.accuracy:.2f} % on validation"))
-        if len(done) > 1 and done[0].validation is not None:
-            click.echo(f"mean {100 * _mean(done):.2f} %, standard deviation {100 * _spread(done):.2f} % of "
-                       f"{len(done)} seeds")
+        found = [100 * one.validation.accuracy for one in done if one.validation is not None]
+        if len(found) > 1:
+            click.echo(f"mean {statistics.mean(found):.2f} %, standard deviation {statistics.stdev(found):.2f} % of "
+                       f"{len(found)} seeds")
     if json_path:
         give({"schema": "edgesynth.trained/1", "network": network, "data": dataset.name, "on": on, "seeds": rows},
              json_path)
-
-
-def _accuracies(done: list[Trained]) -> list[float]:
-    return [one.validation.accuracy for one in done if one.validation is not None]
-
-
-def _mean(done: list[Trained]) -> float:
-    values = _accuracies(done)
-    return sum(values) / len(values)
-
-
-def _spread(done: list[Trained]) -> float:
-    values, mean = _accuracies(done), _mean(done)
-    return float((sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
 
 
 @click.command(epilog="\b\nExamples:\n  edgesynth evaluate runs/mine/ferminet-a --data digits --split validation\n"
@@ -104,17 +89,14 @@ def evaluate(network: str, data: str | None, data_root: str | None, split: str, 
     from synth.networks.costs import costs
     from synth.networks.module import build
     from synth.performance import netscore
-    from synth.preparation import load_network
     from synth.zoo.shelf import find
+    from synth.zoo.training import load_fitting
 
     folder = find(network, data)
     data = data or _data_of(folder)
     dataset = load_dataset(data, data_root)
     chosen = dataset.split(split)
-    graph, weights = load_network(folder)
-    if graph.input_shape != dataset.shape or graph.output_shape != (len(dataset.classes),):
-        raise UserError(f"{network}: reads {graph.input_shape} and gives {graph.output_shape}, but {dataset.name} has "
-                        f"images of {dataset.shape} in {len(dataset.classes)} classes; name the data it was made for")
+    graph, weights = load_fitting(network, folder, dataset)
     metrics = evaluate_module(build(graph, weights), chosen)
     found = costs(graph)
     score = float(netscore(metrics.accuracy, found.params, found.macs))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from devices.support.errors import UserError
+from devices.support.factories import is_factory
 from devices.support.files import sha256_file
 from synth.checkpoint import Checkpoint
 from synth.data.dataset import Dataset, Split
@@ -21,7 +22,7 @@ from synth.networks.costs import costs
 from synth.networks.module import Weights, build, weights_of
 from synth.networks.network import Network
 from synth.networks.tracing import trace
-from synth.preparation import load_network, save_network
+from synth.preparation import LOGITS, load_network, save_network
 from synth.progress import Progress
 from synth.prototypes.registry import PROTOTYPES, load_prototype
 from synth.recipe import Recipe, recipe_for
@@ -31,7 +32,6 @@ from synth.workers import single_thread
 from synth.zoo.shelf import card_of, find
 
 TRAIN, WHOLE = "train", "train+validation"  # what to train on
-LOGITS = "edgesynth.logits/1"
 VIEW_SEED = 0  # of the views, the same for all seeds, so that a teacher looks at them once
 
 
@@ -48,15 +48,21 @@ class Trained:
 def fresh(word: str, dataset: Dataset, seed: int) -> tuple[Network, Weights]:
     """A prototype (a name or a factory), a shipped network or a network's folder, with fresh weights from the seed: a
     prototype's own way of drawing them, torch's for the others."""
-    if word in PROTOTYPES or ":" in word:
+    if word in PROTOTYPES or is_factory(word):
         return trace(load_prototype(word, dataset, seed=seed), dataset.shape, word.rpartition(":")[2])
-    network, _ = load_network(find(word, dataset.name))
-    if network.input_shape != dataset.shape or network.output_shape != (len(dataset.classes),):
-        raise UserError(f"{word}: reads {network.input_shape} and gives {network.output_shape}, but {dataset.name} has "
-                        f"images of {dataset.shape} in {len(dataset.classes)} classes; name the data it was made for")
+    network, _ = load_fitting(word, find(word, dataset.name), dataset)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return network, weights_of(build(network))
+
+
+def load_fitting(word: str, folder: Path, dataset: Dataset) -> tuple[Network, Weights]:
+    """The trained network of a folder, which was named by `word`; UserError when it is not made for these data."""
+    network, weights = load_network(folder)
+    if network.input_shape != dataset.shape or network.output_shape != (len(dataset.classes),):
+        raise UserError(f"{word}: reads {network.input_shape} and gives {network.output_shape}, but {dataset.name} has "
+                        f"images of {dataset.shape} in {len(dataset.classes)} classes; name the data it was made for")
+    return network, weights
 
 
 def train_seeds(word: str, dataset: Dataset, recipe: Recipe, seeds: Sequence[int], out: Path, *, command: str,
