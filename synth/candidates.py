@@ -69,11 +69,12 @@ def seed_of(run_seed: int, network: Network, purpose: str) -> int:
 
 
 def run_task(shared: Shared, task: Task) -> Outcome:
-    """Train as the task says, then evaluate and probe. A candidate whose training diverges knows nothing, which is an
-    answer too: the cross-entropy and accuracy of guessing, and no insights."""
+    """Train as the task says, where the shared arrays are, then evaluate and probe. A candidate whose training diverges
+    knows nothing, which is an answer too: the cross-entropy and accuracy of guessing, and no insights."""
     module = build(task.network, task.weights)
     check(module)  # after every change the network is run and its shapes are checked
     train_split = Split(shared["train.images"], shared["train.labels"])
+    module.to(train_split.images.device)
     if task.recipe is None:
         recalibrate_batch_norm(module, train_split.images[:STIMULI])
         module.eval()
@@ -87,7 +88,7 @@ def run_task(shared: Shared, task: Task) -> Outcome:
     metrics = evaluate(module, Split(shared["validation.images"], shared["validation.labels"]))
     stimuli = Split(shared["stimuli.images"], shared["stimuli.labels"])
     insights = probe(module, stimuli, task.probed) if task.probed else {}
-    return Outcome(metrics, insights, weights_of(module) if task.keep_weights else None)
+    return Outcome(metrics, insights, weights_of(module.cpu()) if task.keep_weights else None)
 
 
 def _checkpoint(task: Task) -> Checkpoint | None:

@@ -50,6 +50,8 @@ json_option = click.option("--json", "json_path", metavar="PATH|-", callback=_re
                            help="Also write the result as JSON; - prints it.")
 workers_option = click.option("--workers", type=click.IntRange(1), default=None, show_default="up to 4",
                               help="Processes; the result does not depend on them.")
+device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+                             help="Where networks are trained; auto: on a GPU when there is one.")
 data_root_option = click.option("--data-root", type=click.Path(),
                                 help="Folder with your copy of the data set; without it cifar10 is downloaded.")
 
@@ -82,9 +84,10 @@ data_root_option = click.option("--data-root", type=click.Path(),
 @click.option("--out", type=click.Path(), help="Run folder.  [default: a new one in runs/]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @workers_option
+@device_option
 @json_option
-def synth(out: str | None, resume: bool, workers: int | None, json_path: str | None, hosts: tuple[str, ...],
-          measure: int | None, board_lost: str, **asked: Any) -> None:
+def synth(out: str | None, resume: bool, workers: int | None, device: str, json_path: str | None,
+          hosts: tuple[str, ...], measure: int | None, board_lost: str, **asked: Any) -> None:
     """Learn a generator of efficient networks and make FermiNets.
 
     Starts from a prototype and a data set, under requirements that include latency and energy on the target; leaves a
@@ -103,6 +106,7 @@ def synth(out: str | None, resume: bool, workers: int | None, json_path: str | N
     folder = Path(out) if out is not None else _new_folder(order.data, str(order.resolve_target()))
     from rich.console import Console
 
+    from synth.device import Compute, device_named
     from synth.energy.boards import SshBoard
     from synth.progress import Progress
     from synth.report.summary import SCHEMA
@@ -111,10 +115,11 @@ def synth(out: str | None, resume: bool, workers: int | None, json_path: str | N
     from synth.run_folder import MANIFEST, Manifest
 
     command = shlex.join(["edgesynth", *sys.argv[1:]])
+    compute = Compute(workers or _default_workers(), device_named(device))
     boards = [SshBoard(host, order.resolve_target(), order.precision) for host in dict.fromkeys(hosts)]
     try:
-        summary = synthesise(order, folder, command=command, workers=workers or _default_workers(), resume=resume,
-                             progress=Progress(), boards=boards, board_lost=board_lost)
+        summary = synthesise(order, folder, command=command, compute=compute, resume=resume, progress=Progress(),
+                             boards=boards, board_lost=board_lost)
     except CannotMeasure as error:
         if not (folder / MANIFEST).exists():
             raise
@@ -167,13 +172,17 @@ PREFERENCES = {"accurate": (0.95, 0.05, 0.0), "small": (0.05, 0.95, 0.0), "balan
 @click.option("--prefer", type=click.Choice(sorted(PREFERENCES)),
               help="One end of the front, in place of the seeds' own preferences; frugal: most images per joule.")
 @workers_option
+@device_option
 @json_option
-def generate(run: str, seeds: list[int], prefer: str | None, workers: int | None, json_path: str | None) -> None:
+def generate(run: str, seeds: list[int], prefer: str | None, workers: int | None, device: str,
+             json_path: str | None) -> None:
     """Make more FermiNets from a finished run's generator; nothing is learned any more."""
+    from synth.device import Compute, device_named
     from synth.progress import Progress
     from synth.run import generate as generate_networks
 
-    done = generate_networks(run, seeds, workers=workers or _default_workers(), progress=Progress(),
+    compute = Compute(workers or _default_workers(), device_named(device))
+    done = generate_networks(run, seeds, compute=compute, progress=Progress(),
                              prefer=None if prefer is None else PREFERENCES[prefer])
     from synth.networks.costs import costs
 

@@ -37,7 +37,7 @@ class Metrics:
 def evaluate(module: nn.Module, split: Split, *, batch: int = 256) -> Metrics:
     """Metrics of `module` in evaluation mode (its mode is left as it was). UserError when an output is not finite."""
     outputs = logits(module, split.images, batch=batch)
-    labels = split.labels
+    labels = split.labels.cpu()
     losses = functional.cross_entropy(outputs.double(), labels, reduction="none")
     count = len(labels)
     mean = max(float(losses.mean()), SMALLEST_LOSS)

@@ -18,6 +18,7 @@ from devices.support.files import read_json, write_json
 from synth.candidates import Outcome, Task, run_task, shared_arrays, stimuli_of
 from synth.checkpoint import Checkpoint
 from synth.data.dataset import Dataset
+from synth.device import Compute
 from synth.distillation import teacher_logits
 from synth.energy.correction import Correction
 from synth.energy.crew import Crew
@@ -139,14 +140,14 @@ def _ends(parent: ElasticParent, prices: Prices) -> list[Network]:
 
 
 @contextmanager
-def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder, workers: int, progress: Progress,
+def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder, compute: Compute, progress: Progress,
                crew: Crew | None = None, export: Callable[[Network, Weights, Path], object] | None = None,
                ) -> Iterator[Laboratory]:
     """Every step is in the run folder; what is done already is read from there. crew: boards that measure what `export`
     writes at a path. UserError when a requirement turns out to be out of reach."""
     target, stated = order.resolve_target(), order.stated_requirements()
-    name, network, weights = traced
-    prototype = _train_prototype(order, name, network, weights, dataset, folder, progress)
+    _, network, weights = traced
+    prototype = _train_prototype(order, traced, dataset, folder, compute.device, progress)
     if stated is None:
         stated = _derived_requirements(order, prototype, dataset)
         progress.say(f"no --require: taken from the prototype: {', '.join(map(str, stated))}")
@@ -164,12 +165,12 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
         space = _space(parent, unit_importance, prices)
         refuse_impossible(space, hopeful=order.measure > 0)
         recipes = _recipes(order, dataset)
-        shared = shared_arrays(dataset.train, dataset.validation, stimuli) | _teaching(module, recipes, order, dataset,
-                                                                                       folder, progress)
-        insights = probe(module, stimuli, probed_vertices(space))
+        shared = shared_arrays(dataset.train, dataset.validation, stimuli) | _teaching(
+            module, recipes, order, dataset, folder, compute.device, progress)
+        insights = probe(module.cpu(), stimuli, probed_vertices(space))
     parent_outcome = Outcome(prototype.metrics, insights)
     with ExitStack() as held:
-        pool = held.enter_context(Pool(workers, shared))
+        pool = held.enter_context(Pool(compute, shared))
         probes = _probed(space, unit_importance, parent_outcome, pool, order, folder, progress)
         loop = None
         if order.measure:
@@ -180,17 +181,18 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
         yield Laboratory(order, dataset, prototype, space, requirements, probes, parent_outcome, recipes, pool, loop)
 
 
-def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Dataset, folder: RunFolder,
+def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Dataset, folder: RunFolder, device: str,
               progress: Progress) -> dict[str, torch.Tensor]:
     """φ's logits on the views that candidates see; the short training's are the first of the full one's."""
     precision = _recipe(order, dataset, "prototype").precision
+    module.to(device)
     most = max(recipes.short, recipes.final, key=lambda recipe: recipe.different_views)
     alike = recipes.short.augmentation == recipes.final.augmentation
 
     def looked_at(recipe: Recipe) -> torch.Tensor:
         with progress.stage("teacher", recipe.different_views) as stage:
-            return teacher_logits(module, dataset.train, recipe, view_seed=recipes.view_seed, precision=precision,
-                                  progress=lambda done, _: stage.at(done))
+            return teacher_logits(module, dataset.train.to(device), recipe, view_seed=recipes.view_seed,
+                                  precision=precision, progress=lambda done, _: stage.at(done))
 
     def compute() -> dict[str, torch.Tensor]:
         if not alike:
@@ -234,10 +236,11 @@ def _recipes(order: Order, dataset: Dataset) -> Recipes:
 # --- φ ---------------------------------------------------------------------------------------------------------------
 
 
-def _train_prototype(order: Order, name: str, network: Network, weights: Weights, dataset: Dataset, folder: RunFolder,
+def _train_prototype(order: Order, traced: Traced, dataset: Dataset, folder: RunFolder, device: str,
                      progress: Progress) -> Prototype:
     """Trained here, unless it comes trained: shipped for just these data, or a user's own that is better than twice
     chance on the validation split."""
+    name, network, weights = traced
 
     def compute() -> tuple[Weights, Metrics, bool]:
         shipped = trained_for(name, dataset.name, dataset.checksum)
@@ -252,11 +255,12 @@ def _train_prototype(order: Order, name: str, network: Network, weights: Weights
             return weights, before, False
         recipe = _recipe(order, dataset, "prototype")
         with single_thread(), progress.stage("prototype", recipe.epochs) as stage:
-            train(module, dataset.train, recipe, seed=order.seed, progress=lambda done, total: stage.at(done),
+            train(module.to(device), dataset.train.to(device), recipe, seed=order.seed,
+                  progress=lambda done, total: stage.at(done),
                   checkpoint=Checkpoint(folder.checkpoints / "prototype.safetensors"))
             metrics = evaluate(module, dataset.validation)
             stage.note(f"{100 * metrics.accuracy:.1f} % val")
-        return weights_of(module), metrics, True
+        return weights_of(module.cpu()), metrics, True
 
     def save(path: Path, value: tuple[Weights, Metrics, bool]) -> None:
         save_network(path, network, value[0], {"metrics": value[1].to_json(), "trained_here": value[2], "name": name})

@@ -39,11 +39,12 @@ def probe(module: NetworkModule, stimuli: Split, vertices: Sequence[str]) -> dic
     """Insights of the named vertices, those that the network has. Responses are averaged over the map."""
     with torch.no_grad():
         answers = responses(module.eval(), stimuli.images)
+    labels = stimuli.labels.cpu()
     found = {}
     for name in vertices:
         if name in answers:
-            pooled = _pooled(answers[name])
-            found[name] = Insight(float(effective_rank(pooled)), float(label_dependence(pooled, stimuli.labels)),
+            pooled = _pooled(answers[name]).cpu()
+            found[name] = Insight(float(effective_rank(pooled)), float(label_dependence(pooled, labels)),
                                   float(redundancy(pooled)))
     return found
 

@@ -16,6 +16,7 @@ from devices.support.reading import Reading
 from edge_bench.bench import bench_model
 from export.exporter import export_network
 from synth.data.dataset import Dataset, load_dataset
+from synth.device import Compute
 from synth.energy.boards import Board
 from synth.energy.crew import STOP, Crew
 from synth.energy.feedback import one_state
@@ -48,18 +49,21 @@ class Learned:
     problem: NetworkProblem
 
 
-def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, workers: int = 1, resume: bool = False,
-               progress: Progress | None = None, boards: Sequence[Board] = (), board_lost: str = STOP) -> RunSummary:
+def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, compute: Compute | None = None,
+               resume: bool = False, progress: Progress | None = None, boards: Sequence[Board] = (),
+               board_lost: str = STOP) -> RunSummary:
     """Learn a generator under the order's requirements, make FermiNets, export and judge them; all is in folder `out`.
 
-    command: as typed, for the record. workers: processes; the result does not depend on them. boards: that measure what
-    the requirements ask (the order's `measure` says how much); board_lost: "stop", or "predict" what they would have
-    measured, when all are lost. UserError for bad input, before anything is written where that can be told; a run that
-    was cut goes on with resume=True to the same result. CannotMeasure when no board is left.
+    command: as typed, for the record. compute: where candidates are trained (None: in this process); the result does
+    not depend on the number of workers. boards: that measure what the requirements ask (the order's `measure` says how
+    much); board_lost: "stop", or "predict" what they would have measured, when all are lost. UserError for bad input,
+    before anything is written where that can be told; a run that was cut goes on with resume=True to the same result.
+    CannotMeasure when no board is left.
     """
     progress = progress or Progress(quiet=True)
     crew = _crew(order, boards, out, board_lost, resume, progress)
-    if workers > 1:
+    compute = compute or Compute()
+    if compute.workers > 1:
         start_server()
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
@@ -68,7 +72,7 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, worke
         if folder.finished:
             return RunSummary.load(folder.path / FILE_NAME)
         write = functools.partial(export_for_board, dataset, order)
-        with laboratory(order, dataset, traced, folder, workers, progress, crew, write) as lab:
+        with laboratory(order, dataset, traced, folder, compute, progress, crew, write) as lab:
             progress.say(f"{dataset.name} · {lab.prototype.name} prototype · {order.target} · "
                          f"1r: {', '.join(map(str, lab.requirements))}")
             learned = learn(lab, folder, progress)
@@ -233,7 +237,7 @@ def _report(summary: RunSummary, folder: Path) -> Path:
 # --- more networks from a learned generator --------------------------------------------------------------------------
 
 
-def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, workers: int = 1,
+def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, compute: Compute | None = None,
              prefer: Sequence[float] | None = None, progress: Progress | None = None) -> list[Finished]:
     """FermiNets of further seeds from a finished run's generator, trained and exported; nothing is learned any more.
 
@@ -248,7 +252,7 @@ def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, workers: int 
     traced = traced_prototype(order, dataset)
     with RunFolder.start(run, Manifest(manifest.command, order.arguments(), _read(order, dataset)),
                          resume=True) as folder, laboratory(
-            order, dataset, traced, folder, workers, progress,
+            order, dataset, traced, folder, compute or Compute(), progress,
             export=functools.partial(export_for_board, dataset, order)) as lab:
         if lab.loop is not None:
             lab.loop.feedback.recall()

@@ -23,6 +23,7 @@ import torch
 
 from devices.support.errors import EdgesynthError, UserError
 from devices.support.files import explain
+from synth.device import Compute
 
 Shared = Mapping[str, torch.Tensor]
 Job = TypeVar("Job")
@@ -41,23 +42,26 @@ class WorkerTraceback(Exception):
 
 
 class Pool:
-    """`with Pool(2, {"images": images}) as pool: for result in pool.map(function, jobs): ...`
+    """`with Pool(Compute(2), {"images": images}) as pool: for result in pool.map(function, jobs): ...`
 
-    workers: processes; 1: no process at all, the jobs run here. Every job runs with one torch thread, so that results
-    do not depend on their number. shared: big arrays that every job gets, handed over once as files that all workers
-    map; a job must not change them. The processes are forked from one server that has torch imported and so share its
-    memory; they import nothing of the caller's script or working folder. Ctrl-C ends them at once.
+    compute: with one worker there is no process at all, the jobs run here. Every job runs with one torch thread, so
+    that results do not depend on the number of workers. shared: big arrays that every job gets on the compute's device,
+    handed over once as files that all workers map; a job must not change them. The processes are forked from one server
+    that has torch imported and so share its memory; they import nothing of the caller's script or working folder.
+    Ctrl-C ends them at once.
     """
 
-    def __init__(self, workers: int, shared: Shared | None = None):
-        if workers < 1:
-            raise UserError(f"{workers} workers: use 1 or more")
+    def __init__(self, compute: Compute, shared: Shared | None = None):
+        if compute.workers < 1:
+            raise UserError(f"{compute.workers} workers: use 1 or more")
         self._shared = dict(shared or {})
         self._workers: list[_Worker] = []
         self._closed = False
         self._mapping = False
-        if workers > 1:
-            self._start(workers)
+        if compute.workers > 1:
+            self._start(compute)
+        else:
+            self._shared = on_device(self._shared, compute.device)
 
     def map(self, function: Callable[[Shared, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         """function(shared, job) of every job, in the order of the jobs, each as soon as all before it are there too.
@@ -102,13 +106,13 @@ class Pool:
                     worker.give(function, next(todo, None))
             yield done.pop(turn)
 
-    def _start(self, workers: int) -> None:
+    def _start(self, compute: Compute) -> None:
         folder = Path(tempfile.mkdtemp(prefix="edgesynth-workers-"))
         try:
             _save(self._shared, folder)
             start_server()
-            for _ in range(workers):
-                self._workers.append(_Worker(folder))
+            for _ in range(compute.workers):
+                self._workers.append(_Worker(folder, compute.device))
             for worker in self._workers:
                 worker.answer()  # it has mapped the files
         except (OSError, EOFError) as error:
@@ -171,9 +175,9 @@ class _Worker:
     busy: an answer is still to come.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, device: str):
         self.pipe, theirs = _context().Pipe()
-        self.process = _context().Process(target=_serve, args=(theirs, str(folder)), daemon=True)
+        self.process = _context().Process(target=_serve, args=(theirs, str(folder), device), daemon=True)
         self.busy = True
         try:
             with _no_script():
@@ -271,12 +275,16 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _serve(pipe: Connection, folder: str) -> None:
+def on_device(shared: Shared, device: str) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(device) for name, tensor in shared.items()}
+
+
+def _serve(pipe: Connection, folder: str, device: str) -> None:
     """A worker's life: map the shared arrays, then answer jobs until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    shared = {path.stem: _mapped(path) for path in sorted(Path(folder).glob("*.npy"))}
+    shared = on_device({path.stem: _mapped(path) for path in sorted(Path(folder).glob("*.npy"))}, device)
     pipe.send_bytes(pickle.dumps((True, -1, None, "")))
     while True:
         try:

@@ -42,6 +42,11 @@ class Split:
         """The given rows, in the given order."""
         return Split(self.images[rows], self.labels[rows])
 
+    def to(self, device: str) -> Split:
+        """On another device; itself where it is there already."""
+        images, labels = self.images.to(device), self.labels.to(device)
+        return self if images is self.images and labels is self.labels else Split(images, labels)
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from devices.support.errors import UserError
-from synth.cli import SeedRange, Stopped, data_root_option, give, json_option
+from synth.cli import SeedRange, Stopped, data_root_option, device_option, give, json_option
 
 
 @click.command(epilog="\b\nExamples:\n"
@@ -28,8 +28,7 @@ from synth.cli import SeedRange, Stopped, data_root_option, give, json_option
               help="train+validation leaves nothing to choose by: for networks that are chosen already.")
 @click.option("--teacher", help="A trained network to distil from, by name or folder.")
 @click.option("--seeds", type=SeedRange(), default="0", show_default=True, help="One seed, or FROM:TO.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-              help="auto: a GPU when there is one.")
+@device_option
 @click.option("--out", type=click.Path(), required=True, help="Folder; each seed has a folder of its own in it.")
 @json_option
 def train(network: str, data: str, data_root: str | None, purpose: str, epochs: int | None, on: str,
@@ -39,16 +38,12 @@ def train(network: str, data: str, data_root: str | None, purpose: str, epochs: 
     NETWORK is a prototype, a factory, a shipped network, or a folder with network.json; only its graph is used. The
     same command goes on where it was cut.
     """
-    import torch
-
     from synth.data.dataset import load_dataset
+    from synth.device import device_named
     from synth.progress import Progress
     from synth.zoo.training import recipe_named, train_seeds
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no GPU here; use --device cpu")
+    device = device_named(device)
     dataset = load_dataset(data, data_root)
     recipe = recipe_named(purpose, dataset, epochs)
     command = shlex.join(["edgesynth", *sys.argv[1:]])

@@ -92,7 +92,7 @@ def train_seeds(word: str, dataset: Dataset, recipe: Recipe, seeds: Sequence[int
             module = build(*fresh(word, dataset, seed)).to(device)
             checkpoint = Checkpoint(folder / "checkpoint.safetensors", about=about)
             with progress.stage(f"{word} {seed}", recipe.epochs) as stage:
-                history = train(module, _moved(split, device), recipe, seed=seed, view_seed=VIEW_SEED, teacher=logits,
+                history = train(module, split.to(device), recipe, seed=seed, view_seed=VIEW_SEED, teacher=logits,
                                 progress=lambda done, _, stage=stage: stage.at(done),  # type: ignore[misc]
                                 checkpoint=checkpoint)
                 validation = evaluate(module, dataset.validation) if on == TRAIN else None
@@ -118,10 +118,6 @@ def recipe_named(purpose: str, dataset: Dataset, epochs: int | None) -> Recipe:
     return recipe if epochs is None else replace(recipe, epochs=epochs)
 
 
-def _moved(split: Split, device: str) -> Split:
-    return split if device == "cpu" else Split(split.images.to(device), split.labels.to(device))
-
-
 def _done(folder: Path, seed: int, about: dict[str, Any]) -> Trained:
     card = card_of(folder)
     differ = [name for name, value in about.items() if card.get(name) != value]
@@ -142,7 +138,7 @@ def _taught(folder: Path, split: Split, recipe: Recipe, cache: Path, about: dict
             return tensors["logits"].float()
     network, weights = load_network(folder)
     with progress.stage("teacher", recipe.different_views) as stage:
-        logits = teacher_logits(build(network, weights).to(device), _moved(split, device), recipe, view_seed=VIEW_SEED,
+        logits = teacher_logits(build(network, weights).to(device), split.to(device), recipe, view_seed=VIEW_SEED,
                                 precision="bf16", progress=lambda done, _: stage.at(done)).half()
     os.makedirs(cache.parent, exist_ok=True)
     save_tensors(cache, {"logits": logits}, LOGITS, identity)

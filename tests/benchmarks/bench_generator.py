@@ -24,6 +24,7 @@ from rich.table import Table
 from devices.support.files import write_json
 from synth.data.dataset import load_dataset
 from synth.decisions import Decisions, IntArray
+from synth.device import Compute
 from synth.finishing import judge
 from synth.generator import Generator
 from synth.moves import Moves, log_cost, repair
@@ -90,7 +91,7 @@ def run(order: Order, seeds: int, after: Sequence[int], workers: int, folder: Pa
     fresh = range(FRESH, FRESH + seeds)
     manifest = Manifest("bench_generator", order.arguments(), {order.data: dataset.checksum})
     with RunFolder.start(folder, manifest) as run_folder, laboratory(
-            order, dataset, traced_prototype(order, dataset), run_folder, workers, progress) as lab:
+            order, dataset, traced_prototype(order, dataset), run_folder, Compute(workers), progress) as lab:
         problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, run_folder, lab.recipes,
                                  order.seed, lab.parent_outcome)
         synthesis = Synthesis(problem, Settings(order.cycles, order.batch, order.seed))

@@ -30,6 +30,7 @@ from synth.candidates import run_task
 from synth.cli import PREFERENCES
 from synth.data.dataset import load_dataset
 from synth.decisions import IntArray
+from synth.device import Compute
 from synth.inquisitor import Inquisitor
 from synth.moves import Moves, repair, violation
 from synth.order import Order
@@ -88,7 +89,7 @@ def rows_of(folder: Path, seeds: int, short: int, workers: int) -> list[dict[str
     quiet = Progress(quiet=True)
     again = Manifest(manifest.command, order.arguments(), _read(order, dataset))
     with RunFolder.start(folder, again, resume=True) as run_folder, laboratory(
-            order, dataset, traced_prototype(order, dataset), run_folder, workers, quiet) as lab:
+            order, dataset, traced_prototype(order, dataset), run_folder, Compute(workers), quiet) as lab:
         learned = learn(lab, run_folder, quiet)
         synthesis = learned.synthesis
         judge = Judge(lab, learned.problem, synthesis.inquisitor, short)

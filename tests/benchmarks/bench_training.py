@@ -26,6 +26,7 @@ from rich.table import Table
 from torch import nn
 
 from synth.data.dataset import Dataset, Split, load_dataset
+from synth.device import Compute
 from synth.distillation import teacher_logits
 from synth.evaluation import evaluate
 from synth.optimiser import FlatOptimiser
@@ -176,7 +177,7 @@ def bench_pool(dataset: Dataset) -> dict[str, Any]:
     import psutil
 
     start = time.perf_counter()
-    with Pool(2, {"images": dataset.train.images, "labels": dataset.train.labels}) as pool:
+    with Pool(Compute(2), {"images": dataset.train.images, "labels": dataset.train.labels}) as pool:
         ready = time.perf_counter() - start
         list(pool.map(bench_training.weigh, range(8)))
         processes = [psutil.Process(), *psutil.Process().children(recursive=True)]

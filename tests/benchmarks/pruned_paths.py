@@ -24,6 +24,7 @@ import torch_pruning
 from devices.support.files import canonical_json, write_bytes
 from synth.data.dataset import load_dataset
 from synth.decisions import choice_counts
+from synth.device import Compute
 from synth.networks.module import build
 from synth.order import Order
 from synth.preparation import Laboratory, laboratory, traced_prototype
@@ -66,7 +67,7 @@ def main() -> None:
     dataset = load_dataset(order.data)
     manifest = Manifest("pruned_paths", order.arguments(), {order.data: dataset.checksum})
     with tempfile.TemporaryDirectory() as folder, RunFolder.start(Path(folder) / "run", manifest) as run, laboratory(
-            order, dataset, traced_prototype(order, dataset), run, 1, Progress()) as lab:
+            order, dataset, traced_prototype(order, dataset), run, Compute(), Progress()) as lab:
         sites = [[site.name, list(site.choices)] for site in lab.space.sites]
         paths = {"φ": path(lab, "dense"), "the parent, separable": path(lab, "separable")}
     card = {"command": "python tests/benchmarks/pruned_paths.py", "torch_pruning": torch_pruning.__version__,

@@ -38,6 +38,7 @@ from devices.support.files import append_line, canonical_json, read_lines, write
 from synth.candidates import Outcome, Task, run_task
 from synth.data.dataset import load_dataset
 from synth.decisions import Decisions, IntArray, Observation
+from synth.device import Compute
 from synth.generator import Generator
 from synth.inquisitor import Inquisitor
 from synth.moves import Moves, log_cost, repair, violation
@@ -258,7 +259,7 @@ def make_table(folder: Path, out: Path, seconds: float, workers: int) -> bool:
     manifest = Manifest("table_of_networks", order.arguments(), {order.data: dataset.checksum})
     until = time.monotonic() + seconds
     with RunFolder.start(folder, manifest, resume=(folder / MANIFEST).exists()) as run_folder, laboratory(
-            order, dataset, traced_prototype(order, dataset), run_folder, workers, progress) as lab:
+            order, dataset, traced_prototype(order, dataset), run_folder, Compute(workers), progress) as lab:
         problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, run_folder, lab.recipes,
                                  order.seed, lab.parent_outcome)
         known = problem.initial()

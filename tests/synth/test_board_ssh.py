@@ -153,5 +153,5 @@ if __name__ == "__main__":
         asked = Order(target="tx2", requirements=("accuracy >= 96 %", "img_per_joule >= 450 @ batch=8"), cycles=4,
                       measure=1, ferminets=2)
         Console(width=170).print(console_table(synthesise(
-            asked, sys.argv[1], command="edgesynth synth --target tx2 --host board", workers=1,
+            asked, sys.argv[1], command="edgesynth synth --target tx2 --host board",
             boards=[board_of(found, asked)], progress=Progress())))

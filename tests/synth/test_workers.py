@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from devices.support.errors import UserError
+from synth.device import Compute
 from synth.workers import Pool, WorkerDied, single_thread
 
 HERE = Path(__file__).parent
@@ -49,8 +50,8 @@ def pool():
         "labels": torch.arange(50) % 3,
         "nothing": torch.zeros(0, 3),
     }
-    with Pool(2, shared) as two:
-        yield two, Pool(1, shared)
+    with Pool(Compute(2), shared) as two:
+        yield two, Pool(Compute(1), shared)
 
 
 def test_results_come_in_the_order_of_the_jobs(pool):
@@ -87,12 +88,12 @@ def test_an_error_of_a_job_is_raised_and_the_pool_can_go_on(pool):
 
 
 def test_an_error_that_cannot_be_sent_is_told():
-    with Pool(2) as pool, pytest.raises(RuntimeError, match="Odd: one and two"):
+    with Pool(Compute(2)) as pool, pytest.raises(RuntimeError, match="Odd: one and two"):
         list(pool.map(jobs.fail_oddly, range(2)))
 
 
 def test_a_worker_that_dies_is_an_error_and_no_hang():
-    with Pool(2) as pool:
+    with Pool(Compute(2)) as pool:
         with pytest.raises(WorkerDied, match="was killed, most likely for memory"):
             list(pool.map(jobs.die, range(4)))
         with pytest.raises(ValueError, match="closed"):
@@ -112,7 +113,7 @@ def test_a_caller_may_stop_early_or_take_exactly_what_there_is(pool):
 
 
 def test_closing_ends_workers_in_the_middle_of_a_job():
-    with Pool(2) as pool:
+    with Pool(Compute(2)) as pool:
         pids = set(pool.map(jobs.identify, range(6)))
         iterator = pool.map(jobs.wait_after_the_first, range(4))
         next(iterator)
@@ -121,7 +122,7 @@ def test_closing_ends_workers_in_the_middle_of_a_job():
 
 def test_fewer_than_one_worker():
     with pytest.raises(UserError, match="-1 workers: use 1 or more"):
-        Pool(-1)
+        Pool(Compute(-1))
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(monkeypatch, tmp_path):
@@ -131,7 +132,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(UserError, match="the disk is full"):
-        Pool(2, {"numbers": torch.zeros(3)})
+        Pool(Compute(2), {"numbers": torch.zeros(3)})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,9 +159,11 @@ def test_a_users_own_modules_and_unguarded_script_are_left_alone(tmp_path):
     command = script(tmp_path, """
         MARK = "the user's script"
         import jobs_for_workers
+        from synth.device import Compute
+        from synth.device import Compute
         from synth.workers import Pool
         print("once")
-        with Pool(2) as pool:
+        with Pool(Compute(2)) as pool:
             for synth, devices, torch, mark in pool.map(jobs_for_workers.origin, range(2)):
                 print(synth, devices, torch, mark, sep="|")
     """)
@@ -180,8 +183,9 @@ def test_a_users_own_modules_and_unguarded_script_are_left_alone(tmp_path):
 WAITING = """
     import os
     import jobs_for_workers
+    from synth.device import Compute
     from synth.workers import Pool
-    with Pool(2) as pool:
+    with Pool(Compute(2)) as pool:
         print(*sorted(set(pool.map(jobs_for_workers.identify, range(8)))), flush=True)
         try:
             list(pool.map(jobs_for_workers.wait_long, range(2)))

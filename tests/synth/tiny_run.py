@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from synth import preparation
+from synth.device import Compute
 from synth.order import Order
 from synth.recipe import recipe_for
 from synth.run import synthesise
@@ -44,7 +45,7 @@ def short_recipes(name, purpose, **size):
 def run(out, *, resume=False, workers=1, boards=(), board_lost="stop", **changes):
     before, preparation.recipe_for = preparation.recipe_for, short_recipes
     try:
-        return synthesise(order(**changes), out, command="edgesynth synth", resume=resume, workers=workers,
+        return synthesise(order(**changes), out, command="edgesynth synth", resume=resume, compute=Compute(workers),
                           boards=boards, board_lost=board_lost)
     finally:
         preparation.recipe_for = before
