@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-# "package.module:function" that reads the folder of a network which a higher floor keeps, (folder, data) -> Source.
+# "package.module:function" that reads a network which a higher floor keeps, (folder or name, data, data root) -> Source.
 # The front door sets it, since no import may run upward.
 NETWORK_READER: str | None = None

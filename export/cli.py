@@ -23,6 +23,7 @@ LINT_SCHEMA = "edgesynth.lint/1"
 @click.command(epilog="""\b
 Examples:
   edgesynth export runs/mine/ferminet-a --target tx2 --precision fp16 --verify-accuracy
+  edgesynth export resnet20 --target tx2
   edgesynth export net.py:make --input 3x224x224 --target tx2 --batch 1:8:32 --out net.onnx
   edgesynth export net.onnx --target orin-nx --precision int8 --samples images.npz --out net-int8.onnx
   edgesynth export --check net.onnx --target tx2
@@ -45,6 +46,7 @@ Examples:
     help="A JSON file of what else to write into the file: normalisation, labels, ...",
 )
 @click.option("--data", help="Data set of a network made by synth.  [default: its own]")
+@click.option("--data-root", type=click.Path(), help="Folder with your copy of that data set.")
 @click.option("--verify-accuracy", is_flag=True, help="Compare the accuracy before and after, on the labelled images.")
 @click.option("--check", is_flag=True, help="Only say what the target would misread or refuse in an ONNX file.")
 @click.option("--engine", is_flag=True, help="Also build the TensorRT engine: on --host, or on this board.")
@@ -54,8 +56,8 @@ def export(model: str, target: str, check: bool, json_path: str | None, out: str
            **options: Any) -> None:  # fmt: skip
     """MODEL as an ONNX file that the target's TensorRT reads, proved to answer as MODEL does.
 
-    MODEL is an ONNX file, a factory (package.module:name or file.py:name) of a torch module, or the folder of a
-    network that synth made.
+    MODEL is an ONNX file, a factory (package.module:name or file.py:name) of a torch module, the folder of a network
+    that synth made, or the name of a trained one that comes with edgesynth.
     """
     if check:
         _check(model, target, jetpack, out, json_path)
@@ -85,6 +87,7 @@ def export_model(
     samples_path: str | None = None,
     metadata_path: str | None = None,
     data: str | None = None,
+    data_root: str | None = None,
     verify_accuracy: bool = False,
     engine: bool = False,
     host: str | None = None,
@@ -99,7 +102,7 @@ def export_model(
 
     dialect = dialect_of(target, jetpack)
     dialect.require_precision(precision)
-    source = load_source(model, parse_shape(input_text) if input_text else None, data)
+    source = load_source(model, parse_shape(input_text) if input_text else None, data, data_root)
     samples = read_samples(samples_path) if samples_path else source.samples
     words = Labels(source.name, source.normalisation, source.labels, source.others)
     if metadata_path:

@@ -71,8 +71,10 @@ def read_words(path: str, known: Labels) -> Labels:
     return Labels(value.pop("name", known.name), normalisation, labels, {**known.others, **value})
 
 
-def load_source(text: str, input_shape: tuple[int, ...] | None = None, data: str | None = None) -> Source:
-    """The model that a word names. data: the data set of a network of synth's, where its own is not wanted."""
+def load_source(text: str, input_shape: tuple[int, ...] | None = None, data: str | None = None,
+                data_root: str | None = None) -> Source:
+    """The model that a word names. data: the data set of a network of synth's, where its own is not wanted. data_root:
+    the folder of the user's copy of it."""
     if text.endswith(".onnx"):
         name = os.path.splitext(os.path.basename(text))[0]
         return Source(name, onnx_path=text, input_shape=input_shape)
@@ -80,14 +82,10 @@ def load_source(text: str, input_shape: tuple[int, ...] | None = None, data: str
         return _from_factory(text, input_shape)
     if os.path.isfile(text):
         raise UserError(f"{text}: no ONNX file by its name: MODEL is FILE.onnx, file.py:factory or a network's folder")
-    if not os.path.isdir(text):
-        raise UserError(f"{text}: there is no such folder: MODEL is FILE.onnx, file.py:factory or a network's folder")
     if export.NETWORK_READER is None:
-        raise UserError(
-            f"{text}: a network's folder is read by the edgesynth command; here, give a module or an ONNX file"
-        )
+        raise UserError(f"{text}: a network of synth's is read by the edgesynth command; here, give a module or a file")
     place, _, name = export.NETWORK_READER.partition(":")
-    return getattr(importlib.import_module(place), name)(text, data)
+    return getattr(importlib.import_module(place), name)(text, data, data_root)
 
 
 def _from_factory(text: str, input_shape: tuple[int, ...] | None) -> Source:

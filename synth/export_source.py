@@ -1,39 +1,32 @@
-"""A network's folder as something to export: how the room `export`, which knows no networks, comes to one."""
+"""A trained network as something to export: how the room `export`, which knows no networks, comes to one."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from devices.support.errors import UserError
-from devices.support.files import read_json
 from export.samples import Samples
 from export.source import Source
 from synth.data.dataset import load_dataset
 from synth.networks.module import build
 from synth.preparation import load_network
+from synth.zoo.shelf import data_of, find
+from synth.zoo.training import load_fitting
 
-CARD = "edgesynth.card/1"
 
-
-def read_network(folder: str, data: str | None = None) -> Source:
-    """The network that network.json and weights.safetensors of a folder hold, with images to check it on.
+def read_network(word: str, data: str | None = None, data_root: str | None = None) -> Source:
+    """The network of a folder, or one that comes with edgesynth, with images to check it on.
 
     data: a data set or factory; None takes the one that the network's card names. Without either it comes without
-    images. UserError for a damaged folder or data that do not fit.
+    images. data_root: the folder of the user's copy. UserError for a damaged folder or data that do not fit.
     """
-    path = Path(folder)
-    network, weights = load_network(path)
-    card = path / "card.json"
-    named = data or (read_json(card, CARD).get("data") if card.is_file() else None)
-    source = Source(path.name, module=build(network, weights).eval(), input_shape=network.input_shape)
+    folder = find(word, data)
+    named = data or data_of(folder)
     if named is None:
-        return source
-    dataset = load_dataset(named)
-    if network.input_shape != dataset.shape or network.output_shape != (len(dataset.classes),):
-        raise UserError(f"{folder}: does not fit the data set {dataset.name}; name its own with --data")
+        network, weights = load_network(folder)
+        return Source(folder.name, module=build(network, weights).eval(), input_shape=network.input_shape)
+    dataset = load_dataset(named, data_root)
+    network, weights = load_fitting(word, folder, dataset)
     split = dataset.validation
     return Source(
-        path.name, module=source.module, input_shape=network.input_shape,
+        folder.name, module=build(network, weights).eval(), input_shape=network.input_shape,
         samples=Samples(split.images.numpy(), split.labels.numpy()),
         normalisation={"mean": list(dataset.mean), "std": list(dataset.std), "pixel_scale": dataset.pixel_scale},
         labels=list(dataset.classes))

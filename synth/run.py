@@ -67,7 +67,7 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, compu
         start_server()
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
-    manifest = Manifest(command, order.arguments(), _read(order, dataset))
+    manifest = Manifest(command, order.arguments(), checksums(order, dataset))
     with RunFolder.start(out, manifest, resume) as folder:
         if folder.finished:
             return RunSummary.load(folder.path / FILE_NAME)
@@ -206,7 +206,7 @@ def _card(lab: Laboratory, finished: Finished) -> dict[str, Any]:
             "recipe": lab.recipes.final.to_json()}
 
 
-def _read(order: Order, dataset: Dataset) -> dict[str, str]:
+def checksums(order: Order, dataset: Dataset) -> dict[str, str]:
     """{what was read: SHA-256}: the data, and the file of a board of one's own, whose cost model decides as well."""
     file = target_file(order.target)
     return {order.data: dataset.checksum, **({} if file is None else {file: sha256_file(file)})}
@@ -250,7 +250,7 @@ def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, compute: Comp
     order = Order.from_arguments(dict(manifest.arguments))
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
-    with RunFolder.start(run, Manifest(manifest.command, order.arguments(), _read(order, dataset)),
+    with RunFolder.start(run, Manifest(manifest.command, order.arguments(), checksums(order, dataset)),
                          resume=True) as folder, laboratory(
             order, dataset, traced, folder, compute or Compute(), progress,
             export=functools.partial(export_for_board, dataset, order)) as lab:

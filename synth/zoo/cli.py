@@ -6,7 +6,6 @@ import shlex
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -106,10 +105,10 @@ def evaluate(network: str, data: str | None, data_root: str | None, split: str, 
 
 def _data_of(folder: Path) -> str:
     from synth.networks.network import Network
-    from synth.zoo.shelf import card_of
+    from synth.zoo.shelf import data_of
 
-    named: Any = card_of(folder).get("data") if (folder / "card.json").is_file() else None
-    if not named:
+    named = data_of(folder)
+    if named is None:
         Network.load(folder / "network.json")  # says so when there is no network at all
         raise UserError(f"{folder}: no card names the data that it was trained on; name them with --data")
-    return str(named)
+    return named

@@ -38,6 +38,12 @@ def trained_for(prototype: str, data: str, checksum: str) -> Path | None:
     return folder if folder is not None and card_of(folder).get("data_sha256") == checksum else None
 
 
+def data_of(folder: Path) -> str | None:
+    """The data set that the network of a folder was trained on, None when no card says so."""
+    named = card_of(folder).get("data") if (folder / "card.json").is_file() else None
+    return str(named) if named else None
+
+
 def card_of(folder: Path) -> dict[str, Any]:
     """What made the network of a folder, from what, and what it reaches."""
     card: dict[str, Any] = read_json(folder / "card.json", CARD)

@@ -38,7 +38,7 @@ from synth.performance import FRUGAL
 from synth.preparation import Laboratory, laboratory, traced_prototype
 from synth.problem import SHORT_LOGITS, NetworkProblem
 from synth.progress import Progress
-from synth.run import _read, learn
+from synth.run import checksums, learn
 from synth.run_folder import Manifest, RunFolder
 
 FRESH = 5_000_000  # seeds that no run learns from
@@ -87,7 +87,7 @@ def rows_of(folder: Path, seeds: int, short: int, workers: int) -> list[dict[str
     order = Order.from_arguments(dict(manifest.arguments))
     dataset = load_dataset(order.data, order.data_root)
     quiet = Progress(quiet=True)
-    again = Manifest(manifest.command, order.arguments(), _read(order, dataset))
+    again = Manifest(manifest.command, order.arguments(), checksums(order, dataset))
     with RunFolder.start(folder, again, resume=True) as run_folder, laboratory(
             order, dataset, traced_prototype(order, dataset), run_folder, Compute(workers), quiet) as lab:
         learned = learn(lab, run_folder, quiet)

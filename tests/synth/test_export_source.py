@@ -1,6 +1,7 @@
 """The folder of a network as something to export, through the front door."""
 
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -38,6 +39,16 @@ def test_it_is_exported_and_its_accuracy_compared(folder, tmp_path):
     assert result.exit_code == 0, result.exception
     report = json.loads(result.stdout)
     assert report["accuracy"]["images"] > 100 and report["parity"]["origin"] == "given"
+
+
+def test_a_network_that_comes_with_edgesynth_is_known_by_its_name(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("synth.zoo.shelf.SHELF", tmp_path)
+    shutil.copytree(folder, tmp_path / "digits" / "ferminet-d")
+    assert load_source("ferminet-d").name == "ferminet-d"
+    words = ["ferminet-d", "--target", "tx2", "--out", str(tmp_path / "d.onnx")]
+    assert CliRunner().invoke(edgesynth.cli, ["export", *words]).exit_code == 0 and (tmp_path / "d.onnx").is_file()
+    with pytest.raises(UserError, match=r"ferminet-e: there is no such folder, and no network .* \(ferminet-d\)"):
+        load_source("ferminet-e")
 
 
 def test_data_that_do_not_fit_and_damage_are_named(folder, tmp_path):
