@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-# "package.module:function" that reads a network which a higher floor keeps, (folder or name, data, data root) -> Source.
+# "package.module:function" that reads a network of a higher floor's: (folder or name, data, data root) -> Source.
 # The front door sets it, since no import may run upward.
 NETWORK_READER: str | None = None
