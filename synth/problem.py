@@ -20,7 +20,7 @@ from synth.probing import Probes
 from synth.recipe import Recipe
 from synth.requirements import Requirements
 from synth.run_folder import RunFolder
-from synth.space import NetworkSpace
+from synth.space import BLOCK, OPERATOR, NetworkSpace
 from synth.synthesis import CycleReport
 from synth.tensors import load_tensors, save_tensors
 from synth.workers import Pool
@@ -122,12 +122,19 @@ class NetworkProblem:
     # --- candidates ------------------------------------------------------------------------------------------------
 
     def anchors(self) -> list[Decisions]:
-        """Two networks between φ and the smallest: middle widths with separable convolutions, and quarter widths."""
+        """Two networks between φ and the smallest: separable convolutions of middle widths, with every second of the
+        blocks that can be left out, and quarter widths with the first of them only. (With all blocks they take as long
+        to train as φ, since the map of every layer is written and read, however narrow it is.)"""
         rows = []
-        for share, operator in ((0.5, "separable"), (0.25, "project")):
-            row = [site.choices.index(operator) if operator in site.choices
-                   else round(share * (len(site.choices) - 1)) if site.kind == "width" else len(site.choices) - 1
-                   for site in self.space.sites]
+        for share, operator, kept in ((0.5, "separable", 2), (0.25, "project", len(self.space.sites) + 1)):
+            row, blocks = [], 0
+            for site in self.space.sites:
+                last = len(site.choices) - 1
+                if site.kind == BLOCK:
+                    blocks += 1
+                    row.append(last if blocks % kept == 1 else 0)
+                else:
+                    row.append(site.choices.index(operator) if site.kind == OPERATOR else round(share * last))
             rows.append(row)
         return [tuple(int(c) for c in row) for row in self.space.canonical(np.array(rows, dtype=np.int64))]
 
