@@ -79,6 +79,13 @@ def build(network: Network, weights: Mapping[str, Tensor] | None = None) -> Netw
     return module
 
 
+def fresh_weights(network: Network, seed: int) -> Weights:
+    """Drawn from the seed as torch initialises layers; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return weights_of(build(network))
+
+
 def weights_of(module: NetworkModule) -> Weights:
     """Copies of all tensors of a module, parameters and running statistics, by "vertex.tensor"."""
     found: Weights = {}

@@ -19,7 +19,7 @@ from synth.data.dataset import Dataset, Split
 from synth.distillation import teacher_logits
 from synth.evaluation import Metrics, evaluate
 from synth.networks.costs import costs
-from synth.networks.module import Weights, build, weights_of
+from synth.networks.module import Weights, build, fresh_weights, weights_of
 from synth.networks.network import Network
 from synth.networks.tracing import trace
 from synth.preparation import LOGITS, load_network, save_network
@@ -51,9 +51,7 @@ def fresh(word: str, dataset: Dataset, seed: int) -> tuple[Network, Weights]:
     if word in PROTOTYPES or is_factory(word):
         return trace(load_prototype(word, dataset, seed=seed), dataset.shape, word.rpartition(":")[2])
     network, _ = load_fitting(word, find(word, dataset.name), dataset)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return network, weights_of(build(network))
+    return network, fresh_weights(network, seed)
 
 
 def load_fitting(word: str, folder: Path, dataset: Dataset) -> tuple[Network, Weights]:

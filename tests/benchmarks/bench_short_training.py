@@ -1,6 +1,7 @@
-"""What the short training of the digits run is worth, read off the table of trained networks (table_of_networks.py).
+"""What the short training of a run is worth, read off a table of trained networks (table_of_networks.py).
 
     python tests/benchmarks/bench_short_training.py --json short.json
+    python tests/benchmarks/bench_short_training.py --table cifar10_table.json --data-root CIFAR --splits 0
 
 Ranks: within one cost level (root of parameters times MACs within ±20 %), how well the short training ranks networks by
 what full training makes of them, beside the parameter and MAC counts alone; partial: what it tells beyond the parameter
@@ -8,7 +9,8 @@ count; ceilings: how well a second training of the same kind does. Spearman's rh
 networks. Full training is judged by its log error (log of 1 - accuracy on the validation split, half an image added)
 and by its log loss, which is less grainy.
 
-Scratch: the same networks trained in full from fresh weights, to see what inheritance biases.
+Inherited: the same networks trained in full from inherited weights in place of fresh ones, to see what inheritance
+biases.
 
 Surrogate: what predicts the log loss of networks that were not evaluated, from as many as half a run evaluates (drawn
 anew 16 times), with parts of the surrogate or of what probing says taken away: differences to the whole, paired.
@@ -32,7 +34,7 @@ from rich.console import Console
 from rich.table import Table as Shown
 from scipy.stats import rankdata
 from scipy.stats import t as student
-from table_of_networks import FINAL, FROM_SCRATCH, SHORT
+from table_of_networks import FINAL, INHERITED, SHORT
 
 import synth.surrogate
 from devices.support.files import write_json
@@ -42,7 +44,6 @@ from synth.probe_table import ProbeTable
 
 SCHEMA = "edgesynth.bench-short-training/1"
 RESAMPLES, SPLITS, KNOWN = 2000, 16, 32
-IMAGES = 360  # of the validation split
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def column(table: Table, rows: IntArray, purpose: str, repeat: int | None, kind:
     for i in rows:
         trainings = np.array(table.entries[i][purpose])
         trainings = trainings if repeat is None else trainings[[repeat]]
-        found.append(trainings[:, 0].mean() if kind == "loss" else smoothed_log_error(trainings[:, 2].mean(), IMAGES))
+        accuracy = trainings[:, 2].mean()
+        found.append(trainings[:, 0].mean() if kind == "loss" else smoothed_log_error(accuracy, table.images))
     return np.array(found)
 
 
@@ -107,19 +109,18 @@ def ceilings(table: Table, rows: IntArray) -> list[Figure]:
     return found
 
 
-def scratch(table: Table) -> list[Figure]:
-    at = np.array([i for i, e in enumerate(table.entries) if e.get(FROM_SCRATCH)], dtype=np.int64)
+def inherited(table: Table) -> list[Figure]:
+    at = np.array([i for i, e in enumerate(table.entries) if e.get(INHERITED)], dtype=np.int64)
     if len(at) < 4:
         return []
     found = []
     for name, kind in (("log error", "error"), ("log loss", "loss")):
-        fresh, inherited = column(table, at, FROM_SCRATCH, 0, kind), column(table, at, FINAL, None, kind)
-        found.append(bootstrapped(f"scratch: final {name}, from scratch with inherited", spearman, fresh, inherited))
-        found.append(bootstrapped(f"scratch: gain of inheritance in final {name}",
-                                  lambda a, b: float((a - b).mean()), fresh, inherited))
+        fresh, warm = column(table, at, FINAL, 0, kind), column(table, at, INHERITED, 0, kind)
+        found.append(bootstrapped(f"inherited: final {name} with that from fresh weights", spearman, warm, fresh))
+        found.append(bootstrapped(f"inherited: final {name} less that from fresh weights",
+                                  lambda a, b: float((a - b).mean()), warm, fresh))
         short = column(table, at, SHORT, 0, "loss")
-        found.append(bootstrapped(f"scratch: short log loss (inherited) with {name} from scratch", spearman, short,
-                                  fresh))
+        found.append(bootstrapped(f"inherited: short log loss with final {name}", spearman, short, warm))
     return found
 
 
@@ -188,14 +189,15 @@ def surrogates(table: Table, splits: int) -> list[Figure]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=HERE)
+    parser.add_argument("--data-root", help="folder with your copy of the data that the table is of")
     parser.add_argument("--splits", type=int, default=SPLITS, help="of the surrogate's part; 0 leaves it out")
     parser.add_argument("--json", help="write all figures here")
     options = parser.parse_args()
-    table = load_table(options.table)
+    table = load_table(options.table, options.data_root)
     level = np.array([i for i, group in enumerate(table.groups) if group == "level"], dtype=np.int64)
     everything = np.arange(len(table.decisions))
     figures = [*ranks(table, level, "one cost"), *ceilings(table, level), *ranks(table, everything, "all costs"),
-               *scratch(table), *(surrogates(table, options.splits) if options.splits else [])]
+               *inherited(table), *(surrogates(table, options.splits) if options.splits else [])]
     shown = Shown("what", "n", "value", "95 %")
     for f in figures:
         shown.add_row(f.what, str(f.n), f"{f.value:.3f}", f"{f.low:.3f} .. {f.high:.3f}")

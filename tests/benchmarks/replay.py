@@ -1,4 +1,4 @@
-"""Searches replayed on a table of trained networks of the digits space (table_of_networks.py).
+"""Searches replayed on a table of trained networks of one space (table_of_networks.py).
 
 A table of two hundred cannot answer for every network that a search asks of half a billion. So a committee fitted to it
 answers (emulator.py). What it leaves unexplained of networks it did not see is, in the family "digits", drawn anew for
@@ -51,8 +51,8 @@ BEAM = 48  # networks that the search with the truth in hand goes on from
 class Table:
     """decisions [n, sites]; loss, loss_se, short_error [n]: log loss, its standard error and log error of the short
     training; error [n]: log error after full training (mean accuracy of the repeats). loss_noise, error_noise: standard
-    deviations between trainings of one network that differ in the seed alone. entries: the rows of the file, with every
-    training."""
+    deviations between trainings of one network that differ in the seed alone. images: of the validation split.
+    entries: the rows of the file, with every training."""
 
     space: NetworkSpace
     requirements: Requirements
@@ -66,6 +66,7 @@ class Table:
     error: FloatArray
     loss_noise: float
     error_noise: float
+    images: int
     entries: list[dict[str, Any]]
     parent_insights: dict[str, Insight]
 
@@ -84,11 +85,9 @@ def smoothed_log_error(accuracy: FloatArray, images: int) -> FloatArray:
     return np.log(((1.0 - accuracy) * images + 0.5) / (images + 1.0))
 
 
-@functools.cache
-def digits_space() -> tuple[NetworkSpace, Requirements, int]:
-    """The space of the default run on digits, its requirements with margins, and the size of the validation split."""
-    order = Order("tx2")
-    dataset = load_dataset(order.data)
+def space_of(order: Order) -> tuple[NetworkSpace, Requirements, int]:
+    """The space of a run, its requirements with margins, and the size of the validation split."""
+    dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
     parent = ElasticParent(traced.network, traced.weights)
     stated = order.stated_requirements()
@@ -115,9 +114,11 @@ def spread(samples: Sequence[FloatArray]) -> float:
 
 
 @functools.cache
-def load_table(path: Path = HERE) -> Table:
-    space, requirements, images = digits_space()
+def load_table(path: Path = HERE, data_root: str | None = None) -> Table:
+    """data_root: of the user's copy of the data that the table is of; digits need none."""
     value = read_json(path, SCHEMA)
+    order = Order.from_arguments(value["card"].get("order", Order("tx2").arguments()))
+    space, requirements, images = space_of(replace(order, data_root=data_root))
     if value["sites"] != [[site.name, list(site.choices)] for site in space.sites]:
         raise SystemExit(f"{path}: made of another space; make it anew with table_of_networks.py")
     whole = [entry for entry in value["networks"] if entry.get(SHORT) and entry.get(FINAL)]
@@ -130,7 +131,7 @@ def load_table(path: Path = HERE) -> Table:
         smoothed_log_error(np.array([s[:, 2].mean() for s in shorts]), images),
         smoothed_log_error(np.array([f[:, 2].mean() for f in finals]), images),
         spread([s[:, 0] for s in shorts]), spread([smoothed_log_error(f[:, 2], images) for f in finals]),
-        whole, {name: Insight(*values) for name, values in value["probed"]["parent"].items()},
+        images, whole, {name: Insight(*values) for name, values in value["probed"]["parent"].items()},
     )  # fmt: skip
 
 

@@ -1,20 +1,22 @@
-"""A table of trained networks of the digits space: what the search would have seen of each, and what full training
-made of it. Searches are replayed on it (bench_table.py), and what the short training is worth is read off it
+"""A table of trained networks of one space: what the search would have seen of each, and what full training made of
+it. Searches are replayed on it (bench_oracle.py), and what the short training is worth is read off it
 (bench_short_training.py).
 
     python tests/benchmarks/table_of_networks.py --work DIR                 train what is missing, then write the table
     python tests/benchmarks/table_of_networks.py --work DIR --seconds 110   stop after so long; run again to go on
+    python tests/benchmarks/table_of_networks.py --work DIR --data cifar10 --data-root CIFAR --device cuda --workers 8
 
 The sample, after NAS-Bench-301 (Zela et al., arXiv 2008.09777), which covers both the space and where searches go:
-  sizes      drawn at random leaning towards small or large choices, 12 from each of six bands of log cost
-  level      40 within ±20 % of one cost (the root of parameters times MACs), near where 1r begins to bind
+  level      within ±20 % of one cost (the root of parameters times MACs), near where 1r begins to bind
+  sizes      drawn at random leaning towards small or large choices, from bands of log cost
   front      what the inquisitor, shown all of the above, finds along the front by its local search
   generated  fresh seeds of a generator that has followed it
   near       changes of one to three decisions of the last two
-All hold the exact requirements, as everything that a search evaluates does. Each network is trained
-briefly and in full exactly as a run does (weights inherited from the elastic parent, distilled from φ; seed 0), every
-second of "level" twice each, every second of "front" twice in full, and ten of "level" in full from scratch as well.
-Nothing is written back, so that the order of training does not matter. The test split is not read.
+All hold the exact requirements, as everything that a search evaluates does. Each network is trained briefly and in
+full exactly as a run does (briefly from weights inherited from the elastic parent, in full from fresh ones; distilled
+from φ; seed 0), every second of "level" twice each, every second of "front" twice in full, and some of "level" in full
+from inherited weights as well. Nothing is written back, so that the order of training does not matter: what is told by
+the fewest comes first. The test split is not read.
 """
 
 from __future__ import annotations
@@ -32,17 +34,15 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import torch
 
 from devices.support.files import append_line, canonical_json, read_lines, write_bytes
 from synth.candidates import Outcome, Task, run_task
 from synth.data.dataset import load_dataset
 from synth.decisions import Decisions, IntArray, Observation
-from synth.device import Compute
+from synth.device import DEVICES, Compute, device_named
 from synth.generator import Generator
 from synth.inquisitor import Inquisitor
 from synth.moves import Moves, log_cost, repair, violation
-from synth.networks.module import build, weights_of
 from synth.order import Order
 from synth.preparation import Laboratory, laboratory, traced_prototype
 from synth.probing import Insight
@@ -52,13 +52,33 @@ from synth.run_folder import MANIFEST, Manifest, RunFolder, installed_versions
 
 SCHEMA = "edgesynth.table-of-networks/1"
 HERE = Path(__file__).parent / "digits_table.json"
-BANDS = (16.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.5)  # of log(parameters times MACs)
-PER_BAND = 12
-LEVEL, LEVEL_SPREAD, LEVEL_COUNT = 18.6, 0.2, 40  # log cost; relative spread of the root; networks
-FRONT, GENERATED, NEAR = 32, 24, 36
-SCRATCH, CHUNK = 10, 6  # trained from scratch; trainings handed to the workers at a time
-SHORT, FINAL, FROM_SCRATCH = "short", "final", "scratch"
+LEVEL_SPREAD = 0.2  # relative, of the root of parameters times MACs
+CHUNK = 6  # trainings handed to the workers at a time
+SHORT, FINAL, INHERITED = "short", "final", "inherited"  # the last: in full, from inherited weights
 Job = tuple[str, Decisions, str, int]  # group, network, purpose, repeat
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which networks a table has. bands: of log(parameters times MACs), with so many networks each; level: log cost;
+    the others: numbers of networks, by part; inherited: of "level", in full from inherited weights too."""
+
+    order: Order
+    bands: tuple[float, ...]
+    per_band: int
+    level: float
+    level_count: int
+    front: int
+    generated: int
+    near: int
+    inherited: int
+
+
+SAMPLES = {
+    "digits": Sample(Order("tx2"), (16.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.5), 12, 18.6, 40, 32, 24, 36, 10),
+    "cifar10": Sample(Order("tx2", prototype="resnet20", data="cifar10", requirements=("accuracy >= 87 %",), epochs=16),
+                      (22.5, 23.5, 24.5, 25.5, 26.5, 27.5), 12, 25.5, 32, 32, 24, 36, 4),
+}
 
 
 @dataclass(frozen=True)
@@ -104,18 +124,18 @@ def allowed(lab: Laboratory, decisions: IntArray) -> IntArray:
     return decisions[np.sort(first)]
 
 
-def random_parts(lab: Laboratory, moves: Moves) -> Iterator[tuple[str, IntArray]]:
+def random_parts(lab: Laboratory, moves: Moves, sample: Sample) -> Iterator[tuple[str, IntArray]]:
     """The parts that need no training to be drawn."""
     random = np.random.default_rng(301)
     drawn = allowed(lab, leaning(moves, 60_000, random))
     cost = log_cost(lab.space, drawn)
-    for low, high in itertools.pairwise(BANDS):
-        yield "sizes", drawn[(cost >= low) & (cost < high)][:PER_BAND]
-    low, high = (LEVEL + 2 * np.log(1 + side * LEVEL_SPREAD) for side in (-1, 1))
-    yield "level", drawn[(cost >= low) & (cost < high)][-LEVEL_COUNT:]
+    for low, high in itertools.pairwise(sample.bands):
+        yield "sizes", drawn[(cost >= low) & (cost < high)][:sample.per_band]
+    low, high = (sample.level + 2 * np.log(1 + side * LEVEL_SPREAD) for side in (-1, 1))
+    yield "level", drawn[(cost >= low) & (cost < high)][-sample.level_count:]
 
 
-def learnt_parts(lab: Laboratory, moves: Moves, problem: NetworkProblem,
+def learnt_parts(lab: Laboratory, moves: Moves, sample: Sample, problem: NetworkProblem,
                  known: Sequence[Observation]) -> Iterator[tuple[str, IntArray]]:
     """The parts along the front, by what the trainings so far tell the inquisitor."""
     random = np.random.default_rng(302)
@@ -130,19 +150,19 @@ def learnt_parts(lab: Laboratory, moves: Moves, problem: NetworkProblem,
     pool, belief = pool[belief.violation <= 0], belief.take(np.flatnonzero(belief.violation <= 0))
     chance, u = belief.holds(inquisitor.bound), belief.performance()
     taken: list[int] = []
-    for least in np.linspace(0.05, 0.95, FRONT):  # from bold to safe: the best U that holds with so much chance
+    for least in np.linspace(0.05, 0.95, sample.front):  # from bold to safe: the best U that holds with so much chance
         order = np.argsort(-np.where(chance >= least, u, -np.inf), kind="stable")
         taken.append(next(int(i) for i in order if int(i) not in taken))
     yield "front", pool[taken]
     made = repair(moves, lab.requirements, generator.generate(range(1000, 1400)))[0]
     made = allowed(lab, made)
-    yield "generated", made[:GENERATED]
-    base = np.concatenate([pool[taken], made[:GENERATED]])
-    near = base[random.integers(len(base), size=20 * NEAR)].copy()
+    yield "generated", made[:sample.generated]
+    base = np.concatenate([pool[taken], made[:sample.generated]])
+    near = base[random.integers(len(base), size=20 * sample.near)].copy()
     for row in near:
         at = random.choice(len(moves.counts), random.integers(1, 4), replace=False)
         row[at] = random.integers(0, moves.counts[at])
-    yield "near", allowed(lab, lab.space.canonical(near))[:NEAR]
+    yield "near", allowed(lab, lab.space.canonical(near))[:sample.near]
 
 
 def plan(parts: Iterator[tuple[str, IntArray]], seen: set[Decisions]) -> list[tuple[str, Decisions]]:
@@ -162,12 +182,17 @@ def first_jobs(planned: Sequence[tuple[str, Decisions]]) -> list[Job]:
     return [(group, d, purpose, 0) for purpose in (SHORT, FINAL) for group, d in planned]
 
 
-def further_jobs(planned: Sequence[tuple[str, Decisions]]) -> list[Job]:
-    """What tells the noise of training and what inheritance does."""
-    level, front = ([d for group, d in planned if group == name][::2] for name in ("level", "front"))
-    jobs: list[Job] = [("level", d, SHORT, 1) for d in level]
-    jobs += [("level", d, FINAL, 1) for d in level] + [("front", d, FINAL, 1) for d in front]
-    return jobs + [("level", d, FROM_SCRATCH, 0) for d in level[:SCRATCH]]
+def level_jobs(planned: Sequence[tuple[str, Decisions]], inherited: int) -> list[Job]:
+    """What tells how networks of one cost rank, what inheritance does, and the noise of training."""
+    level = [(group, d) for group, d in planned if group == "level"]
+    twice = [d for _, d in level][::2]
+    jobs = first_jobs(level) + [("level", d, INHERITED, 0) for d in twice[:inherited]]
+    return jobs + [("level", d, purpose, 1) for purpose in (SHORT, FINAL) for d in twice]
+
+
+def front_jobs(planned: Sequence[tuple[str, Decisions]]) -> list[Job]:
+    """The noise of full training along the front."""
+    return [("front", d, FINAL, 1) for d in [d for group, d in planned if group == "front"][::2]]
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -200,9 +225,9 @@ class Trainer:
         recipe, teacher = (recipes.short, SHORT_LOGITS) if short else (recipes.final, FINAL_LOGITS)
         name = SHORT if short else FINAL
         task, _ = self.problem.task(decisions, recipe, teacher, f"{name}/{repeat}" if repeat else name)
-        if purpose == FROM_SCRATCH:
-            torch.manual_seed(task.seed)
-            task = replace(task, weights=weights_of(build(task.network)))
+        if purpose == INHERITED:
+            origins = self.problem.space.parent.draw(self.problem.space.design(decisions))[1]
+            task = replace(task, weights=self.problem.space.parent.inherit(origins))
         return task
 
     def _record(self, job: Job, outcome: Outcome) -> None:
@@ -234,9 +259,10 @@ def write_table(path: Path, lab: Laboratory, known: Sequence[Observation], probe
                                         round(training.accuracy, 6)])
         entry["insights"] = entry["insights"] or training.insights
     order = lab.order
-    card = {"command": "python tests/benchmarks/table_of_networks.py --work DIR", "versions": installed_versions(),
-            "seed": order.seed, "data": {order.data: lab.dataset.checksum}, "target": order.target,
-            "networks": len(networks), "trainings": len(trainings)}
+    data = "" if order.data == "digits" else f" --data {order.data}"
+    card = {"command": f"python tests/benchmarks/table_of_networks.py --work DIR{data}",
+            "versions": installed_versions(), "order": {**order.arguments(), "data_root": None},
+            "data": {order.data: lab.dataset.checksum}, "networks": len(networks), "trainings": len(trainings)}
     value = {"card": card, "sites": [[s.name, list(s.choices)] for s in lab.space.sites],
              "known": [observation.to_json() for observation in known], "probed": probed,
              "networks": list(networks.values())}
@@ -252,22 +278,22 @@ def snapshot(lab: Laboratory) -> dict[str, Any]:
     return {"values": values, "visits": table.visits.tolist(), "parent": insights}
 
 
-def make_table(folder: Path, out: Path, seconds: float, workers: int) -> bool:
+def make_table(sample: Sample, folder: Path, out: Path, seconds: float, compute: Compute) -> bool:
     """Whether the table is complete."""
-    order = Order("tx2")
-    dataset, progress = load_dataset(order.data), Progress()
+    order = sample.order
+    dataset, progress = load_dataset(order.data, order.data_root), Progress()
     manifest = Manifest("table_of_networks", order.arguments(), {order.data: dataset.checksum})
     until = time.monotonic() + seconds
     with RunFolder.start(folder, manifest, resume=(folder / MANIFEST).exists()) as run_folder, laboratory(
-            order, dataset, traced_prototype(order, dataset), run_folder, Compute(workers), progress) as lab:
+            order, dataset, traced_prototype(order, dataset), run_folder, compute, progress) as lab:
         problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, run_folder, lab.recipes,
                                  order.seed, lab.parent_outcome)
         known = problem.initial()
         probed = snapshot(lab)
         trainer = Trainer(lab, problem, folder / "trainings.jsonl", until - time.monotonic())
         moves = Moves(lab.space)
-        first = plan(random_parts(lab, moves), {o.decisions for o in known})
-        complete = trainer.all(first_jobs(first))
+        first = plan(random_parts(lab, moves, sample), {o.decisions for o in known})
+        complete = trainer.all(level_jobs(first, sample.inherited)) and trainer.all(first_jobs(first))
         if complete:
             observed = []
             for _, decisions in first:
@@ -275,11 +301,11 @@ def make_table(folder: Path, out: Path, seconds: float, workers: int) -> bool:
                 lab.probes.record(decisions, {n: Insight(*i) for n, i in short.insights.items()})
                 observed.append(Observation(decisions, short.log_loss, short.log_loss_se, short.accuracy,
                                             final.accuracy))
-            second = plan(learnt_parts(lab, moves, problem, known + observed),
+            second = plan(learnt_parts(lab, moves, sample, problem, known + observed),
                           {o.decisions for o in (*known, *observed)})
             near = [(group, d) for group, d in second if group == "near"]
             complete = (trainer.all(first_jobs([item for item in second if item not in near]))
-                        and trainer.all(further_jobs([*first, *second])) and trainer.all(first_jobs(near)))
+                        and trainer.all(front_jobs(second)) and trainer.all(first_jobs(near)))
         write_table(out, lab, known, probed, list(trainer.done.values()))
     return complete
 
@@ -287,11 +313,18 @@ def make_table(folder: Path, out: Path, seconds: float, workers: int) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True, type=Path, help="folder for φ, its parent and the trainings so far")
-    parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--data", choices=sorted(SAMPLES), default="digits")
+    parser.add_argument("--data-root", help="folder with your copy of the data set")
+    parser.add_argument("--out", type=Path, help="the table  [default: DATA_table.json here]")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long; exit code 1 then")
     options = parser.parse_args()
-    sys.exit(0 if make_table(options.work, options.out, options.seconds, options.workers) else 1)
+    sample = SAMPLES[options.data]
+    sample = replace(sample, order=replace(sample.order, data_root=options.data_root))
+    out = options.out or HERE.with_name(f"{options.data}_table.json")
+    compute = Compute(options.workers, device_named(options.device))
+    sys.exit(0 if make_table(sample, options.work, out, options.seconds, compute) else 1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,54 @@
+"""The cycle's problem on real networks: what candidates start from, and the anchors between φ and the smallest."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from devices.board import resolve_target
+from synth.networks.costs import costs
+from synth.networks.tracing import trace
+from synth.parent import elastic_parent
+from synth.prices import Prices
+from synth.probing import order_of_units
+from synth.problem import FINAL, NetworkProblem, Recipes
+from synth.prototypes.resnet import ResNet
+from synth.recipe import recipe_for
+from synth.requirements import Requirements
+from synth.space import BLOCK, DROP, NetworkSpace
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory):
+    torch.manual_seed(0)
+    network, weights = trace(ResNet(1, 10, widths=(8, 16), blocks=4), (1, 8, 8), "resnet")
+    parent = elastic_parent(network, weights, torch.randn(16, 1, 8, 8))
+    order = order_of_units(parent.channels, np.zeros(len(parent.channels.keep_all())))
+    space = NetworkSpace(parent, order, Prices(Requirements.parse(()), resolve_target("tx2")))
+    recipes = Recipes(*(recipe_for("digits", purpose, images=100, size=(8, 8)) for purpose in ("short", "final")), 0)
+    probes, folder = SimpleNamespace(vertices=()), SimpleNamespace(checkpoints=tmp_path_factory.mktemp("checkpoints"))
+    return NetworkProblem(space, None, probes, None, folder, recipes, 0, None)
+
+
+def test_a_short_training_inherits_and_a_full_one_starts_anew(problem):
+    row = problem.anchors()[0]
+    short, origins = problem.task(row, problem._recipes.short, None, "short")
+    inherited = problem.space.parent.inherit(origins)
+    assert all(torch.equal(tensor, inherited[name]) for name, tensor in short.weights.items())
+    full, again = (problem.task(row, problem._recipes.final, None, FINAL)[0] for _ in range(2))
+    assert full.network.digest == short.network.digest and full.weights.keys() == short.weights.keys()
+    assert all(torch.equal(tensor, again.weights[name]) for name, tensor in full.weights.items())
+    convolutions = [name for name, tensor in full.weights.items() if tensor.ndim == 4]
+    assert convolutions and not any(torch.equal(full.weights[name], inherited[name]) for name in convolutions)
+
+
+def test_anchors_lie_between_and_have_few_blocks(problem):
+    space = problem.space
+    kept = []
+    for row in problem.anchors():
+        network, _ = space.parent.draw(space.design(row))
+        assert costs(network).params < costs(space.parent.network).params / 4
+        blocks = [site.choices[c] for site, c in zip(space.sites, row, strict=True) if site.kind == BLOCK]
+        kept.append([choice != DROP for choice in blocks])
+    assert kept == [[True, False] * 3 + [True], [True] + [False] * 6]
