@@ -141,7 +141,7 @@ class NetworkProblem:
     def task(self, decisions: Decisions, recipe: Recipe | None, teacher: str | None, purpose: str,
              keep_weights: bool = False) -> tuple[Task, Mapping[str, Origin]]:
         """A full training starts from fresh weights: inherited ones, by which a short training tells networks apart,
-        end worse in a long one, as warm starts do (Ash and Adams, arXiv 1910.08475); on digits with 15 % more errors.
+        end worse in a long one, as warm starts do (Ash and Adams, arXiv 1910.08475); on digits with 10 % more errors.
         """
         network, origins = self.space.parent.draw(self.space.design(decisions))
         seed, full = seed_of(self._seed, network, purpose), purpose == FINAL
