@@ -16,6 +16,7 @@ from devices.support.errors import UserError
 from synth.checkpoint import Checkpoint
 from synth.data.augmentation import generator_for
 from synth.data.dataset import Split
+from synth.memory import keep_freed_memory
 from synth.optimiser import FlatOptimiser
 from synth.precision import answers
 from synth.recipe import Recipe
@@ -59,6 +60,7 @@ def train(
     finite.
     """
     start = time.perf_counter()
+    keep_freed_memory()
     view_seed = seed if view_seed is None else view_seed
     _check_teacher(teacher, recipe, split)
     device = next(module.parameters()).device

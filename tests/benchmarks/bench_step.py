@@ -6,7 +6,8 @@ and for one of depthwise and 1x1 convolutions (the anchor), on images of CIFAR-1
     python tests/benchmarks/bench_step.py --json step.json
 
 All variants of a network are timed in turns, several times over, so that a busy machine slows all alike; the table has
-the median and its spread between rounds. Images are random: time does not depend on what they show.
+the median and its spread between rounds. Those where freed memory is kept come last, since that is for the rest of the
+process. Images are random: time does not depend on what they show.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from devices.support.files import write_json
+from synth.memory import keep_freed_memory
 from synth.networks.module import build
 from synth.networks.tracing import trace
 from synth.optimiser import FlatOptimiser
@@ -36,6 +38,7 @@ from synth.prototypes.mobilenet import anchor
 from synth.prototypes.resnet import resnet20
 
 BATCH, STEPS, ROUNDS = 128, 3, 5
+PLAIN = "plain PyTorch"
 NETWORKS = {"resnet20": resnet20, "anchor": anchor}
 Step = Callable[[], None]
 
@@ -76,6 +79,17 @@ def rate(step: Step) -> float:
     return BATCH * STEPS / (time.process_time() - start)
 
 
+def timed(steps: dict[str, Step]) -> dict[str, list[float]]:
+    """Rates of every step, in turns."""
+    for step in steps.values():
+        step()
+    found: dict[str, list[float]] = {variant: [] for variant in steps}
+    for _ in range(ROUNDS):
+        for variant, step in steps.items():
+            found[variant].append(rate(step))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compile", action="store_true")
@@ -86,22 +100,23 @@ def main() -> None:
     for column in ("network", "variant", "images/s", "spread", "gain"):
         table.add_column(column, justify="left" if column in ("network", "variant") else "right")
     rows = []
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in NETWORKS}
     for name, make in NETWORKS.items():
-        steps = {"plain PyTorch": plain(make), "channels last, flat optimiser": ours(make),
-                 "+ images of 24 x 24": ours(make, 24)}
+        steps = {PLAIN: plain(make), "channels last, flat optimiser": ours(make)}
+        if options.compile:
+            steps["and compiled"] = ours(make, compiled=True)
+        found[name] |= timed(steps)
+    if not keep_freed_memory():
+        print("the C library here is not glibc: freed memory cannot be kept", file=sys.stderr)
+    for name, make in NETWORKS.items():
+        steps = {"+ freed memory kept": ours(make), "+ images of 24 x 24": ours(make, 24)}
         if is_fast_in_bf16("cpu"):
             steps |= {"+ bfloat16": ours(make, precision="bf16"),
                       "+ bfloat16 and 24 x 24": ours(make, 24, "bf16")}
-        if options.compile:
-            steps["+ compiled"] = ours(make, compiled=True)
-        for step in steps.values():
-            step()
-        found = {variant: [] for variant in steps}
-        for _ in range(ROUNDS):
-            for variant, step in steps.items():
-                found[variant].append(rate(step))
-        base = float(np.median(found["plain PyTorch"]))
-        for variant, rates in found.items():
+        found[name] |= timed(steps)
+    for name, variants in found.items():
+        base = float(np.median(variants[PLAIN]))
+        for variant, rates in variants.items():
             middle, spread = float(np.median(rates)), float(np.std(rates, ddof=1))
             table.add_row(name, variant, f"{middle:.0f}", f"±{spread:.0f}", f"{middle / base:.2f}x")
             rows.append({"network": name, "variant": variant, "images_per_second": rates, "gain": middle / base})
