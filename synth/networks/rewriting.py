@@ -33,7 +33,8 @@ def is_replaceable(network: Network, vertex: Vertex) -> bool:
 def replaced(network: Network, name: str, choice: str) -> Network:
     """The network with another operator (of OPERATORS) in the place of the convolution `name`.
 
-    pointwise: a 1x1 convolution of the same stride. separable: a depthwise convolution, a norm, a 1x1 convolution.
+    pointwise: a 1x1 convolution of the same stride. separable: a depthwise convolution, a norm, ReLU, a 1x1 convolution
+    (behind a pointwise one in the same block this makes an inverted residual, Sandler et al., arXiv 1801.04381).
     project: a 1x1 convolution to a quarter of the input channels, a norm, the k x k convolution from there (PEP's
     projection, arXiv 1910.01271, in front of a dense convolution). The last vertex keeps the name.
     """
@@ -48,7 +49,8 @@ def replaced(network: Network, name: str, choice: str) -> Network:
         depthwise = {**a, "out": channels_in, "groups": channels_in, "bias": False, "depthwise": True}
         new = [Vertex(f"{name}.depthwise", "conv", depthwise, vertex.inputs),
                Vertex(f"{name}.norm", "batch_norm", NORM, (f"{name}.depthwise",)),
-               Vertex(name, "conv", {**a, **one}, (f"{name}.norm",))]
+               Vertex(f"{name}.relu", "activation", {"kind": "relu"}, (f"{name}.norm",)),
+               Vertex(name, "conv", {**a, **one}, (f"{name}.relu",))]
     elif choice == "project":
         project = {**a, **one, "out": projected_width(channels_in), "bias": False}
         new = [Vertex(f"{name}.project", "conv", project, vertex.inputs),
