@@ -173,7 +173,7 @@ def _sources(vertex: Vertex, weight: Tensor, x: Tensor) -> dict[str, _Source]:
     projecting = {f"{name}.project.weight": project} | {f"{name}.norm.{t}": v for t, v in norm.items()}
     return {
         "pointwise": _Source(x[:, :, ::stride[0], ::stride[1]], 1, (1, 1), {}),
-        "separable": _Source(filtered.relu(), 1, (1, 1), separable),
+        "separable": _Source(filtered, 1, (1, 1), separable),
         "project": _Source(projected, k, stride, projecting),
     }
 
