@@ -5,7 +5,8 @@
     python tests/benchmarks/job_cifar10.py WORK --data-root CIFAR --workers 8 --lanes 6 several trainings on one GPU
 
 Stages, each from what the one before left in WORK; exit code 1 when time was up, and the same command goes on:
-  search   `edgesynth synth`: a generator under "accuracy >= 87 %" of short full trainings, and four FermiNets
+  search   `edgesynth synth` under "accuracy >= 82.5 %" after 12 epochs, where the hand-drawn anchor has 83.2 % and after
+           60 epochs 88.7 %: a generator, and four FermiNets
   finals   `edgesynth train` of each FermiNet and of the hand-drawn anchor on all 50,000 images, distilled from
            ResNet-20, three seeds each
   table    trained networks of the space (table_of_networks.py), and what the short training is worth
@@ -62,7 +63,7 @@ def together(commands: Sequence[list[str]], lanes: int, until: float) -> None:
 def search(work: Path, options: argparse.Namespace) -> list[list[str]]:
     out = work / "run"
     command = [*EDGESYNTH, "synth", "--target", "tx2", "--prototype", "resnet20", "--data", "cifar10",
-               "--require", "accuracy >= 87 %", "--cycles", "6", "--batch", "6", "--epochs", "16",
+               "--require", "accuracy >= 82.5 %", "--cycles", "6", "--batch", "6", "--epochs", "12",
                "--workers", str(options.workers), "--device", options.device, "--out", str(out)]
     return [command + rooted(options) + (["--resume"] if (out / "run.json").exists() else [])]
 
