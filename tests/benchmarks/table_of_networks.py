@@ -76,7 +76,7 @@ class Sample:
 
 SAMPLES = {
     "digits": Sample(Order("tx2"), (16.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.5), 12, 18.6, 40, 32, 24, 36, 10),
-    "cifar10": Sample(Order("tx2", prototype="resnet20", data="cifar10", requirements=("accuracy >= 82.5 %",), epochs=12),
+    "cifar10": Sample(Order("tx2", "resnet20", "cifar10", requirements=("accuracy >= 82.5 %",), epochs=12),
                       (22.5, 23.5, 24.5, 25.5, 26.5, 27.5), 12, 25.5, 32, 32, 24, 36, 4),
 }
 
