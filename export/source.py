@@ -82,6 +82,8 @@ def load_source(text: str, input_shape: tuple[int, ...] | None = None, data: str
         return _from_factory(text, input_shape)
     if os.path.isfile(text):
         raise UserError(f"{text}: no ONNX file by its name: MODEL is FILE.onnx, file.py:factory or a network's folder")
+    if not os.path.isdir(text) and (os.sep in text or "." in text):  # a path, not the name of a network
+        raise UserError(f"{text}: there is no such folder: MODEL is FILE.onnx, file.py:factory or a network's folder")
     if export.NETWORK_READER is None:
         raise UserError(f"{text}: a network of synth's is read by the edgesynth command; here, give a module or a file")
     place, _, name = export.NETWORK_READER.partition(":")
