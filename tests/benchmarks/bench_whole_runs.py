@@ -1,20 +1,24 @@
-"""Whole runs on digits, with and without a part that no replay can show: what candidates learnt being written back.
+"""Whole runs on digits, with and without what no replay can show: what candidates learnt being written back, and full
+trainings that start from it.
 
     python tests/benchmarks/bench_whole_runs.py --seeds 0-4 [--json runs.json]     about a minute a run on one core
 
 Each run is `edgesynth synth --target tx2 --seed N` as a person calls it: cycles, finishing, full trainings. Without
-write-back the bank stays as the closed-form fit made it. Of the FermiNets that hold 1r on validation: the best NetScore
-(at its validation accuracy, with which 1r is decided, and at its test accuracy, which nothing was chosen by), and how
-many hold.
+write-back the bank stays as the closed-form fit made it; "fresh" starts full trainings from fresh weights in place of
+the bank's. Of the FermiNets that hold 1r on validation: the best NetScore (at its validation accuracy, with which 1r is
+decided, and at its test accuracy, which nothing was chosen by), and how many hold.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +31,38 @@ from rich.table import Table
 
 import synth.problem
 from devices.support.files import append_line, read_lines, write_json
+from synth.networks.module import fresh_weights
 from synth.order import Order
 from synth.performance import netscore
+from synth.problem import FINAL, NetworkProblem
 from synth.run import synthesise
 
 SCHEMA = "edgesynth.bench-whole-runs/1"
-ARMS = {"write-back": synth.problem.WRITE_BACK_STEP, "no write-back": 0.0}
+SHIPPED, NO_WRITE_BACK, FRESH = ARMS = ("as shipped", "no write-back", "fresh")
+
+
+@contextlib.contextmanager
+def changed(arm: str) -> Iterator[None]:
+    """Inside, runs are as the arm has them."""
+    step, task = synth.problem.WRITE_BACK_STEP, NetworkProblem.task
+
+    def fresh(problem: NetworkProblem, decisions, recipe, teacher, purpose, keep_weights=False):
+        made, origins = task(problem, decisions, recipe, teacher, purpose, keep_weights)
+        if purpose == FINAL:
+            made = replace(made, weights=fresh_weights(made.network, made.seed))
+        return made, origins
+
+    try:
+        synth.problem.WRITE_BACK_STEP = 0.0 if arm == NO_WRITE_BACK else step
+        NetworkProblem.task = fresh if arm == FRESH else task
+        yield
+    finally:
+        synth.problem.WRITE_BACK_STEP, NetworkProblem.task = step, task
 
 
 def run(arm: str, seed: int) -> dict[str, Any]:
-    synth.problem.WRITE_BACK_STEP = ARMS[arm]
     start = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, changed(arm):
         summary = synthesise(Order("tx2", seed=seed), Path(folder) / "run", command="bench_whole_runs")
     rows = [{name: row.readings[name].value for name in ("accuracy", "validation_accuracy", "params", "macs")}
             for row in summary.ferminets if row.holds == "yes"]
@@ -59,7 +83,7 @@ def main() -> None:
     runs = read_lines(options.records) if options.records else []
     known = {(r["arm"], r["seed"]) for r in runs}
     for seed in numbers_of(options.seeds):
-        for arm in ARMS:  # in turns, so that a busy machine slows both
+        for arm in ARMS:  # in turns, so that a busy machine slows all
             if (arm, seed) in known:
                 continue
             runs.append(run(arm, seed))
@@ -75,14 +99,13 @@ def main() -> None:
                  for key in ("best", "best_on_test")]
         table.add_row(arm, str(len(own)), *cells, f"{np.mean([r['hold'] for r in own]):.1f}",
                       f"{np.mean([r['seconds'] for r in own]):.0f}")
-    both = sorted({r["seed"] for r in runs if r["arm"] == "write-back"}
-                  & {r["seed"] for r in runs if r["arm"] == "no write-back"})
-    by = {(r["arm"], r["seed"]): r for r in runs}
-    for key, where in (("best", "validation"), ("best_on_test", "test")):
-        gaps = np.array([by["write-back", s][key] - by["no write-back", s][key] for s in both
-                         if by["write-back", s]["hold"] and by["no write-back", s]["hold"]])
-        print("write-back is worth {:+.2f} ±{:.2f} NetScore points on {} ({} seeds)".format(*interval(gaps), where,
-                                                                                          len(gaps)))
+    by = {(r["arm"], r["seed"]): r for r in runs if r["hold"]}
+    for arm in (NO_WRITE_BACK, FRESH):
+        both = [seed for of, seed in by if of == SHIPPED and (arm, seed) in by]
+        for key, where in (("best", "validation"), ("best_on_test", "test")) if len(both) > 1 else ():
+            gaps = np.array([by[SHIPPED, seed][key] - by[arm, seed][key] for seed in both])
+            print("as shipped less {}: {:+.2f} ±{:.2f} NetScore points on {} ({} seeds)".format(
+                arm, *interval(gaps), where, len(gaps)))
     Console(width=120).print(table)
     if options.json:
         write_json(options.json, {"runs": runs}, SCHEMA)
