@@ -141,8 +141,8 @@ class NetworkProblem:
     def task(self, decisions: Decisions, recipe: Recipe | None, teacher: str | None, purpose: str,
              keep_weights: bool = False) -> tuple[Task, Mapping[str, Origin]]:
         """A full training inherits as well. Fresh weights would end better than those that the bank begins with (10 %
-        of the errors on digits), but not better than those that the cycles have written back to it: with them the best
-        FermiNet of a whole run was 1.6 ±1.6 NetScore points lower (six seeds)."""
+        of the errors on digits), but not better than those that the cycles have written back to it: in whole runs the
+        best FermiNet was 1.5 ±1.8 NetScore points lower with fresh ones (six seeds)."""
         network, origins = self.space.parent.draw(self.space.design(decisions))
         seed = seed_of(self._seed, network, purpose)
         checkpoints = self._folder.checkpoints if purpose == FINAL else None
