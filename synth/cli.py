@@ -15,6 +15,7 @@ import click
 from devices.board import absolute_target
 from devices.support.errors import CannotMeasure, CheckFailed, EdgesynthError, UserError
 from devices.support.files import write_text
+from synth.device import AUTO, DEVICES, Compute, device_named
 
 RUNS = "runs"
 MEASURED_BESIDE = 2  # measurements beside a cycle, where a board takes part and nothing is said
@@ -50,7 +51,7 @@ json_option = click.option("--json", "json_path", metavar="PATH|-", callback=_re
                            help="Also write the result as JSON; - prints it.")
 workers_option = click.option("--workers", type=click.IntRange(1), default=None, show_default="up to 4",
                               help="Processes; the result does not depend on them.")
-device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+device_option = click.option("--device", type=click.Choice(DEVICES), default=AUTO, show_default=True,
                              help="Where networks are trained; auto: on a GPU when there is one.")
 data_root_option = click.option("--data-root", type=click.Path(),
                                 help="Folder with your copy of the data set; without it cifar10 is downloaded.")
@@ -106,7 +107,6 @@ def synth(out: str | None, resume: bool, workers: int | None, device: str, json_
     folder = Path(out) if out is not None else _new_folder(order.data, str(order.resolve_target()))
     from rich.console import Console
 
-    from synth.device import Compute, device_named
     from synth.energy.boards import SshBoard
     from synth.progress import Progress
     from synth.report.summary import SCHEMA
@@ -177,7 +177,6 @@ PREFERENCES = {"accurate": (0.95, 0.05, 0.0), "small": (0.05, 0.95, 0.0), "balan
 def generate(run: str, seeds: list[int], prefer: str | None, workers: int | None, device: str,
              json_path: str | None) -> None:
     """Make more FermiNets from a finished run's generator; nothing is learned any more."""
-    from synth.device import Compute, device_named
     from synth.progress import Progress
     from synth.run import generate as generate_networks
 

@@ -1,10 +1,8 @@
-"""Where trainings run: processes, and the device that they share."""
+"""Where trainings run: processes, and the device that they share. Importing this imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
 
 from devices.support.errors import UserError
 
@@ -23,6 +21,8 @@ class Compute:
 def device_named(word: str) -> str:
     """The device that one of DEVICES means here: "auto" is a GPU where torch finds one. UserError for one that is not
     there."""
+    import torch
+
     if word == AUTO:
         return CUDA if torch.cuda.is_available() else CPU
     if word == CUDA and not torch.cuda.is_available():

@@ -26,7 +26,7 @@ from synth.energy.feedback import Feedback
 from synth.energy.loop import BoardLoop
 from synth.evaluation import Metrics, evaluate
 from synth.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
-from synth.networks.module import Weights, build, weights_of
+from synth.networks.module import Weights, build, fresh_weights, weights_of
 from synth.networks.network import Network
 from synth.networks.tracing import trace
 from synth.order import Order, relative_requirements
@@ -212,9 +212,8 @@ def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Datase
 def _export_for_board(export: Callable[[Network, Weights, Path], object], network: Network, weights: Weights | None,
                       path: Path) -> None:
     """The same file for the same network, trained or not, so that a board finds the engine that it has built."""
-    with single_thread(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        export(network, weights if weights is not None else weights_of(build(network)), path)
+    with single_thread():
+        export(network, fresh_weights(network, 0) if weights is None else weights, path)
 
 
 def _space(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Prices) -> NetworkSpace:

@@ -61,7 +61,7 @@ class Pool:
         if compute.workers > 1:
             self._start(compute)
         else:
-            self._shared = on_device(self._shared, compute.device)
+            self._shared = _on_device(self._shared, compute.device)
 
     def map(self, function: Callable[[Shared, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         """function(shared, job) of every job, in the order of the jobs, each as soon as all before it are there too.
@@ -275,7 +275,7 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def on_device(shared: Shared, device: str) -> dict[str, torch.Tensor]:
+def _on_device(shared: Shared, device: str) -> dict[str, torch.Tensor]:
     return {name: tensor.to(device) for name, tensor in shared.items()}
 
 
@@ -284,7 +284,7 @@ def _serve(pipe: Connection, folder: str, device: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    shared = on_device({path.stem: _mapped(path) for path in sorted(Path(folder).glob("*.npy"))}, device)
+    shared = _on_device({path.stem: _mapped(path) for path in sorted(Path(folder).glob("*.npy"))}, device)
     pipe.send_bytes(pickle.dumps((True, -1, None, "")))
     while True:
         try:
@@ -311,7 +311,8 @@ def _respond(shared: Shared, request: bytes) -> bytes:
 
 def _mapped(path: Path) -> torch.Tensor:
     """The array of a file, its pages shared by all who map it; writing would make a private copy of a page."""
-    array = np.load(path, mmap_mode="c", allow_pickle=False) if path.stat().st_size > 128 else np.load(path)
+    empty = path.stat().st_size <= 128  # nothing behind the header, which cannot be mapped
+    array = np.load(path, mmap_mode=None if empty else "c", allow_pickle=False)
     return torch.from_numpy(array)
 
 

@@ -11,6 +11,7 @@ import click
 
 from devices.support.errors import UserError
 from synth.cli import SeedRange, Stopped, data_root_option, device_option, give, json_option
+from synth.device import device_named
 
 
 @click.command(epilog="\b\nExamples:\n"
@@ -38,7 +39,6 @@ def train(network: str, data: str, data_root: str | None, purpose: str, epochs: 
     same command goes on where it was cut.
     """
     from synth.data.dataset import load_dataset
-    from synth.device import device_named
     from synth.progress import Progress
     from synth.zoo.training import recipe_named, train_seeds
 

@@ -73,7 +73,7 @@ def train_seeds(word: str, dataset: Dataset, recipe: Recipe, seeds: Sequence[int
     """
     progress = progress or Progress(quiet=True)
     network, _ = fresh(word, dataset, seeds[0])
-    split = dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)
+    split = (dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)).to(device)
     taught_by = None if teacher is None or recipe.distil == 0 else find(teacher, dataset.name)
     about = {"network": network.digest, "data": dataset.name, "data_sha256": dataset.checksum, "on": on,
              "recipe": recipe.to_json(),
@@ -90,7 +90,7 @@ def train_seeds(word: str, dataset: Dataset, recipe: Recipe, seeds: Sequence[int
             module = build(*fresh(word, dataset, seed)).to(device)
             checkpoint = Checkpoint(folder / "checkpoint.safetensors", about=about)
             with progress.stage(f"{word} {seed}", recipe.epochs) as stage:
-                history = train(module, split.to(device), recipe, seed=seed, view_seed=VIEW_SEED, teacher=logits,
+                history = train(module, split, recipe, seed=seed, view_seed=VIEW_SEED, teacher=logits,
                                 progress=lambda done, _, stage=stage: stage.at(done),  # type: ignore[misc]
                                 checkpoint=checkpoint)
                 validation = evaluate(module, dataset.validation) if on == TRAIN else None
@@ -136,7 +136,7 @@ def _taught(folder: Path, split: Split, recipe: Recipe, cache: Path, about: dict
             return tensors["logits"].float()
     network, weights = load_network(folder)
     with progress.stage("teacher", recipe.different_views) as stage:
-        logits = teacher_logits(build(network, weights).to(device), split.to(device), recipe, view_seed=VIEW_SEED,
+        logits = teacher_logits(build(network, weights).to(device), split, recipe, view_seed=VIEW_SEED,
                                 precision="bf16", progress=lambda done, _: stage.at(done)).half()
     os.makedirs(cache.parent, exist_ok=True)
     save_tensors(cache, {"logits": logits}, LOGITS, identity)

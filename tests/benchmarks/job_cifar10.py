@@ -9,7 +9,8 @@ Stages, each from what the one before left in WORK; exit code 1 when time was up
            88.7 % after 60): a generator, and four FermiNets
   finals   `edgesynth train` of each FermiNet and of the hand-drawn anchor on all 50,000 images, distilled from
            ResNet-20, three seeds each
-  table    trained networks of the space (table_of_networks.py), and what the short training is worth
+  table    trained networks of the space (table_of_networks.py), off which bench_short_training.py reads what the short
+           training is worth
 
 It prints what each stage took. Costs: on two CPU cores about two hours of search and a core-hour for each seed of a
 final; on a GPU it has not been run yet.
@@ -25,6 +26,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from synth.device import AUTO, DEVICES
 
 HERE = Path(__file__).parent
 EDGESYNTH = [sys.executable, "-m", "edgesynth"]
@@ -96,7 +101,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=100, help="of the finals")
     parser.add_argument("--workers", type=int, default=2, help="of the search and the table")
     parser.add_argument("--lanes", type=int, default=2, help="finals trained at once")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--device", choices=DEVICES, default=AUTO)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     options = parser.parse_args()
     until = time.monotonic() + options.seconds - GRACE_S
