@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+Scalar = float | torch.Tensor
 EPSILON = 1e-8
 BETAS = (0.9, 0.999)
 
@@ -43,19 +44,37 @@ class FlatOptimiser:
     def step(self, rate: float) -> None:
         """Move the weights against the gradients, which are then zero again."""
         self.steps += 1
-        self.weights[: self.decayed].mul_(1 - rate * self.decay)
+        self.move(*self.coefficients(self.steps, rate))
+
+    def coefficients(self, step: int, rate: float) -> tuple[float, float, float, float]:
+        """What `move` needs in this step, counted from 1, at this rate."""
+        follow = 1 - min(1 - 1 / max(self.average_steps, 1.0), step / (10.0 + step))
+        if self.second is None:
+            return 1 - rate * self.decay, 1.0, rate, follow
+        return 1 - rate * self.decay, (1 - BETAS[1] ** step) ** 0.5, rate / (1 - BETAS[0] ** step), follow
+
+    @torch.no_grad()
+    def move(self, shrink: Scalar, spread: Scalar, rate: Scalar, follow: Scalar) -> None:
+        """One step: decayed weights times `shrink`, second moments over `spread`², the bias-corrected `rate`, and the
+        running average that much closer. Tensors of no dimension instead of numbers are read when the step is run."""
+        self.weights[: self.decayed].mul_(shrink)
         if self.second is not None:
             self.first.lerp_(self.gradients, 1 - BETAS[0])
             self.second.mul_(BETAS[1]).addcmul_(self.gradients, self.gradients, value=1 - BETAS[1])
-            spread = self.second.sqrt().div_((1 - BETAS[1] ** self.steps) ** 0.5).add_(EPSILON)
-            self.weights.addcdiv_(self.first, spread, value=-rate / (1 - BETAS[0] ** self.steps))
+            divisor = self.second.sqrt().div_(spread).add_(EPSILON)
+            if isinstance(rate, torch.Tensor):
+                self.weights.sub_(divisor.reciprocal_().mul_(self.first).mul_(rate))
+            else:
+                self.weights.addcdiv_(self.first, divisor, value=-rate)
         else:
             self.first.mul_(self.momentum).add_(self.gradients)
-            self.weights.add_(self.gradients, alpha=-rate).add_(self.first, alpha=-rate * self.momentum)
+            if isinstance(rate, torch.Tensor):
+                self.weights.sub_(self.gradients.add(self.first, alpha=self.momentum).mul_(rate))
+            else:
+                self.weights.add_(self.gradients, alpha=-rate).add_(self.first, alpha=-rate * self.momentum)
         self.gradients.zero_()
         if self.average is not None:
-            keep = min(1 - 1 / max(self.average_steps, 1.0), self.steps / (10.0 + self.steps))
-            self.average.lerp_(self.weights, 1 - keep)
+            self.average.lerp_(self.weights, follow)
 
     def state(self) -> dict[str, torch.Tensor]:
         """What `restore` needs to go on as if nothing had happened; the vectors themselves, not copies."""

@@ -9,11 +9,13 @@ from torch import nn
 
 
 def answers(module: nn.Module, images: torch.Tensor, precision: str) -> torch.Tensor:
-    """float32 logits [N, classes]. precision: "fp32", or "bf16" for bfloat16 where the hardware is fast at it."""
-    if precision == "fp32" or not is_fast_in_bf16(images.device.type):
+    """float32 logits [N, classes]. precision: "fp32", "bf16" for bfloat16 where the hardware is fast at it, or
+    "bf16-gpu" for the same on a GPU only."""
+    device = images.device.type
+    if precision == "fp32" or (precision == "bf16-gpu" and device == "cpu") or not is_fast_in_bf16(device):
         logits: torch.Tensor = module(images)
         return logits
-    with torch.autocast(images.device.type, dtype=torch.bfloat16):
+    with torch.autocast(device, dtype=torch.bfloat16):
         half: torch.Tensor = module(images)
     return half.float()
 

@@ -11,7 +11,7 @@ from synth.data.augmentation import Augmentation
 
 PURPOSES = ("prototype", "short", "final")
 OPTIMISERS = ("adamw", "sgd")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "bf16-gpu")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Recipe:
     view_epochs: views repeat after so many epochs (0: never), so that a teacher need not look at all of them.
     small_px, small_share: images are shrunk to this height and width in the first epochs, up to this share of all
     (progressive resolution); a network that reads one size only is trained at its own. precision: "bf16" multiplies in
-    bfloat16 where the hardware is fast at it, which pays for dense convolutions, not for depthwise ones.
+    bfloat16 where the hardware is fast at it, which pays for dense convolutions, and for depthwise ones on a GPU only
+    ("bf16-gpu").
     """
 
     epochs: int
@@ -50,6 +51,9 @@ class Recipe:
             raise unknown("optimiser", self.optimiser, OPTIMISERS)
         if self.precision not in PRECISIONS:
             raise unknown("precision of training", self.precision, PRECISIONS)
+        for name in ("epochs", "batch", "view_epochs", "small_px"):
+            if not isinstance(getattr(self, name), int):
+                raise UserError(f"a recipe with {name} = {getattr(self, name)}: it must be a whole number")
         for name, low, high in (
             ("epochs", 1, 1e6), ("batch", 1, 1e6), ("rate", 0, 1e3), ("warmup", 0, 1), ("decay", 0, 1e3),
             ("momentum", 0, 1), ("smoothing", 0, 0.999), ("average_epochs", 0, 1e6), ("distil", 0, 1),

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as functional
 from torch import nn
 
 from devices.support.errors import UserError
 from synth.checkpoint import Checkpoint
-from synth.data.augmentation import generator_for
 from synth.data.dataset import Split
+from synth.epochs import Lesson, RecordedEpochs, plain_epoch, shrunk
+from synth.lanes import check_open, side_stream
 from synth.memory import keep_freed_memory
 from synth.optimiser import FlatOptimiser
-from synth.precision import answers
 from synth.recipe import Recipe
 
 Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
@@ -65,7 +65,6 @@ def train(
     _check_teacher(teacher, recipe, split)
     device = next(module.parameters()).device
     steps_per_epoch = math.ceil(len(split) / recipe.batch)
-    steps = recipe.epochs * steps_per_epoch
     optimiser = FlatOptimiser(
         module, recipe.optimiser, decay=recipe.decay, momentum=recipe.momentum,
         average_steps=recipe.average_epochs * steps_per_epoch,
@@ -74,22 +73,16 @@ def train(
     shrinks = recipe.small_px > 0 and _reads(module, recipe.small_px, split)
     module.train()
     losses: list[float] = []
+    lesson = Lesson(module, split.to(device), recipe, teacher, optimiser, seed, view_seed)
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), side_stream(device):
             torch.manual_seed(seed)
             if checkpoint is not None:
                 losses = checkpoint.restore(identity, module, optimiser)
+            one = RecordedEpochs(lesson) if device.type == "cuda" else functools.partial(plain_epoch, lesson)
             for epoch in range(len(losses), recipe.epochs):
-                total = torch.zeros((), device=device)
-                small = shrinks and recipe.is_small(epoch)
-                for rows, images, labels in batches(split, recipe, seed, view_seed, epoch, device):
-                    taught = _teach(teacher, recipe, epoch, rows, images)
-                    seen = _shrunk(images, recipe.small_px) if small else images
-                    loss = _loss(answers(module, seen, recipe.precision), labels, taught, recipe)
-                    loss.backward()
-                    optimiser.step(recipe.rate * one_cycle(optimiser.steps, steps, recipe.warmup))
-                    total += loss.detach() * len(rows)
-                losses.append(float(total) / len(split))
+                check_open()
+                losses.append(one(epoch, shrinks and recipe.is_small(epoch)))
                 if not math.isfinite(losses[-1]):
                     raise TrainingDiverged(
                         f"training diverged in epoch {epoch + 1} of {recipe.epochs} (the loss is {losses[-1]}): "
@@ -105,25 +98,6 @@ def train(
         recalibrate_batch_norm(module, split.images[:: math.ceil(len(split) / RECALIBRATION_IMAGES)])
     module.eval()
     return TrainingHistory(tuple(losses), time.perf_counter() - start, recipe.epochs * len(split))
-
-
-def batches(
-    split: Split, recipe: Recipe, seed: int, view_seed: int, epoch: int, device: torch.device
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """(rows, views, labels) of one epoch, in batches whose sizes differ by one at most (never a lonely last image)."""
-    order = torch.randperm(len(split), generator=generator_for(seed, epoch, "order"))
-    drawn = recipe.augmentation.draw(len(split), generator_for(view_seed, epoch % recipe.different_views, "views"))
-    for rows in order.tensor_split(math.ceil(len(split) / recipe.batch)):
-        images = recipe.augmentation.apply(split.images[rows].to(device), drawn[rows].to(device))
-        yield rows, images.contiguous(memory_format=torch.channels_last), split.labels[rows].to(device)
-
-
-def one_cycle(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate at this step: linear up over `warmup` of all steps, then a half cosine down to zero."""
-    position = (step + 0.5) / steps
-    if position < warmup:
-        return position / warmup
-    return 0.5 * (1 + math.cos(math.pi * (position - warmup) / (1 - warmup)))
 
 
 @torch.no_grad()
@@ -152,47 +126,17 @@ def recalibrate_batch_norm(module: nn.Module, images: torch.Tensor, *, batch: in
         child.training = mode
 
 
-def _shrunk(images: torch.Tensor, px: int) -> torch.Tensor:
-    small = functional.interpolate(images, (px, px), mode="bilinear", align_corners=False)
-    return small.contiguous(memory_format=torch.channels_last)
-
-
 @torch.no_grad()
 def _reads(module: nn.Module, px: int, split: Split) -> bool:
     """Whether a network reads images of this size as well; one with a linear layer over the whole map does not."""
     training = module.training
     try:
-        module.eval()(_shrunk(split.images[:2].to(next(module.parameters()).device), px))
+        module.eval()(shrunk(split.images[:2].to(next(module.parameters()).device), px))
     except RuntimeError:
         return False
     finally:
         module.train(training)
     return True
-
-
-def _loss(logits: torch.Tensor, labels: torch.Tensor, teaching: torch.Tensor | None, recipe: Recipe) -> torch.Tensor:
-    """(1 - distil) cross-entropy + distil T² KL(teacher || student at temperature T) (Hinton et al., 1503.02531)."""
-    if teaching is None:
-        return functional.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
-    heat = recipe.temperature
-    soft = functional.kl_div(
-        functional.log_softmax(logits / heat, dim=1), functional.log_softmax(teaching / heat, dim=1),
-        reduction="batchmean", log_target=True,
-    )
-    hard = functional.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
-    return (1 - recipe.distil) * hard + recipe.distil * heat * heat * soft
-
-
-def _teach(
-    teacher: nn.Module | torch.Tensor | None, recipe: Recipe, epoch: int, rows: torch.Tensor, images: torch.Tensor
-) -> torch.Tensor | None:
-    if teacher is None or recipe.distil == 0:
-        return None
-    if isinstance(teacher, torch.Tensor):
-        return teacher[epoch % len(teacher)][rows].to(images.device)
-    with torch.no_grad():
-        logits: torch.Tensor = teacher.eval()(images)
-    return logits
 
 
 def _check_teacher(teacher: nn.Module | torch.Tensor | None, recipe: Recipe, split: Split) -> None:

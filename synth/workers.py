@@ -1,8 +1,9 @@
-"""The same function over many jobs, in worker processes, with the same results for any number of them."""
+"""The same function over many jobs, in worker processes or lanes, with the same results for any number of them."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import pickle
@@ -23,7 +24,8 @@ import torch
 
 from devices.support.errors import EdgesynthError, UserError
 from devices.support.files import explain
-from synth.device import Compute
+from synth.device import CPU, Compute
+from synth.lanes import side_by_side
 
 Shared = Mapping[str, torch.Tensor]
 Job = TypeVar("Job")
@@ -44,11 +46,11 @@ class WorkerTraceback(Exception):
 class Pool:
     """`with Pool(Compute(2), {"images": images}) as pool: for result in pool.map(function, jobs): ...`
 
-    compute: with one worker there is no process at all, the jobs run here. Every job runs with one torch thread, so
-    that results do not depend on the number of workers. shared: big arrays that every job gets on the compute's device,
-    handed over once as files that all workers map; a job must not change them. The processes are forked from one server
-    that has torch imported and so share its memory; they import nothing of the caller's script or working folder.
-    Ctrl-C ends them at once.
+    compute: with one worker there is no process at all, the jobs run here; on a GPU workers are `lanes`. Every job runs
+    with one torch thread, so that results do not depend on the number of workers. shared: big arrays that every job
+    gets on the compute's device, handed over once as files that all workers map; a job must not change them. The
+    processes are forked from one server that has torch imported and so share its memory; they import nothing of the
+    caller's script or working folder. Ctrl-C ends them at once.
     """
 
     def __init__(self, compute: Compute, shared: Shared | None = None):
@@ -58,10 +60,11 @@ class Pool:
         self._workers: list[_Worker] = []
         self._closed = False
         self._mapping = False
-        if compute.workers > 1:
+        self._compute = compute
+        if compute.workers > 1 and compute.device == CPU:
             self._start(compute)
         else:
-            self._shared = _on_device(self._shared, compute.device)
+            self._shared = {name: tensor.to(compute.device) for name, tensor in self._shared.items()}
 
     def map(self, function: Callable[[Shared, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         """function(shared, job) of every job, in the order of the jobs, each as soon as all before it are there too.
@@ -73,10 +76,7 @@ class Pool:
         if self._closed:
             raise ValueError("the pool is closed")
         if not self._workers:
-            for job in jobs:
-                with single_thread():
-                    result = function(self._shared, job)
-                yield result
+            yield from self._map_here(function, jobs)
             return
         if function.__module__ == "__main__":
             raise ValueError("workers import nothing of a script: put the function into a module")
@@ -90,6 +90,16 @@ class Pool:
             raise
         finally:
             self._mapping = False
+
+    def _map_here(self, function: Callable[[Shared, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        if self._compute.device != CPU:
+            here = functools.partial(function, self._shared)
+            yield from side_by_side(here, jobs, self._compute.workers, self._compute.device)
+            return
+        for job in jobs:
+            with single_thread():
+                result = function(self._shared, job)
+            yield result
 
     def _map(self, function: Callable[[Shared, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         for worker in self._workers:
@@ -112,7 +122,7 @@ class Pool:
             _save(self._shared, folder)
             start_server()
             for _ in range(compute.workers):
-                self._workers.append(_Worker(folder, compute.device))
+                self._workers.append(_Worker(folder))
             for worker in self._workers:
                 worker.answer()  # it has mapped the files
         except (OSError, EOFError) as error:
@@ -175,9 +185,9 @@ class _Worker:
     busy: an answer is still to come.
     """
 
-    def __init__(self, folder: Path, device: str):
+    def __init__(self, folder: Path):
         self.pipe, theirs = _context().Pipe()
-        self.process = _context().Process(target=_serve, args=(theirs, str(folder), device), daemon=True)
+        self.process = _context().Process(target=_serve, args=(theirs, str(folder)), daemon=True)
         self.busy = True
         try:
             with _no_script():
@@ -275,16 +285,12 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _on_device(shared: Shared, device: str) -> dict[str, torch.Tensor]:
-    return {name: tensor.to(device) for name, tensor in shared.items()}
-
-
-def _serve(pipe: Connection, folder: str, device: str) -> None:
+def _serve(pipe: Connection, folder: str) -> None:
     """A worker's life: map the shared arrays, then answer jobs until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    shared = _on_device({path.stem: _mapped(path) for path in sorted(Path(folder).glob("*.npy"))}, device)
+    shared = {path.stem: _mapped(path) for path in sorted(Path(folder).glob("*.npy"))}
     pipe.send_bytes(pickle.dumps((True, -1, None, "")))
     while True:
         try:

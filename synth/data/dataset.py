@@ -42,7 +42,7 @@ class Split:
         """The given rows, in the given order."""
         return Split(self.images[rows], self.labels[rows])
 
-    def to(self, device: str) -> Split:
+    def to(self, device: str | torch.device) -> Split:
         """On another device; itself where it is there already."""
         images, labels = self.images.to(device), self.labels.to(device)
         return self if images is self.images and labels is self.labels else Split(images, labels)

@@ -214,13 +214,7 @@ class ChannelScale(nn.Module):
 
 
 def _channel_shuffle(attrs: Mapping[str, Any], inputs: list[Shape]) -> Callable[[Tensor], Tensor]:
-    groups, (channels, height, width) = attrs["groups"], inputs[0]
-
-    def shuffle(x: Tensor) -> Tensor:
-        parts = x.view(-1, groups, channels // groups, height, width)
-        return parts.transpose(1, 2).reshape(-1, channels, height, width)
-
-    return shuffle
+    return lambda x: x.unflatten(1, (attrs["groups"], -1)).transpose(1, 2).flatten(1, 2)
 
 
 def _subsample(attrs: Mapping[str, Any], inputs: list[Shape]) -> Callable[[Tensor], Tensor]:

@@ -19,6 +19,7 @@ PROTOTYPES = {
     "mobilenetv2": "synth.prototypes.mobilenet:mobilenetv2",
     "resnet8": "synth.prototypes.resnet:resnet8",
     "resnet20": "synth.prototypes.resnet:resnet20",
+    "resnet20x2": "synth.prototypes.resnet:resnet20x2",
     "shufflenet": "synth.prototypes.shufflenet:shufflenet",
 }
 DEFAULTS = {"digits": "resnet8", "cifar10": "resnet20"}

@@ -5,65 +5,99 @@ from __future__ import annotations
 import shlex
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from devices.support.errors import UserError
 from synth.cli import SeedRange, Stopped, data_root_option, device_option, give, json_option
-from synth.device import device_named
+from synth.device import Compute, device_named
+
+if TYPE_CHECKING:
+    from synth.zoo.training import Trained
+
+
+def _changes(context: click.Context, option: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
+    """{field: value} of NAME=VALUE words; values are numbers where they look like one."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not (name and equals and text):
+            raise click.BadParameter(f"{word}: NAME=VALUE is expected, such as batch=256")
+        for kind in (int, float, str):
+            try:
+                found[name] = kind(text)
+                break
+            except ValueError:
+                continue
+    return found
 
 
 @click.command(epilog="\b\nExamples:\n"
                       "  edgesynth train resnet20 --data cifar10 --out trained/resnet20\n"
                       "  edgesynth train runs/mine/ferminet-d --data cifar10 --seeds 0:3 --on train+validation "
-                      "--teacher resnet20 --out trained/d")
-@click.argument("network")
+                      "--teacher resnet20 --out trained/d\n"
+                      "  edgesynth train anchor mobilenetv2 --data cifar10 --set batch=256 --set rate=0.014 "
+                      "--workers 2 --out trained/rivals")
+@click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 @click.option("--data", default="digits", show_default=True, help="A known data set, or a factory.")
 @data_root_option
 @click.option("--recipe", "purpose", type=click.Choice(["prototype", "short", "final"]), default="final",
               show_default=True, help="How: as a prototype, a candidate or a FermiNet is trained.")
 @click.option("--epochs", type=click.IntRange(1), help="In place of the recipe's own number.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", callback=_changes,
+              help="In place of another value of the recipe, such as batch, rate or precision.")
 @click.option("--on", type=click.Choice(["train", "train+validation"]), default="train", show_default=True,
               help="train+validation leaves nothing to choose by: for networks that are chosen already.")
 @click.option("--teacher", help="A trained network to distil from, by name or folder.")
 @click.option("--seeds", type=SeedRange(), default="0", show_default=True, help="One seed, or FROM:TO.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
+              help="Trainings at once: processes, or lanes of one GPU.")
 @device_option
 @click.option("--out", type=click.Path(), required=True, help="Folder; each seed has a folder of its own in it.")
 @json_option
-def train(network: str, data: str, data_root: str | None, purpose: str, epochs: int | None, on: str,
-          teacher: str | None, seeds: list[int], device: str, out: str, json_path: str | None) -> None:
-    """Train one network from fresh weights, once a seed.
+def train(networks: tuple[str, ...], data: str, data_root: str | None, purpose: str, epochs: int | None,
+          changes: dict[str, Any], on: str, teacher: str | None, seeds: list[int], workers: int, device: str, out: str,
+          json_path: str | None) -> None:
+    """Train networks from fresh weights, once a seed.
 
     NETWORK is a prototype, a factory, a shipped network, or a folder with network.json; only its graph is used. The
     same command goes on where it was cut.
     """
     from synth.data.dataset import load_dataset
     from synth.progress import Progress
-    from synth.zoo.training import recipe_named, train_seeds
+    from synth.zoo.training import recipe_named, train_networks
 
-    device = device_named(device)
+    compute = Compute(workers, device_named(device))
     dataset = load_dataset(data, data_root)
-    recipe = recipe_named(purpose, dataset, epochs)
+    recipe = recipe_named(purpose, dataset, changes | ({} if epochs is None else {"epochs": epochs}))
     command = shlex.join(["edgesynth", *sys.argv[1:]])
     try:
-        done = list(train_seeds(network, dataset, recipe, seeds, Path(out), command=command, on=on, teacher=teacher,
-                                device=device, progress=Progress()))
+        done = list(train_networks(networks, dataset, recipe, seeds, Path(out), command=command, on=on,
+                                   teacher=teacher, compute=compute, progress=Progress()))
     except KeyboardInterrupt:
         raise Stopped("stopped; nothing but the last minute is lost, go on with the same command") from None
-    rows = [{"seed": one.seed, "folder": str(one.folder),
-             "validation": None if one.validation is None else one.validation.to_json()} for one in done]
     if json_path != "-":
-        for one in done:
+        _tell(done, len(seeds))
+    if json_path:
+        rows = [{"network": one.name, "seed": one.seed, "folder": str(one.folder),
+                 "validation": None if one.validation is None else one.validation.to_json()} for one in done]
+        give({"schema": "edgesynth.trained/1", "networks": list(networks), "data": dataset.name, "on": on,
+              "seeds": rows}, json_path)
+
+
+def _tell(done: Sequence[Trained], seeds: int) -> None:
+    for start in range(0, len(done), seeds):
+        alike = done[start : start + seeds]
+        for one in alike:
             click.echo(f"{one.folder}" + ("" if one.validation is None else
                                           f"  {100 * one.validation.accuracy:.2f} % on validation"))
-        found = [100 * one.validation.accuracy for one in done if one.validation is not None]
+        found = [100 * one.validation.accuracy for one in alike if one.validation is not None]
         if len(found) > 1:
             click.echo(f"mean {statistics.mean(found):.2f} %, standard deviation {statistics.stdev(found):.2f} % of "
                        f"{len(found)} seeds")
-    if json_path:
-        give({"schema": "edgesynth.trained/1", "network": network, "data": dataset.name, "on": on, "seeds": rows},
-             json_path)
 
 
 @click.command(epilog="\b\nExamples:\n  edgesynth evaluate runs/mine/ferminet-a --data digits --split validation\n"

@@ -1,10 +1,12 @@
-"""A network trained by itself, once a seed: what a prototype, a rival or a chosen FermiNet reaches by one recipe."""
+"""Networks trained by themselves, once a seed: what a prototype, a rival or a chosen FermiNet reaches by one recipe."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ import torch
 
 from devices.support.errors import UserError
 from devices.support.factories import is_factory
-from devices.support.files import sha256_file
+from devices.support.files import sha256_file, write_text
 from synth.checkpoint import Checkpoint
 from synth.data.dataset import Dataset, Split
+from synth.device import Compute
 from synth.distillation import teacher_logits
 from synth.evaluation import Metrics, evaluate
 from synth.networks.costs import costs
@@ -23,15 +26,17 @@ from synth.networks.module import Weights, build, fresh_weights, weights_of
 from synth.networks.network import Network
 from synth.networks.tracing import trace
 from synth.preparation import LOGITS, load_network, save_network
-from synth.progress import Progress
+from synth.progress import Progress, Stage
 from synth.prototypes.registry import PROTOTYPES, load_prototype
 from synth.recipe import Recipe, recipe_for
 from synth.tensors import load_tensors, save_tensors
 from synth.training import train
-from synth.workers import single_thread
+from synth.workers import Pool, Shared, single_thread
 from synth.zoo.shelf import card_of, find
 
 TRAIN, WHOLE = "train", "train+validation"  # what to train on
+EPOCHS = "epochs"  # a file with the number of those done, while a training lasts
+WATCH_EVERY_S = 1.0
 VIEW_SEED = 0  # of the views, the same for all seeds, so that a teacher looks at them once
 
 
@@ -39,10 +44,24 @@ VIEW_SEED = 0  # of the views, the same for all seeds, so that a teacher looks a
 class Trained:
     """One seed's network. validation: None when it was part of what was trained on."""
 
+    name: str
     seed: int
     folder: Path
     network: Network
     validation: Metrics | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training that is to be done. about: what decides it, for its checkpoint. card: what else its card says."""
+
+    network: Network
+    weights: Weights
+    recipe: Recipe
+    seed: int
+    folder: Path
+    about: dict[str, Any]
+    card: dict[str, Any]
 
 
 def fresh(word: str, dataset: Dataset, seed: int) -> tuple[Network, Weights]:
@@ -63,66 +82,127 @@ def load_fitting(word: str, folder: Path, dataset: Dataset) -> tuple[Network, We
     return network, weights
 
 
-def train_seeds(word: str, dataset: Dataset, recipe: Recipe, seeds: Sequence[int], out: Path, *, command: str,
-                on: str = TRAIN, teacher: str | None = None, device: str = "cpu",
-                progress: Progress | None = None) -> Iterator[Trained]:
-    """Train fresh weights from every seed into out/seed-N; a seed that is done is taken from there, one that was cut
-    goes on. teacher: a trained network whose answers are part of the loss, as much as the recipe says.
+def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds: Sequence[int], out: Path, *,
+                   command: str, on: str = TRAIN, teacher: str | None = None, compute: Compute | None = None,
+                   progress: Progress | None = None) -> Iterator[Trained]:
+    """Train fresh weights of every network from every seed, several at once, into out/seed-N, or out/NAME/seed-N of
+    more than one; what is done is taken from there, what was cut goes on. teacher: a trained network whose answers are
+    part of the loss, as much as the recipe says.
 
-    UserError when a folder holds a training by other settings.
+    UserError when a folder holds a training by other settings, and for two networks of one name.
     """
-    progress = progress or Progress(quiet=True)
-    network, _ = fresh(word, dataset, seeds[0])
-    split = (dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)).to(device)
+    compute, progress = compute or Compute(), progress or Progress(quiet=True)
+    split = dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)
     taught_by = None if teacher is None or recipe.distil == 0 else find(teacher, dataset.name)
-    about = {"network": network.digest, "data": dataset.name, "data_sha256": dataset.checksum, "on": on,
-             "recipe": recipe.to_json(),
-             "teacher": None if taught_by is None else sha256_file(taught_by / "weights.safetensors")}
-    logits = None
-    for seed in seeds:
-        folder = out / f"seed-{seed}"
-        if (folder / "card.json").is_file():
-            yield _done(folder, seed, about)
-            continue
-        with single_thread():
-            if taught_by is not None and logits is None:
-                logits = _taught(taught_by, split, recipe, out / f"teacher-{on}.safetensors", about, device, progress)
-            module = build(*fresh(word, dataset, seed)).to(device)
-            checkpoint = Checkpoint(folder / "checkpoint.safetensors", about=about)
-            with progress.stage(f"{word} {seed}", recipe.epochs) as stage:
-                history = train(module, split, recipe, seed=seed, view_seed=VIEW_SEED, teacher=logits,
-                                progress=lambda done, _, stage=stage: stage.at(done),  # type: ignore[misc]
-                                checkpoint=checkpoint)
-                validation = evaluate(module, dataset.validation) if on == TRAIN else None
-                stage.note("" if validation is None else f"{100 * validation.accuracy:.2f} % val")
+    common = {"data": dataset.name, "data_sha256": dataset.checksum, "on": on, "recipe": recipe.to_json(),
+              "teacher": None if taught_by is None else sha256_file(taught_by / "weights.safetensors")}
+    done: dict[Path, Trained | None] = {}
+    jobs = []
+    for word, place in _places(words, out).items():
+        for seed in seeds:
+            network, weights = fresh(word, dataset, seed)
+            folder, about = place / f"seed-{seed}", {"network": network.digest, **common}
+            done[folder] = None
+            if (folder / "card.json").is_file():
+                done[folder] = _done(word, folder, seed, about)
+                continue
             found = costs(network)
             card = {"name": word, "command": command, "seed": seed, **about, "taught_by": teacher,
-                    "losses": list(history.losses), "seconds": history.seconds, "device": device,
-                    "params": found.params, "macs": found.macs,
-                    "validation": None if validation is None else validation.to_json(),
-                    "versions": {"torch": torch.__version__, "python": platform.python_version()}}
-            save_network(folder, network, weights_of(module.cpu()), card)
-            checkpoint.remove()
-        yield Trained(seed, folder, network, validation)
+                    "device": compute.device, "params": found.params, "macs": found.macs}
+            jobs.append(Job(network, weights, recipe, seed, folder, about, card))
+    if jobs:
+        shared = {"images": split.images, "labels": split.labels}
+        if on == TRAIN:
+            shared |= {"validation.images": dataset.validation.images, "validation.labels": dataset.validation.labels}
+        if taught_by is not None:
+            with single_thread():
+                shared["logits"] = _taught(taught_by, split, recipe, out / f"teacher-{on}.safetensors", common,
+                                           compute.device, progress)
+        name = words[0] if len(words) == 1 else f"{len(words)} networks"
+        with progress.stage(name, len(jobs) * recipe.epochs) as stage, _watching(stage, jobs), \
+                Pool(replace(compute, workers=min(compute.workers, len(jobs))), shared) as pool:
+            for job, validation in zip(jobs, pool.map(train_one, jobs), strict=True):
+                done[job.folder] = Trained(job.card["name"], job.seed, job.folder, job.network, validation)
+                stage.note("" if validation is None else f"{100 * validation.accuracy:.2f} % val")
+    for trained in done.values():
+        assert trained is not None
+        yield trained
+
+
+def train_one(shared: Shared, job: Job) -> Metrics | None:
+    """Train, judge and save one network; its metrics where validation was not trained on."""
+    module = build(job.network, job.weights).to(shared["images"].device)
+    checkpoint = Checkpoint(job.folder / "checkpoint.safetensors", about=job.about)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    history = train(module, Split(shared["images"], shared["labels"]), job.recipe, seed=job.seed, view_seed=VIEW_SEED,
+                    teacher=shared.get("logits"), checkpoint=checkpoint,
+                    progress=lambda done, _: write_text(job.folder / EPOCHS, f"{done}\n"))
+    judged = "validation.images" in shared
+    validation = evaluate(module, Split(shared["validation.images"], shared["validation.labels"])) if judged else None
+    card = {**job.card, "losses": list(history.losses), "seconds": history.seconds,
+            "validation": None if validation is None else validation.to_json(),
+            "versions": {"torch": torch.__version__, "python": platform.python_version()}}
+    save_network(job.folder, job.network, weights_of(module.cpu()), card)
+    checkpoint.remove()
+    (job.folder / EPOCHS).unlink(missing_ok=True)
+    return validation
+
+
+@contextlib.contextmanager
+def _watching(stage: Stage, jobs: Sequence[Job]) -> Iterator[None]:
+    """Epochs done are read off files, since jobs may run in other processes."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(WATCH_EVERY_S):
+            stage.at(sum(_epochs_done(job) for job in jobs))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        stage.at(sum(_epochs_done(job) for job in jobs))
+
+
+def _epochs_done(job: Job) -> int:
+    if (job.folder / "card.json").exists():
+        return job.recipe.epochs
+    try:
+        return int((job.folder / EPOCHS).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _places(words: Sequence[str], out: Path) -> dict[str, Path]:
+    """{network: the folder of its seeds}."""
+    if len(words) == 1:
+        return {words[0]: out}
+    places = {word: out / Path(word.rpartition(":")[2]).name for word in words}
+    if len(set(places.values())) < len(words):
+        raise UserError("two of the networks have one name: train them one by one, each with an --out of its own")
+    return places
 
 
 def joined(a: Split, b: Split) -> Split:
     return Split(torch.cat([a.images, b.images]), torch.cat([a.labels, b.labels]))
 
 
-def recipe_named(purpose: str, dataset: Dataset, epochs: int | None) -> Recipe:
-    """The recipe of a data set for a purpose, over another number of epochs when one is given."""
+def recipe_named(purpose: str, dataset: Dataset, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe of a data set for a purpose, with changes by field."""
     recipe = recipe_for(dataset.name, purpose, images=len(dataset.train), size=dataset.shape[1:])
-    return recipe if epochs is None else replace(recipe, epochs=epochs)
+    return Recipe.from_json({**recipe.to_json(), **changes})
 
 
-def _done(folder: Path, seed: int, about: dict[str, Any]) -> Trained:
+def _done(word: str, folder: Path, seed: int, about: dict[str, Any]) -> Trained:
     card = card_of(folder)
     differ = [name for name, value in about.items() if card.get(name) != value]
     if differ:
         raise UserError(f"{folder}: holds a training that differs in {', '.join(differ)}; choose another --out")
     network, _ = load_network(folder)
-    return Trained(seed, folder, network, None if card["validation"] is None else Metrics(**card["validation"]))
+    return Trained(word, seed, folder, network, None if card["validation"] is None else Metrics(**card["validation"]))
 
 
 def _taught(folder: Path, split: Split, recipe: Recipe, cache: Path, about: dict[str, Any], device: str,
@@ -136,7 +216,7 @@ def _taught(folder: Path, split: Split, recipe: Recipe, cache: Path, about: dict
             return tensors["logits"].float()
     network, weights = load_network(folder)
     with progress.stage("teacher", recipe.different_views) as stage:
-        logits = teacher_logits(build(network, weights).to(device), split, recipe, view_seed=VIEW_SEED,
+        logits = teacher_logits(build(network, weights).to(device), split.to(device), recipe, view_seed=VIEW_SEED,
                                 precision="bf16", progress=lambda done, _: stage.at(done)).half()
     os.makedirs(cache.parent, exist_ok=True)
     save_tensors(cache, {"logits": logits}, LOGITS, identity)

@@ -28,15 +28,14 @@ from torch import nn
 from synth.data.dataset import Dataset, Split, load_dataset
 from synth.device import Compute
 from synth.distillation import teacher_logits
+from synth.epochs import batches
 from synth.evaluation import evaluate
 from synth.optimiser import FlatOptimiser
 from synth.prototypes.registry import load_prototype
 from synth.prototypes.resnet import ResNet
 from synth.recipe import RECIPES, Recipe
-from synth.training import batches, train
+from synth.training import train
 from synth.workers import Pool, Shared
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Step:
         module.train()
 
         def run() -> None:
-            for _, images, labels in batches(dataset.train, recipe, 0, 0, 0, CPU):
+            for _, images, labels in batches(dataset.train, recipe, 0, 0, 0):
                 if not self.channels_last:
                     images = images.contiguous()
                 nn.functional.cross_entropy(module(images), labels).backward()

@@ -14,11 +14,12 @@ from synth.checkpoint import Checkpoint
 from synth.data.augmentation import Augmentation
 from synth.data.dataset import Split, load_dataset
 from synth.distillation import teacher_logits
+from synth.epochs import batches, one_cycle
 from synth.evaluation import evaluate
 from synth.precision import answers
 from synth.prototypes.resnet import ResNet
 from synth.recipe import RECIPES, Recipe
-from synth.training import TrainingDiverged, batches, one_cycle, recalibrate_batch_norm, train
+from synth.training import TrainingDiverged, recalibrate_batch_norm, train
 from synth.workers import single_thread
 
 IMAGES = 96  # six batches of 16
@@ -134,7 +135,7 @@ def test_cached_answers_are_of_the_views_that_are_shown(split):
 
     answers = teacher_logits(Copy(), split, RECIPE, view_seed=4)
     for epoch in range(2):
-        for rows, images, labels in batches(split, RECIPE, 1, 4, epoch, torch.device("cpu")):
+        for rows, images, labels in batches(split, RECIPE, 1, 4, epoch):
             assert torch.equal(answers[epoch][rows], images.flatten(1)) and torch.equal(labels, split.labels[rows])
     assert not torch.equal(answers[0], answers[1])
 
@@ -159,7 +160,7 @@ def test_teacher_logits_of_another_shape_are_refused(split):
 
 def test_every_image_is_seen_once_an_epoch_and_no_batch_is_tiny(split):
     for size in (7, 64, 95, 400):
-        rows = [r for r, _, _ in batches(split, Recipe(1, batch=size), 0, 0, 0, torch.device("cpu"))]
+        rows = [r for r, _, _ in batches(split, Recipe(1, batch=size), 0, 0, 0)]
         assert sorted(torch.cat(rows).tolist()) == list(range(IMAGES))
         counts = [len(part) for part in rows]
         assert max(counts) <= size and max(counts) - min(counts) <= 1
@@ -188,7 +189,7 @@ def test_the_flat_optimiser_is_torchs(split, recipe):
     theirs.train()
     step = 0
     for epoch in range(recipe.epochs):
-        for _, images, labels in batches(double, recipe, 0, 0, epoch, torch.device("cpu")):
+        for _, images, labels in batches(double, recipe, 0, 0, epoch):
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate * one_cycle(step, recipe.epochs * 6, recipe.warmup)
             optimiser.zero_grad()
@@ -301,9 +302,9 @@ def test_shrunk_images_are_shown_first_and_where_the_network_reads_them(split):
 
 def test_views_repeat_after_view_epochs(split):
     recipe = replace(RECIPE, epochs=5, view_epochs=2)
-    shown = [torch.cat([images for _, images, _ in batches(split, recipe, 1, 4, epoch, torch.device("cpu"))])
+    shown = [torch.cat([images for _, images, _ in batches(split, recipe, 1, 4, epoch)])
              for epoch in range(3)]
-    rows = [torch.cat([rows for rows, _, _ in batches(split, recipe, 1, 4, epoch, torch.device("cpu"))])
+    rows = [torch.cat([rows for rows, _, _ in batches(split, recipe, 1, 4, epoch)])
             for epoch in range(3)]
     by_row = [images[torch.argsort(row)] for images, row in zip(shown, rows, strict=True)]
     assert torch.equal(by_row[0], by_row[2]) and not torch.equal(by_row[0], by_row[1])

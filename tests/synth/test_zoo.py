@@ -70,7 +70,29 @@ def test_a_network_of_a_folder_is_trained_anew_with_a_teacher(trained, tmp_path)
     assert fresh[0].digest == old[0].digest and not torch.equal(fresh[1]["head.weight"], old[1]["head.weight"])
 
 
+def test_several_networks_train_at_once_as_they_do_one_by_one(trained, tmp_path):
+    out, _ = trained
+    answer = call("train", "resnet8", "anchor", "--epochs", 1, "--workers", 2, "--out", tmp_path, "--json", "-")
+    rows = json.loads(answer.out)["seeds"]
+    assert answer.code == 0 and [row["network"] for row in rows] == ["resnet8", "anchor"]
+    assert {p.name for p in tmp_path.iterdir()} == {"resnet8", "anchor"} and not list(tmp_path.rglob("epochs"))
+    alone, together = load_network(out / "seed-0")[1], load_network(tmp_path / "resnet8" / "seed-0")[1]
+    assert all(torch.equal(alone[name], together[name]) for name in alone)
+
+
+def test_values_of_the_recipe_can_be_set(tmp_path):
+    answer = call("train", "resnet8", "--epochs", 1, "--set", "batch=500", "--set", "rate=0.002", "--set",
+                  "optimiser=sgd", "--out", tmp_path)
+    recipe = shelf.card_of(tmp_path / "seed-0")["recipe"]
+    assert answer.code == 0 and (recipe["batch"], recipe["rate"], recipe["optimiser"]) == (500, 0.002, "sgd")
+
+
 @pytest.mark.parametrize(("words", "said"), [
+    (("train", "resnet8", "--set", "batch", "--out", "x"), "batch: NAME=VALUE is expected"),
+    (("train", "resnet8", "--set", "batches=3", "--out", "x"), "no recipe: "),
+    (("train", "resnet8", "--set", "rate=fast", "--out", "x"), "no recipe: "),
+    (("train", "resnet8", "--set", "batch=2.5", "--out", "x"), "batch = 2.5: it must be a whole number"),
+    (("train", "a/ferminet-d", "b/ferminet-d", "--out", "x"), "two of the networks have one name"),
     (("train", "resnet9", "--out", "x"), "resnet9: there is no such folder, and no network of this name"),
     (("train", "resnet8", "--teacher", "none", "--out", "x"), "none: there is no such folder"),
     (("train", "resnet8", "--epochs", "0", "--out", "x"), "0 is not in the range"),

@@ -1,0 +1,67 @@
+"""Epochs as a GPU replays them, here run on a CPU, beside epochs step by step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from synth.data.augmentation import Augmentation
+from synth.data.dataset import Split
+from synth.epochs import Lesson, RecordedEpochs, plain_epoch
+from synth.optimiser import FlatOptimiser
+from synth.recipe import RECIPES, Recipe
+
+SHAPE = (3, 16, 16)
+IMAGES = 53  # batches of 14, 13, 13, 13
+CIFAR = replace(RECIPES["cifar10"]["final"], epochs=3, batch=16, view_epochs=2, small_px=12, average_epochs=1)
+BENT = Recipe(3, batch=16, smoothing=0.1, augmentation=Augmentation(shift_px=1, rotate_deg=8, zoom=0.1))
+
+
+def lesson(recipe: Recipe, teacher=None, average_steps: float = 4.0) -> Lesson:
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
+                           nn.Conv2d(6, 6, 3, groups=6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
+    split = Split(torch.randn(IMAGES, *SHAPE), torch.arange(IMAGES) % 10)
+    optimiser = FlatOptimiser(module, recipe.optimiser, decay=recipe.decay, momentum=recipe.momentum,
+                              average_steps=average_steps)
+    return Lesson(module.train(), split, recipe, teacher, optimiser, seed=1, view_seed=2)
+
+
+def logits(recipe: Recipe) -> torch.Tensor:
+    return torch.randn(recipe.different_views, IMAGES, 10, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("recipe", [CIFAR, replace(CIFAR, optimiser="sgd"), BENT], ids=["adamw", "sgd", "bent"])
+@pytest.mark.parametrize("taught", [False, True])
+def test_recorded_epochs_do_what_plain_ones_do(recipe, taught):
+    plain, recorded = [lesson(recipe, logits(recipe) if taught else None) for _ in range(2)]
+    one = RecordedEpochs(recorded)
+    for epoch in range(recipe.epochs):
+        expected = plain_epoch(plain, epoch, recipe.is_small(epoch))
+        assert one(epoch, recipe.is_small(epoch)) == pytest.approx(expected, rel=1e-5)
+    assert recorded.optimiser.steps == plain.optimiser.steps == 12
+    for (name, mine), theirs in zip(recorded.optimiser.state().items(), plain.optimiser.state().values(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6, msg=name)
+    for mine, theirs in zip(recorded.module.buffers(), plain.module.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_network_teaches_recorded_epochs_as_well():
+    plain, recorded = [lesson(CIFAR, nn.Sequential(nn.Flatten(), nn.Linear(768, 10))) for _ in range(2)]
+    recorded.teacher.load_state_dict(plain.teacher.state_dict())
+    assert RecordedEpochs(recorded)(0, False) == pytest.approx(plain_epoch(plain, 0, False), rel=1e-5)
+
+
+def test_recorded_epochs_go_on_in_the_middle_of_a_training():
+    whole, cut = lesson(CIFAR), lesson(CIFAR)
+    one = RecordedEpochs(whole)
+    for epoch in range(3):
+        one(epoch, False)
+    first = RecordedEpochs(cut)
+    for epoch in range(2):
+        first(epoch, False)
+    RecordedEpochs(cut)(2, False)
+    torch.testing.assert_close(cut.optimiser.average, whole.optimiser.average, rtol=0, atol=0)
