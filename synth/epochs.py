@@ -16,10 +16,11 @@ from synth.cuda_graph import Body, Pace, Recorder
 from synth.data.augmentation import generator_for
 from synth.data.dataset import Split
 from synth.optimiser import FlatOptimiser
-from synth.precision import answers
+from synth.precision import HalfStudent, answers, in_half
 from synth.recipe import Recipe
 
 Teacher = nn.Module | torch.Tensor | None
+LOOK = 8192  # images whose views are made at once
 
 
 @dataclass(frozen=True)
@@ -42,24 +43,31 @@ class Lesson:
         """Of this step, counted from 0."""
         return self.recipe.rate * one_cycle(step, self.recipe.epochs * self.steps_per_epoch, self.recipe.warmup)
 
-    def learn(self, images: torch.Tensor, labels: torch.Tensor, taught: torch.Tensor | None, small: bool
-              ) -> torch.Tensor:
-        """The mean loss on views, whose gradients are added up; images are shrunk where they are to be `small`."""
-        seen = shrunk(images, self.recipe.small_px) if small else images
-        loss = _loss(answers(self.module, seen, self.recipe.precision), labels, taught, self.recipe)
-        loss.backward()
-        return loss.detach()
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, taught: torch.Tensor | None) -> torch.Tensor:
+        """(1 - distil) cross-entropy + distil T² KL(teacher || student at temperature T) (Hinton et al., 1503.02531),
+        the mean over a batch."""
+        hard = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.smoothing)
+        if taught is None:
+            return hard
+        heat = self.recipe.temperature
+        soft = functional.kl_div(
+            functional.log_softmax(logits / heat, dim=1), functional.log_softmax(taught / heat, dim=1),
+            reduction="batchmean", log_target=True,
+        )
+        return (1 - self.recipe.distil) * hard + self.recipe.distil * heat * heat * soft
 
 
 def plain_epoch(lesson: Lesson, epoch: int, small: bool) -> float:
-    """Train for one epoch; its mean loss."""
+    """Train for one epoch, on images that are shrunk where they are to be `small`; its mean loss."""
     recipe, optimiser = lesson.recipe, lesson.optimiser
     total = torch.zeros((), device=lesson.split.labels.device)
     for rows, images, labels in batches(lesson.split, recipe, lesson.seed, lesson.view_seed, epoch):
         taught = _taught(lesson.teacher, recipe, epoch, rows, images)
-        loss = lesson.learn(images, labels, taught, small)
+        seen = shrunk(images, recipe.small_px) if small else images
+        loss = lesson.loss(answers(lesson.module, seen, recipe.precision), labels, taught)
+        loss.backward()
         optimiser.step(lesson.rate(optimiser.steps))
-        total += loss * len(rows)
+        total += loss.detach() * len(rows)
     return float(total) / len(lesson.split)
 
 
@@ -73,58 +81,90 @@ class RecordedEpochs:
         self._lesson = lesson
         split, recipe, optimiser = lesson.split, lesson.recipe, lesson.optimiser
         device, steps = split.images.device, recipe.epochs * lesson.steps_per_epoch
-        self._order = torch.arange(len(split), device=device)
-        self._drawn = torch.zeros(len(split), 7, device=device)
-        self._logits = torch.empty_like(lesson.teacher[0]) if isinstance(lesson.teacher, torch.Tensor) else None
-        self._moves = torch.tensor([optimiser.coefficients(step + 1, lesson.rate(step)) for step in range(steps)],
-                                   dtype=torch.float32, device=device)
-        self._at = torch.zeros(1, dtype=torch.int64, device=device)  # rows of the epoch that are done
+        moves = [optimiser.coefficients(step + 1, lesson.rate(step)) for step in range(steps)]
+        self._moves = torch.tensor(moves, dtype=torch.float32, device=device)
+        self._at = torch.zeros(1, dtype=torch.int64, device=device)  # images of the epoch that were seen
         self._step = torch.zeros(1, dtype=torch.int64, device=device)
         self._total = torch.zeros((), device=device)
+        self._seen: dict[bool, _Seen] = {}
+        self._student = HalfStudent(lesson.module, optimiser) if in_half(recipe.precision, device.type) else None
         changed = [part for name, part in optimiser.state().items() if name != "steps"]
-        self._recorder = Recorder([*changed, optimiser.gradients, *lesson.module.buffers(), self._at, self._step,
-                                   self._total])
+        self._recorder = Recorder([*changed, *lesson.module.buffers(), self._at, self._step, self._total])
         self._recorded: dict[tuple[int, bool], Body] = {}
         self._pace = Pace(device)
 
     def __call__(self, epoch: int, small: bool) -> float:
         """As `plain_epoch`."""
-        lesson, optimiser, count = self._lesson, self._lesson.optimiser, len(self._order)
-        order, drawn = _drawn(lesson.recipe, count, lesson.seed, lesson.view_seed, epoch)
-        self._order.copy_(order)
-        self._drawn.copy_(drawn)
-        if self._logits is not None:
-            assert isinstance(lesson.teacher, torch.Tensor)
-            self._logits.copy_(lesson.teacher[epoch % len(lesson.teacher)])
+        lesson, optimiser, count = self._lesson, self._lesson.optimiser, len(self._lesson.split)
+        self._look(epoch, small)
         self._at.zero_()
         self._total.zero_()
         self._step.fill_(optimiser.steps)
-        for rows in order.tensor_split(lesson.steps_per_epoch):
+        for rows in torch.arange(count).tensor_split(lesson.steps_per_epoch):
             self._body(len(rows), small)()
             self._pace()
         optimiser.steps += lesson.steps_per_epoch
         return float(self._total) / count
 
+    def _look(self, epoch: int, small: bool) -> None:
+        """Lay out what the steps of an epoch see, in their order and where they look for it."""
+        lesson, recipe, count = self._lesson, self._lesson.recipe, len(self._lesson.split)
+        order, drawn = _drawn(recipe, count, lesson.seed, lesson.view_seed, epoch)
+        for place in torch.arange(count).split(LOOK):
+            rows = order[place]
+            views = recipe.augmentation.apply(lesson.split.images[rows.to(self._at.device)],
+                                              drawn[rows].to(self._at.device))
+            views = views.contiguous(memory_format=torch.channels_last)
+            taught = _taught(lesson.teacher, recipe, epoch, rows, views)
+            views = shrunk(views, recipe.small_px) if small else views
+            if small not in self._seen:
+                self._seen[small] = _Seen.like(count, views, lesson.split.labels, taught)
+            self._seen[small].put(place[0], views, lesson.split.labels[rows.to(self._at.device)], taught)
+
     def _body(self, count: int, small: bool) -> Body:
         if (count, small) not in self._recorded:
-            body = functools.partial(self._learn, count, small)
+            body = functools.partial(self._learn, count, self._seen[small])
             self._recorded[count, small] = self._recorder.record(body)
         return self._recorded[count, small]
 
-    def _learn(self, count: int, small: bool) -> None:
-        lesson, device = self._lesson, self._order.device
-        # runs that only warm up may reach beyond the last row and the last step
-        rows = self._order[(self._at + torch.arange(count, device=device)) % len(self._order)]
-        views = lesson.recipe.augmentation.apply(lesson.split.images[rows], self._drawn[rows])
-        views = views.contiguous(memory_format=torch.channels_last)
-        taught = self._logits[rows] if self._logits is not None else \
-            _taught(lesson.teacher, lesson.recipe, 0, rows, views)
-        loss = lesson.learn(views, lesson.split.labels[rows], taught, small)
+    def _learn(self, count: int, seen: _Seen) -> None:
+        lesson, optimiser = self._lesson, self._lesson.optimiser
+        # runs that only warm up may reach beyond the last image and the last step
+        rows = (self._at + torch.arange(count, device=self._at.device)) % len(seen.labels)
+        images = seen.images[rows].contiguous(memory_format=torch.channels_last)
+        learnt = optimiser.parameters if self._student is None else self._student.parameters
+        logits = lesson.module(images) if self._student is None else self._student(images)
+        loss = lesson.loss(logits, seen.labels[rows], None if seen.taught is None else seen.taught[rows])
+        slopes = torch.autograd.grad(loss, learnt, materialize_grads=True)
+        optimiser.collect(slopes)
         with torch.no_grad():
-            lesson.optimiser.move(*self._moves[self._step.clamp(max=len(self._moves) - 1)].reshape(-1).unbind())
-            self._total += loss * count
+            optimiser.move(*self._moves[self._step.clamp(max=len(self._moves) - 1)].reshape(-1).unbind())
+            self._total += loss.detach() * count
             self._at += count
             self._step += 1
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the steps of an epoch see, in their order: views [N, C, H, W], labels [N], a teacher's logits
+    [N, classes]."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    taught: torch.Tensor | None
+
+    @classmethod
+    def like(cls, count: int, views: torch.Tensor, labels: torch.Tensor, taught: torch.Tensor | None) -> _Seen:
+        """Room for so many."""
+        images = torch.empty((count, *views.shape[1:]), device=views.device, memory_format=torch.channels_last)
+        logits = None if taught is None else taught.new_empty(count, taught.shape[1])
+        return cls(images, torch.zeros_like(labels), logits)
+
+    def put(self, start: torch.Tensor, views: torch.Tensor, labels: torch.Tensor, taught: torch.Tensor | None) -> None:
+        place = slice(int(start), int(start) + len(labels))
+        self.images[place], self.labels[place] = views, labels
+        if self.taught is not None and taught is not None:
+            self.taught[place] = taught
 
 
 def batches(
@@ -155,19 +195,6 @@ def _drawn(recipe: Recipe, count: int, seed: int, view_seed: int, epoch: int) ->
     """(rows in their order, what is done to each image) of one epoch."""
     order = torch.randperm(count, generator=generator_for(seed, epoch, "order"))
     return order, recipe.augmentation.draw(count, generator_for(view_seed, epoch % recipe.different_views, "views"))
-
-
-def _loss(logits: torch.Tensor, labels: torch.Tensor, teaching: torch.Tensor | None, recipe: Recipe) -> torch.Tensor:
-    """(1 - distil) cross-entropy + distil T² KL(teacher || student at temperature T) (Hinton et al., 1503.02531)."""
-    if teaching is None:
-        return functional.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
-    heat = recipe.temperature
-    soft = functional.kl_div(
-        functional.log_softmax(logits / heat, dim=1), functional.log_softmax(teaching / heat, dim=1),
-        reduction="batchmean", log_target=True,
-    )
-    hard = functional.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
-    return (1 - recipe.distil) * hard + recipe.distil * heat * heat * soft
 
 
 def _taught(

@@ -36,7 +36,7 @@ class FlatOptimiser:
         self.average = self.weights.clone() if average_steps else None
         self.steps = 0
         for parameter, data, gradient in zip(
-            self.parameters, self._views(self.weights), self._views(self.gradients), strict=True
+            self.parameters, self.views(self.weights), self.views(self.gradients), strict=True
         ):
             parameter.data, parameter.grad = data, gradient
 
@@ -76,6 +76,14 @@ class FlatOptimiser:
         if self.average is not None:
             self.average.lerp_(self.weights, follow)
 
+    def collect(self, slopes: Sequence[torch.Tensor]) -> None:
+        """Take the gradients of `parameters`, in their order, from tensors of their own."""
+        decayed = len(self.views(self.gradients[: self.decayed]))
+        for part, found in ((self.gradients[: self.decayed], slopes[:decayed]),
+                            (self.gradients[self.decayed :], slopes[decayed:])):
+            if found:
+                part.copy_(torch.cat([_channels_last(slope).reshape(-1) for slope in found]))
+
     def state(self) -> dict[str, torch.Tensor]:
         """What `restore` needs to go on as if nothing had happened; the vectors themselves, not copies."""
         held = {"weights": self.weights, "first": self.first, "second": self.second, "average": self.average}
@@ -93,13 +101,16 @@ class FlatOptimiser:
     def release(self) -> None:
         """Give every parameter a tensor of its own again: the averaged weights, where they were averaged."""
         source = self.weights if self.average is None else self.average
-        for parameter, data in zip(self.parameters, self._views(source), strict=True):
+        for parameter, data in zip(self.parameters, self.views(source), strict=True):
             parameter.data, parameter.grad = data.clone(memory_format=torch.contiguous_format), None
 
-    def _views(self, flat: torch.Tensor) -> Sequence[torch.Tensor]:
-        """The part of each parameter, convolutions with the channel as the fastest index."""
-        views, start = [], 0
+    def views(self, flat: torch.Tensor) -> Sequence[torch.Tensor]:
+        """The part of each parameter, as far as `flat` goes, convolutions with the channel as the fastest index."""
+        views: list[torch.Tensor] = []
+        start = 0
         for parameter in self.parameters:
+            if start == len(flat):
+                break
             part = flat[start : start + parameter.numel()]
             start += parameter.numel()
             if parameter.ndim == 4:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -75,7 +76,8 @@ def train(
     losses: list[float] = []
     lesson = Lesson(module, split.to(device), recipe, teacher, optimiser, seed, view_seed)
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), side_stream(device):
+        gpus = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus), side_stream(device), _uncounted(module, optimiser):
             torch.manual_seed(seed)
             if checkpoint is not None:
                 losses = checkpoint.restore(identity, module, optimiser)
@@ -137,6 +139,21 @@ def _reads(module: nn.Module, px: int, split: Split) -> bool:
     finally:
         module.train(training)
     return True
+
+
+@contextlib.contextmanager
+def _uncounted(module: nn.Module, optimiser: FlatOptimiser) -> Iterator[None]:
+    """Inside, batch norms that average by a momentum leave it to the optimiser to count, which saves a kernel each."""
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    counts = [(norm, norm.num_batches_tracked) for norm in norms
+              if norm.momentum is not None and norm.num_batches_tracked is not None]
+    for norm, _ in counts:
+        norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, count in counts:
+            norm.num_batches_tracked = count.fill_(optimiser.steps)
 
 
 def _check_teacher(teacher: nn.Module | torch.Tensor | None, recipe: Recipe, split: Split) -> None:

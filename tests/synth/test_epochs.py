@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from synth import precision
 from synth.data.augmentation import Augmentation
 from synth.data.dataset import Split
 from synth.epochs import Lesson, RecordedEpochs, plain_epoch
@@ -47,6 +48,18 @@ def test_recorded_epochs_do_what_plain_ones_do(recipe, taught):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6, msg=name)
     for mine, theirs in zip(recorded.module.buffers(), plain.module.buffers(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_in_half_precision_they_differ_by_rounding_alone(monkeypatch):
+    monkeypatch.setattr(precision, "is_fast_in_bf16", lambda device: True)
+    recipe = replace(CIFAR, precision="bf16")
+    plain, recorded = lesson(recipe, logits(recipe)), lesson(recipe, logits(recipe))
+    one, plain_losses, recorded_losses = RecordedEpochs(recorded), [], []
+    for epoch in range(3):
+        plain_losses.append(plain_epoch(plain, epoch, False))
+        recorded_losses.append(one(epoch, False))
+    assert recorded_losses == pytest.approx(plain_losses, rel=1e-2)
+    assert recorded_losses[2] < recorded_losses[0]
 
 
 def test_a_network_teaches_recorded_epochs_as_well():
