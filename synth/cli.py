@@ -81,7 +81,10 @@ data_root_option = click.option("--data-root", type=click.Path(),
 @click.option("--cycles", default=16, show_default=True, help="Of generator and inquisitor.")
 @click.option("--batch", default=4, show_default=True, help="Candidates evaluated in each cycle.")
 @click.option("--epochs", type=click.IntRange(1), help="Of the training of what is kept, in place of the recipe's own.")
+@click.option("--short-epochs", type=click.IntRange(1), help="Of the training of candidates, in place of the recipe's.")
 @click.option("--ferminets", default=4, show_default=True, help="How many to finish.")
+@click.option("--finalists", type=click.IntRange(1), help="Networks trained in full, of which those are chosen.  "
+              "[default: twice as many]")
 @click.option("--out", type=click.Path(), help="Run folder.  [default: a new one in runs/]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @workers_option

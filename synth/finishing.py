@@ -35,7 +35,7 @@ SEEDS = 256  # that finalists are chosen from
 # The least probability that 1r holds for a finalist, round by round. Bold at first: what is learnt when one does not
 # hold is worth its training (replayed on trained digits networks, the best FermiNet is 1.8 NetScore points better).
 LIKELY = (0.35, 0.6, 0.8, 0.95)
-PUSH = 2  # finalists trained at once, when all is had and better ones are looked for
+PUSH = 2  # finalists at least that are trained at once, when all is had and better ones are looked for
 
 
 @dataclass(frozen=True)
@@ -108,15 +108,18 @@ def finish(lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, gen
     done: list[Finished] = []
     tried: set[Decisions] = set()
     wanted = lab.order.ferminets
-    with progress.stage("finishing", 2 * wanted) as stage:
-        for number in range(len(LIKELY) + -(-wanted // PUSH)):
+    finalists = lab.order.finalists or 2 * wanted
+    push = max(PUSH, finalists // 3)
+    with progress.stage("finishing", finalists) as stage:
+        for number in range(len(LIKELY) + -(-finalists // push)):
             holding = sum(f.holds for f in done)
             if number < len(LIKELY) and holding < wanted:  # more careful from round to round
                 missing = wanted - holding
-                chosen = choose(lab, inquisitor, made, missing + (missing < wanted), tried, LIKELY[number])
+                count = max(finalists // 2, missing) if number == 0 else max(missing + (missing < wanted), push)
+                chosen = choose(lab, inquisitor, made, count, tried, LIKELY[number])
             else:
-                left = 2 * wanted - len(done)
-                chosen = better(lab, inquisitor, made, min(PUSH, left), tried, best_of(done)) if left > 0 else []
+                left = finalists - len(done)
+                chosen = better(lab, inquisitor, made, min(push, left), tried, best_of(done)) if left > 0 else []
             if not chosen:
                 break
             tried |= {made.row(i) for i in chosen}
@@ -124,7 +127,7 @@ def finish(lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, gen
             for finished in train_in_full(lab, problem, made, chosen, folder):
                 results.append(finished)
                 trained = [*done, *results]
-                stage.at(min(len(trained), 2 * wanted), f"{sum(f.holds for f in trained)} hold · best NetScore "
+                stage.at(min(len(trained), finalists), f"{sum(f.holds for f in trained)} hold · best NetScore "
                                                         f"{best_of(trained):.1f}")
             if lab.loop is not None:
                 results = _decided(lab, lab.loop, f"final-{number}", results)

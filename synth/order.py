@@ -24,9 +24,10 @@ ACCURACY_ALLOWANCE = 0.02
 class Order:
     """target: "board[:mode]". prototype: a registered name or a factory; None: the data set's own default. data: a
     registered name or a factory, data_root: a user's copy. requirements: in words; empty: the defaults. cycles, batch:
-    of the search. epochs: of the training of what is kept; None: the recipe's own. ferminets: how many to finish. seed:
-    of everything. measure: networks that boards measure beside each cycle at most; 0 where no board takes part.
-    UserError for what cannot be ordered."""
+    of the search. epochs, short_epochs: of the training of what is kept and of candidates; None: the recipe's own.
+    ferminets: how many to finish, of so many `finalists` that are trained in full; None: twice as many. seed: of
+    everything. measure: networks that boards measure beside each cycle at most; 0 where no board takes part. UserError
+    for what cannot be ordered."""
 
     target: str
     prototype: str | None = None
@@ -40,13 +41,18 @@ class Order:
     ferminets: int = 4
     measure: int = 0
     epochs: int | None = None
+    short_epochs: int | None = None
+    finalists: int | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (("cycles", 1, 10_000), ("batch", 2, 1_000), ("ferminets", 1, 26), ("measure", 0, 100)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"--{name} {getattr(self, name)}: it must be {low} to {high}")
-        if self.epochs is not None and self.epochs < 1:
-            raise UserError(f"--epochs {self.epochs}: it must be 1 or more")
+        for name in ("epochs", "short_epochs"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be 1 or more")
+        if self.finalists is not None and self.finalists < self.ferminets:
+            raise UserError(f"--finalists {self.finalists}: {self.ferminets} FermiNets are to be chosen from them")
         if self.seed < 0:
             raise UserError(f"--seed {self.seed}: it must not be negative")
         if MODULE not in CostModel.for_target(self.resolve_target(), self.precision).scopes:
@@ -57,7 +63,8 @@ class Order:
     def arguments(self) -> dict[str, Any]:
         """What a resumed run must have in common with its start."""
         asked = {**asdict(self), "requirements": list(self.requirements)}
-        unsaid = {name for name in ("measure", "epochs") if not asked[name]}  # which older runs do not know
+        later = ("measure", "epochs", "short_epochs", "finalists")  # which older runs do not know
+        unsaid = {name for name in later if not asked[name]}
         return {name: value for name, value in asked.items() if name not in unsaid}
 
     @classmethod

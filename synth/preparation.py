@@ -227,9 +227,9 @@ def _recipe(order: Order, dataset: Dataset, purpose: str) -> Recipe:
 
 
 def _recipes(order: Order, dataset: Dataset) -> Recipes:
-    final = _recipe(order, dataset, "final")
-    final = final if order.epochs is None else replace(final, epochs=order.epochs)
-    return Recipes(_recipe(order, dataset, "short"), final, view_seed=order.seed)
+    short, final = _recipe(order, dataset, "short"), _recipe(order, dataset, "final")
+    return Recipes(replace(short, epochs=order.short_epochs or short.epochs),
+                   replace(final, epochs=order.epochs or final.epochs), view_seed=order.seed)
 
 
 # --- φ ---------------------------------------------------------------------------------------------------------------
