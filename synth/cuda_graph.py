@@ -35,10 +35,10 @@ class Recorder:
         if self._changed[0].device.type != "cuda":
             return body
         kept = [tensor.clone() for tensor in self._changed]
+        for _ in range(WARM_UP):
+            body()
+        self._put_back(kept)
         with _one_at_a_time:
-            for _ in range(WARM_UP):
-                body()
-            self._put_back(kept)
             graph = torch.cuda.CUDAGraph()
             # torch.cuda.graph would first collect garbage and wait for whatever else the GPU does
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")

@@ -1,5 +1,5 @@
-"""One epoch of a training: step by step on a CPU, as replayed recordings on a GPU. Both see the same images in the same
-order by the same rates."""
+"""One epoch of a training: step by step on a CPU, as replayed recordings on a GPU. Both see the same views in the same
+order, by the same rates."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def plain_epoch(lesson: Lesson, epoch: int, small: bool) -> float:
 class RecordedEpochs:
     """The same, where a step reads off the device all that differs from the one before, and so can be recorded.
 
-    The GPU must hold the split; the current stream must not be the default one.
+    All batches are of one size, since each size would be a recording of its own; so the last may end with the first few
+    images again. The GPU must hold the split; the current stream must not be the default one.
     """
 
     def __init__(self, lesson: Lesson) -> None:
@@ -90,21 +91,22 @@ class RecordedEpochs:
         self._student = HalfStudent(lesson.module, optimiser) if in_half(recipe.precision, device.type) else None
         changed = [part for name, part in optimiser.state().items() if name != "steps"]
         self._recorder = Recorder([*changed, *lesson.module.buffers(), self._at, self._step, self._total])
-        self._recorded: dict[tuple[int, bool], Body] = {}
+        self._recorded: dict[bool, Body] = {}
         self._pace = Pace(device)
 
     def __call__(self, epoch: int, small: bool) -> float:
         """As `plain_epoch`."""
-        lesson, optimiser, count = self._lesson, self._lesson.optimiser, len(self._lesson.split)
+        optimiser, steps = self._lesson.optimiser, self._lesson.steps_per_epoch
         self._look(epoch, small)
         self._at.zero_()
         self._total.zero_()
         self._step.fill_(optimiser.steps)
-        for rows in torch.arange(count).tensor_split(lesson.steps_per_epoch):
-            self._body(len(rows), small)()
+        body = self._body(small)
+        for _ in range(steps):
+            body()
             self._pace()
-        optimiser.steps += lesson.steps_per_epoch
-        return float(self._total) / count
+        optimiser.steps += steps
+        return float(self._total) / steps
 
     def _look(self, epoch: int, small: bool) -> None:
         """Lay out what the steps of an epoch see, in their order and where they look for it."""
@@ -118,18 +120,18 @@ class RecordedEpochs:
             taught = _taught(lesson.teacher, recipe, epoch, rows, views)
             views = shrunk(views, recipe.small_px) if small else views
             if small not in self._seen:
-                self._seen[small] = _Seen.like(count, views, lesson.split.labels, taught)
+                dtype = views.dtype if self._student is None else torch.bfloat16
+                self._seen[small] = _Seen.like(count, views.to(dtype), lesson.split.labels, taught)
             self._seen[small].put(place[0], views, lesson.split.labels[rows.to(self._at.device)], taught)
 
-    def _body(self, count: int, small: bool) -> Body:
-        if (count, small) not in self._recorded:
-            body = functools.partial(self._learn, count, self._seen[small])
-            self._recorded[count, small] = self._recorder.record(body)
-        return self._recorded[count, small]
+    def _body(self, small: bool) -> Body:
+        if small not in self._recorded:
+            self._recorded[small] = self._recorder.record(functools.partial(self._learn, self._seen[small]))
+        return self._recorded[small]
 
-    def _learn(self, count: int, seen: _Seen) -> None:
+    def _learn(self, seen: _Seen) -> None:
         lesson, optimiser = self._lesson, self._lesson.optimiser
-        # runs that only warm up may reach beyond the last image and the last step
+        count = math.ceil(len(seen.labels) / lesson.steps_per_epoch)
         rows = (self._at + torch.arange(count, device=self._at.device)) % len(seen.labels)
         images = seen.images[rows].contiguous(memory_format=torch.channels_last)
         learnt = optimiser.parameters if self._student is None else self._student.parameters
@@ -138,8 +140,9 @@ class RecordedEpochs:
         slopes = torch.autograd.grad(loss, learnt, materialize_grads=True)
         optimiser.collect(slopes)
         with torch.no_grad():
-            optimiser.move(*self._moves[self._step.clamp(max=len(self._moves) - 1)].reshape(-1).unbind())
-            self._total += loss.detach() * count
+            step = self._step.clamp(max=len(self._moves) - 1)  # runs that only warm up may reach beyond the last
+            optimiser.move(*self._moves[step].reshape(-1).unbind())
+            self._total += loss.detach()
             self._at += count
             self._step += 1
 
@@ -156,7 +159,7 @@ class _Seen:
     @classmethod
     def like(cls, count: int, views: torch.Tensor, labels: torch.Tensor, taught: torch.Tensor | None) -> _Seen:
         """Room for so many."""
-        images = torch.empty((count, *views.shape[1:]), device=views.device, memory_format=torch.channels_last)
+        images = views.new_empty((count, *views.shape[1:])).contiguous(memory_format=torch.channels_last)
         logits = None if taught is None else taught.new_empty(count, taught.shape[1])
         return cls(images, torch.zeros_like(labels), logits)
 

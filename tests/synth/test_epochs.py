@@ -16,7 +16,7 @@ from synth.optimiser import FlatOptimiser
 from synth.recipe import RECIPES, Recipe
 
 SHAPE = (3, 16, 16)
-IMAGES = 53  # batches of 14, 13, 13, 13
+IMAGES = 52  # four batches of 13
 CIFAR = replace(RECIPES["cifar10"]["final"], epochs=3, batch=16, view_epochs=2, small_px=12, average_epochs=1)
 BENT = Recipe(3, batch=16, smoothing=0.1, augmentation=Augmentation(shift_px=1, rotate_deg=8, zoom=0.1))
 
@@ -66,6 +66,16 @@ def test_a_network_teaches_recorded_epochs_as_well():
     plain, recorded = [lesson(CIFAR, nn.Sequential(nn.Flatten(), nn.Linear(768, 10))) for _ in range(2)]
     recorded.teacher.load_state_dict(plain.teacher.state_dict())
     assert RecordedEpochs(recorded)(0, False) == pytest.approx(plain_epoch(plain, 0, False), rel=1e-5)
+
+
+def test_batches_that_do_not_come_out_even_end_with_the_first_images_again():
+    uneven = lesson(CIFAR)
+    uneven = replace(uneven, split=uneven.split.subset(slice(0, IMAGES - 3)))
+    one, seen = RecordedEpochs(uneven), []
+    uneven.module[0].register_forward_pre_hook(lambda part, inputs: seen.append(inputs[0]))
+    one(0, False)
+    assert [len(images) for images in seen] == [13] * 4
+    assert torch.equal(seen[3][-3:], seen[0][:3])
 
 
 def test_recorded_epochs_go_on_in_the_middle_of_a_training():
