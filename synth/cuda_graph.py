@@ -6,6 +6,7 @@ The kernels of a small network take a few microseconds each, and telling a GPU o
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,14 +55,17 @@ class Pace:
     """Keeps a thread at most AHEAD replays before the GPU: a launch that waits for room keeps other threads waiting."""
 
     def __init__(self, device: torch.device) -> None:
-        self._events = [torch.cuda.Event(blocking=True) for _ in range(AHEAD)] if device.type == "cuda" else []
-        self._turn = 0
+        self._paces = device.type == "cuda"
+        self._events: deque[torch.cuda.Event] = deque()
 
     def __call__(self) -> None:
         """After every replay."""
-        if self._events:
-            event = self._events[self._turn % AHEAD]
-            if self._turn >= AHEAD:
-                event.synchronize()
-            event.record()
-            self._turn += 1
+        if not self._paces:
+            return
+        if len(self._events) < AHEAD:
+            event = torch.cuda.Event(blocking=True)
+        else:
+            event = self._events.popleft()
+            event.synchronize()
+        event.record()
+        self._events.append(event)
