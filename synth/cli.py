@@ -51,6 +51,9 @@ json_option = click.option("--json", "json_path", metavar="PATH|-", callback=_re
                            help="Also write the result as JSON; - prints it.")
 workers_option = click.option("--workers", type=click.IntRange(1), default=None, show_default="up to 4",
                               help="Processes; the result does not depend on them.")
+set_option = click.option("--set", "changes", multiple=True, metavar="NAME=VALUE",
+                          help="In place of another value of a recipe, such as batch, rate or precision; "
+                               "final.rate=0.02 is meant for one recipe alone.")
 device_option = click.option("--device", type=click.Choice(DEVICES), default=AUTO, show_default=True,
                              help="Where networks are trained; auto: on a GPU when there is one.")
 data_root_option = click.option("--data-root", type=click.Path(),
@@ -82,6 +85,7 @@ data_root_option = click.option("--data-root", type=click.Path(),
 @click.option("--batch", default=4, show_default=True, help="Candidates evaluated in each cycle.")
 @click.option("--epochs", type=click.IntRange(1), help="Of the training of what is kept, in place of the recipe's own.")
 @click.option("--short-epochs", type=click.IntRange(1), help="Of the training of candidates, in place of the recipe's.")
+@set_option
 @click.option("--ferminets", default=4, show_default=True, help="How many to finish.")
 @click.option("--finalists", type=click.IntRange(1), help="Networks trained in full, of which those are chosen.  "
               "[default: twice as many]")
@@ -102,7 +106,7 @@ def synth(out: str | None, resume: bool, workers: int | None, device: str, json_
 
     if not hosts and measure is not None:
         raise UserError("--measure counts measurements on a board: name it with --host USER@BOARD")
-    asked["requirements"] = tuple(asked["requirements"])
+    asked["requirements"], asked["changes"] = tuple(asked["requirements"]), tuple(asked["changes"])
     asked["target"] = absolute_target(asked["target"])  # a run may be resumed from elsewhere
     order = Order(**asked, measure=(measure or MEASURED_BESIDE) if hosts else 0)
     if resume and out is None:

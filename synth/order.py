@@ -25,6 +25,7 @@ class Order:
     """target: "board[:mode]". prototype: a registered name or a factory; None: the data set's own default. data: a
     registered name or a factory, data_root: a user's copy. requirements: in words; empty: the defaults. cycles, batch:
     of the search. epochs, short_epochs: of the training of what is kept and of candidates; None: the recipe's own.
+    changes: other values of the recipes, as words of `recipe.changes_of`.
     ferminets: how many to finish, of so many `finalists` that are trained in full; None: twice as many. seed: of
     everything. measure: networks that boards measure beside each cycle at most; 0 where no board takes part. UserError
     for what cannot be ordered."""
@@ -43,6 +44,7 @@ class Order:
     epochs: int | None = None
     short_epochs: int | None = None
     finalists: int | None = None
+    changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, low, high in (("cycles", 1, 10_000), ("batch", 2, 1_000), ("ferminets", 1, 26), ("measure", 0, 100)):
@@ -53,6 +55,11 @@ class Order:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be 1 or more")
         if self.finalists is not None and self.finalists < self.ferminets:
             raise UserError(f"--finalists {self.finalists}: {self.ferminets} FermiNets are to be chosen from them")
+        if self.changes:
+            from synth.recipe import PURPOSES, changes_of  # which needs torch
+
+            for purpose in PURPOSES:
+                changes_of(self.changes, purpose)
         if self.seed < 0:
             raise UserError(f"--seed {self.seed}: it must not be negative")
         if MODULE not in CostModel.for_target(self.resolve_target(), self.precision).scopes:
@@ -62,8 +69,8 @@ class Order:
 
     def arguments(self) -> dict[str, Any]:
         """What a resumed run must have in common with its start."""
-        asked = {**asdict(self), "requirements": list(self.requirements)}
-        later = ("measure", "epochs", "short_epochs", "finalists")  # which older runs do not know
+        asked = {**asdict(self), "requirements": list(self.requirements), "changes": list(self.changes)}
+        later = ("measure", "epochs", "short_epochs", "finalists", "changes")  # which older runs do not know
         unsaid = {name for name in later if not asked[name]}
         return {name: value for name, value in asked.items() if name not in unsaid}
 
@@ -74,7 +81,8 @@ class Order:
         if unknown:
             raise UserError(f"this run was ordered with {', '.join(unknown)}, which this version of edgesynth does not "
                             "know; use the version that made it, or start a new run")
-        return cls(**{**value, "requirements": tuple(value.get("requirements", ()))})
+        words = {name: tuple(value.get(name, ())) for name in ("requirements", "changes")}
+        return cls(**{**value, **words})
 
     def resolve_target(self) -> Target:
         target = resolve_target(self.target)

@@ -223,7 +223,7 @@ def _space(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Pr
 
 
 def _recipe(order: Order, dataset: Dataset, purpose: str) -> Recipe:
-    return recipe_for(order.data, purpose, images=len(dataset.train), size=dataset.shape[1:])
+    return recipe_for(order.data, purpose, images=len(dataset.train), size=dataset.shape[1:], changes=order.changes)
 
 
 def _recipes(order: Order, dataset: Dataset) -> Recipes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -84,6 +85,28 @@ class Recipe:
             raise UserError(f"no recipe: {error}") from error
 
 
+def changes_of(words: Sequence[str], purpose: str) -> dict[str, Any]:
+    """{field: value} that words such as "batch=256" or, for one purpose alone, "final.rate=0.014" set for a purpose.
+    UserError for other words."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        before, dot, field_name = name.rpartition(".")
+        if not (equals and text and field_name) or (dot and before not in PURPOSES):
+            raise UserError(f"--set {word}: NAME=VALUE is expected, such as batch=256, or final.batch=256 for one of "
+                            f"{', '.join(PURPOSES)}")
+        if before in ("", purpose):
+            found[field_name] = _number(text)
+    return found
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
 _DIGITS = Augmentation(shift_px=0.7, rotate_deg=8.0, zoom=0.08)
 _CIFAR = Augmentation(crop_px=4, flip=True)
 
@@ -99,9 +122,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "cifar10": {
         "prototype": Recipe(40, batch=128, smoothing=0.1, average_epochs=2, small_px=24, small_share=2 / 3,
                             precision="bf16", augmentation=_CIFAR),
-        "short": Recipe(2, batch=128, rate=0.005, distil=0.7, small_px=24, small_share=0.5, augmentation=_CIFAR),
-        "final": Recipe(60, batch=128, average_epochs=2, distil=0.5, view_epochs=8, small_px=24, small_share=2 / 3,
+        "short": Recipe(2, batch=128, rate=0.005, distil=0.7, small_px=24, small_share=0.5, precision="bf16-gpu",
                         augmentation=_CIFAR),
+        "final": Recipe(60, batch=128, average_epochs=2, distil=0.5, view_epochs=8, small_px=24, small_share=2 / 3,
+                        precision="bf16-gpu", augmentation=_CIFAR),
     },
 }
 # What a user's own data is given: about so many steps in batches of 64, but at least so many epochs.
@@ -110,11 +134,16 @@ LEAST_EPOCHS = {"prototype": 20, "short": 1, "final": 20}
 MOST_EPOCHS = 200
 
 
-def recipe_for(dataset: str, purpose: str, *, images: int, size: tuple[int, int]) -> Recipe:
+def recipe_for(dataset: str, purpose: str, *, images: int, size: tuple[int, int], changes: Sequence[str] = ()
+               ) -> Recipe:
     """The recipe of a registered data set, or one for a user's own by its number of training images and their size
-    (height, width): epochs that make about the steps in STEPS, and views shifted by up to a sixteenth of the size."""
+    (height, width): epochs that make about the steps in STEPS, and views shifted by up to a sixteenth of the size.
+    changes: words of `changes_of`."""
     if purpose not in PURPOSES:
         raise unknown("recipe", purpose, PURPOSES)
+    if changes:
+        own = recipe_for(dataset, purpose, images=images, size=size)
+        return Recipe.from_json({**own.to_json(), **changes_of(changes, purpose)})
     if dataset in RECIPES:
         return RECIPES[dataset][purpose]
     batch = 64 if images < 20_000 else 128

@@ -7,32 +7,16 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from devices.support.errors import UserError
-from synth.cli import SeedRange, Stopped, data_root_option, device_option, give, json_option
+from synth.cli import SeedRange, Stopped, data_root_option, device_option, give, json_option, set_option
 from synth.device import Compute, device_named
 
 if TYPE_CHECKING:
     from synth.zoo.training import Trained
-
-
-def _changes(context: click.Context, option: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
-    """{field: value} of NAME=VALUE words; values are numbers where they look like one."""
-    found: dict[str, Any] = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not (name and equals and text):
-            raise click.BadParameter(f"{word}: NAME=VALUE is expected, such as batch=256")
-        for kind in (int, float, str):
-            try:
-                found[name] = kind(text)
-                break
-            except ValueError:
-                continue
-    return found
 
 
 @click.command(epilog="\b\nExamples:\n"
@@ -47,8 +31,7 @@ def _changes(context: click.Context, option: click.Parameter, words: tuple[str, 
 @click.option("--recipe", "purpose", type=click.Choice(["prototype", "short", "final"]), default="final",
               show_default=True, help="How: as a prototype, a candidate or a FermiNet is trained.")
 @click.option("--epochs", type=click.IntRange(1), help="In place of the recipe's own number.")
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", callback=_changes,
-              help="In place of another value of the recipe, such as batch, rate or precision.")
+@set_option
 @click.option("--on", type=click.Choice(["train", "train+validation"]), default="train", show_default=True,
               help="train+validation leaves nothing to choose by: for networks that are chosen already.")
 @click.option("--teacher", help="A trained network to distil from, by name or folder.")
@@ -59,7 +42,7 @@ def _changes(context: click.Context, option: click.Parameter, words: tuple[str, 
 @click.option("--out", type=click.Path(), required=True, help="Folder; each seed has a folder of its own in it.")
 @json_option
 def train(networks: tuple[str, ...], data: str, data_root: str | None, purpose: str, epochs: int | None,
-          changes: dict[str, Any], on: str, teacher: str | None, seeds: list[int], workers: int, device: str, out: str,
+          changes: tuple[str, ...], on: str, teacher: str | None, seeds: list[int], workers: int, device: str, out: str,
           json_path: str | None) -> None:
     """Train networks from fresh weights, once a seed.
 
@@ -68,11 +51,13 @@ def train(networks: tuple[str, ...], data: str, data_root: str | None, purpose: 
     """
     from synth.data.dataset import load_dataset
     from synth.progress import Progress
-    from synth.zoo.training import recipe_named, train_networks
+    from synth.recipe import recipe_for
+    from synth.zoo.training import train_networks
 
     compute = Compute(workers, device_named(device))
     dataset = load_dataset(data, data_root)
-    recipe = recipe_named(purpose, dataset, changes | ({} if epochs is None else {"epochs": epochs}))
+    words = (*changes, *(() if epochs is None else (f"epochs={epochs}",)))
+    recipe = recipe_for(dataset.name, purpose, images=len(dataset.train), size=dataset.shape[1:], changes=words)
     command = shlex.join(["edgesynth", *sys.argv[1:]])
     try:
         done = list(train_networks(networks, dataset, recipe, seeds, Path(out), command=command, on=on,

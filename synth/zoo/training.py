@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from synth.networks.tracing import trace
 from synth.preparation import LOGITS, load_network, save_network
 from synth.progress import Progress, Stage
 from synth.prototypes.registry import PROTOTYPES, load_prototype
-from synth.recipe import Recipe, recipe_for
+from synth.recipe import Recipe
 from synth.tensors import load_tensors, save_tensors
 from synth.training import train
 from synth.workers import Pool, Shared, single_thread
@@ -188,12 +188,6 @@ def _places(words: Sequence[str], out: Path) -> dict[str, Path]:
 
 def joined(a: Split, b: Split) -> Split:
     return Split(torch.cat([a.images, b.images]), torch.cat([a.labels, b.labels]))
-
-
-def recipe_named(purpose: str, dataset: Dataset, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe of a data set for a purpose, with changes by field."""
-    recipe = recipe_for(dataset.name, purpose, images=len(dataset.train), size=dataset.shape[1:])
-    return Recipe.from_json({**recipe.to_json(), **changes})
 
 
 def _done(word: str, folder: Path, seed: int, about: dict[str, Any]) -> Trained:

@@ -88,7 +88,7 @@ def test_values_of_the_recipe_can_be_set(tmp_path):
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (("train", "resnet8", "--set", "batch", "--out", "x"), "batch: NAME=VALUE is expected"),
+    (("train", "resnet8", "--set", "batch", "--out", "x"), "--set batch: NAME=VALUE is expected"),
     (("train", "resnet8", "--set", "batches=3", "--out", "x"), "no recipe: "),
     (("train", "resnet8", "--set", "rate=fast", "--out", "x"), "no recipe: "),
     (("train", "resnet8", "--set", "batch=2.5", "--out", "x"), "batch = 2.5: it must be a whole number"),
