@@ -14,6 +14,7 @@ from torch import nn
 
 Scalar = float | torch.Tensor
 EPSILON = 1e-8
+ALIGN = 8  # places in a flat vector that a parameter begins at a multiple of: GPU libraries want 16 bytes of bfloat16
 BETAS = (0.9, 0.999)
 
 
@@ -27,9 +28,9 @@ class FlatOptimiser:
     def __init__(self, module: nn.Module, kind: str, *, decay: float, momentum: float, average_steps: float):
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.parameters = [p for p in trained if p.ndim >= 2] + [p for p in trained if p.ndim < 2]
-        self.decayed = sum(p.numel() for p in trained if p.ndim >= 2)
+        self.decayed = sum(_padded(p) for p in trained if p.ndim >= 2)
         self.kind, self.decay, self.momentum, self.average_steps = kind, decay, momentum, average_steps
-        self.weights = torch.cat([_channels_last(p.detach()).reshape(-1) for p in self.parameters])
+        self.weights = _flat([p.detach() for p in self.parameters])
         self.gradients = torch.zeros_like(self.weights)
         self.first = torch.zeros_like(self.weights)
         self.second = torch.zeros_like(self.weights) if kind == "adamw" else None
@@ -82,7 +83,7 @@ class FlatOptimiser:
         for part, found in ((self.gradients[: self.decayed], slopes[:decayed]),
                             (self.gradients[self.decayed :], slopes[decayed:])):
             if found:
-                part.copy_(torch.cat([_channels_last(slope).reshape(-1) for slope in found]))
+                part.copy_(_flat(found))
 
     def state(self) -> dict[str, torch.Tensor]:
         """What `restore` needs to go on as if nothing had happened; the vectors themselves, not copies."""
@@ -112,13 +113,27 @@ class FlatOptimiser:
             if start == len(flat):
                 break
             part = flat[start : start + parameter.numel()]
-            start += parameter.numel()
+            start += _padded(parameter)
             if parameter.ndim == 4:
                 outputs, inputs, height, width = parameter.shape
                 views.append(part.view(outputs, height, width, inputs).permute(0, 3, 1, 2))
             else:
                 views.append(part.view(parameter.shape))
         return views
+
+
+def _padded(parameter: torch.Tensor) -> int:
+    return -(-parameter.numel() // ALIGN) * ALIGN
+
+
+def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One after the other, each from a multiple of ALIGN on, with zeros between."""
+    parts = []
+    for tensor in tensors:
+        parts.append(_channels_last(tensor).reshape(-1))
+        if _padded(tensor) > tensor.numel():
+            parts.append(tensor.new_zeros(_padded(tensor) - tensor.numel()))
+    return torch.cat(parts)
 
 
 def _channels_last(weights: torch.Tensor) -> torch.Tensor:
