@@ -12,8 +12,10 @@ from synth import precision
 from synth.data.augmentation import Augmentation
 from synth.data.dataset import Split
 from synth.epochs import Lesson, RecordedEpochs, plain_epoch
+from synth.lanes import side_by_side
 from synth.optimiser import FlatOptimiser
 from synth.recipe import RECIPES, Recipe
+from synth.training import train
 
 SHAPE = (3, 16, 16)
 IMAGES = 52  # four batches of 13
@@ -88,3 +90,34 @@ def test_recorded_epochs_go_on_in_the_middle_of_a_training():
         first(epoch, False)
     RecordedEpochs(cut)(2, False)
     torch.testing.assert_close(cut.optimiser.average, whole.optimiser.average, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16-gpu"])
+@pytest.mark.parametrize("widths", [(6, 10), (4, 12), (20, 28)])
+def test_on_a_gpu_recordings_do_what_single_steps_do(widths, precision):
+    """Also with widths that begin nowhere near a multiple of 16 bytes."""
+    first, second = widths
+
+    def make() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, first, 3, 1, 1, bias=False), nn.BatchNorm2d(first), nn.ReLU(), nn.Conv2d(first, second, 1),
+            nn.Conv2d(second, second, 3, 2, 1, groups=second), nn.BatchNorm2d(second), nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(), nn.Linear(second, 10)).cuda()
+
+    torch.manual_seed(0)
+    split = Split(torch.randn(512, *SHAPE), torch.arange(512) % 10).to("cuda")
+    recipe = replace(CIFAR, precision=precision, distil=0.0, batch=64)
+
+    def losses(_: int) -> list[float]:
+        return list(train(make(), split, recipe, seed=0).losses)
+
+    lanes = list(side_by_side(losses, range(3), 3, "cuda"))
+    plain, optimiser = [], FlatOptimiser(module := make().train(), "adamw", decay=recipe.decay, momentum=0.9,
+                                         average_steps=8)
+    alone = Lesson(module, split, recipe, None, optimiser, 0, 0)
+    for epoch in range(recipe.epochs):
+        plain.append(plain_epoch(alone, epoch, recipe.is_small(epoch)))
+    for one in lanes:
+        assert one == pytest.approx(plain, rel=2e-2)
