@@ -114,10 +114,9 @@ def test_on_a_gpu_recordings_do_what_single_steps_do(widths, precision):
         return list(train(make(), split, recipe, seed=0).losses)
 
     lanes = list(side_by_side(losses, range(3), 3, "cuda"))
-    plain, optimiser = [], FlatOptimiser(module := make().train(), "adamw", decay=recipe.decay, momentum=0.9,
-                                         average_steps=8)
+    module = make().train()
+    optimiser = FlatOptimiser(module, "adamw", decay=recipe.decay, momentum=0.9, average_steps=8)
     alone = Lesson(module, split, recipe, None, optimiser, 0, 0)
-    for epoch in range(recipe.epochs):
-        plain.append(plain_epoch(alone, epoch, recipe.is_small(epoch)))
+    plain = [plain_epoch(alone, epoch, recipe.is_small(epoch)) for epoch in range(recipe.epochs)]
     for one in lanes:
         assert one == pytest.approx(plain, rel=2e-2)
