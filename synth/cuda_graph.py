@@ -5,17 +5,19 @@ The kernels of a small network take a few microseconds each, and telling a GPU o
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import gc
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
+from synth.lanes import wait_until
+
 Body = Callable[[], None]
 WARM_UP = 2  # runs before recording: in them libraries choose and load their kernels
-AHEAD = 8  # replays that wait on a stream
-_one_at_a_time = threading.Lock()
+AHEAD = 32  # replays that wait on a stream, so that it is busy while other lanes record
 
 
 class Recorder:
@@ -25,11 +27,6 @@ class Recorder:
         self._changed = list(changed)
         self._pool: Any = None
 
-    @torch.no_grad()
-    def _put_back(self, kept: Sequence[torch.Tensor]) -> None:
-        for tensor, before in zip(self._changed, kept, strict=True):
-            tensor.copy_(before)
-
     def record(self, body: Body) -> Body:
         """A replay of `body`, of which nothing has happened yet; on a CPU it is `body` itself. The current stream must
         not be the default one."""
@@ -38,21 +35,26 @@ class Recorder:
         kept = [tensor.clone() for tensor in self._changed]
         for _ in range(WARM_UP):
             body()
-        self._put_back(kept)
-        with _one_at_a_time:
-            graph = torch.cuda.CUDAGraph()
-            # torch.cuda.graph would first collect garbage and wait for whatever else the GPU does
+        with torch.no_grad():
+            for tensor, before in zip(self._changed, kept, strict=True):
+                tensor.copy_(before)
+        graph = torch.cuda.CUDAGraph()
+        with _no_garbage_collection():
+            # torch.cuda.graph would wait for whatever else the GPU does
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 body()
-            finally:
-                graph.capture_end()
+            except BaseException:
+                with contextlib.suppress(RuntimeError):
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         self._pool = graph.pool()  # shared by graphs that never run at the same time
         return graph.replay
 
 
 class Pace:
-    """Keeps a thread at most AHEAD replays before the GPU: a launch that waits for room keeps other threads waiting."""
+    """Keeps a thread at most AHEAD replays before the GPU; others go on while it waits."""
 
     def __init__(self, device: torch.device) -> None:
         self._paces = device.type == "cuda"
@@ -62,10 +64,24 @@ class Pace:
         """After every replay."""
         if not self._paces:
             return
-        if len(self._events) < AHEAD:
-            event = torch.cuda.Event(blocking=True)
-        else:
-            event = self._events.popleft()
-            event.synchronize()
+        event = torch.cuda.Event() if len(self._events) < AHEAD else self._events.popleft()
+        wait_until(event.query)  # true of one that was never recorded
         event.record()
         self._events.append(event)
+
+    def finish(self) -> None:
+        """Wait for the last replay."""
+        if self._events:
+            wait_until(self._events[-1].query)
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """What is collected may belong to the GPU, and freeing it would spoil a recording."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -9,7 +9,7 @@ from torch import nn
 
 from synth.data.augmentation import generator_for
 from synth.data.dataset import Split
-from synth.precision import answers
+from synth.precision import answers, layout
 from synth.recipe import Recipe
 
 
@@ -30,7 +30,7 @@ def teacher_logits(
         for start in range(0, len(split), batch):
             rows = slice(start, start + batch)
             views = recipe.augmentation.apply(split.images[rows].to(device), drawn[rows].to(device))
-            views = views.contiguous(memory_format=torch.channels_last)
+            views = views.contiguous(memory_format=layout(precision, device.type))
             parts.append(answers(teacher, views, precision).float().cpu())
         epochs.append(torch.cat(parts))
         if progress is not None:

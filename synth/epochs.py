@@ -16,7 +16,7 @@ from synth.cuda_graph import Body, Pace, Recorder
 from synth.data.augmentation import generator_for
 from synth.data.dataset import Split
 from synth.optimiser import FlatOptimiser
-from synth.precision import HalfStudent, answers, in_half
+from synth.precision import answers, layout
 from synth.recipe import Recipe
 
 Teacher = nn.Module | torch.Tensor | None
@@ -34,6 +34,10 @@ class Lesson:
     optimiser: FlatOptimiser
     seed: int
     view_seed: int
+
+    @property
+    def layout(self) -> torch.memory_format:
+        return layout(self.recipe.precision, self.split.images.device.type)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,7 +92,6 @@ class RecordedEpochs:
         self._step = torch.zeros(1, dtype=torch.int64, device=device)
         self._total = torch.zeros((), device=device)
         self._seen: dict[bool, _Seen] = {}
-        self._student = HalfStudent(lesson.module, optimiser) if in_half(recipe.precision, device.type) else None
         changed = [part for name, part in optimiser.state().items() if name != "steps"]
         self._recorder = Recorder([*changed, *lesson.module.buffers(), self._at, self._step, self._total])
         self._recorded: dict[bool, Body] = {}
@@ -105,6 +108,7 @@ class RecordedEpochs:
         for _ in range(steps):
             body()
             self._pace()
+        self._pace.finish()
         optimiser.steps += steps
         return float(self._total) / steps
 
@@ -116,12 +120,11 @@ class RecordedEpochs:
             rows = order[place]
             views = recipe.augmentation.apply(lesson.split.images[rows.to(self._at.device)],
                                               drawn[rows].to(self._at.device))
-            views = views.contiguous(memory_format=torch.channels_last)
+            views = views.contiguous(memory_format=lesson.layout)
             taught = _taught(lesson.teacher, recipe, epoch, rows, views)
             views = shrunk(views, recipe.small_px) if small else views
             if small not in self._seen:
-                dtype = views.dtype if self._student is None else torch.bfloat16
-                self._seen[small] = _Seen.like(count, views.to(dtype), lesson.split.labels, taught)
+                self._seen[small] = _Seen.like(count, views, lesson.split.labels, taught)
             self._seen[small].put(place[0], views, lesson.split.labels[rows.to(self._at.device)], taught)
 
     def _body(self, small: bool) -> Body:
@@ -133,11 +136,10 @@ class RecordedEpochs:
         lesson, optimiser = self._lesson, self._lesson.optimiser
         count = math.ceil(len(seen.labels) / lesson.steps_per_epoch)
         rows = (self._at + torch.arange(count, device=self._at.device)) % len(seen.labels)
-        images = seen.images[rows].contiguous(memory_format=torch.channels_last)
-        learnt = optimiser.parameters if self._student is None else self._student.parameters
-        logits = lesson.module(images) if self._student is None else self._student(images)
+        images = seen.images[rows].contiguous(memory_format=lesson.layout)
+        logits = answers(lesson.module, images, lesson.recipe.precision)
         loss = lesson.loss(logits, seen.labels[rows], None if seen.taught is None else seen.taught[rows])
-        slopes = torch.autograd.grad(loss, learnt, materialize_grads=True)
+        slopes = torch.autograd.grad(loss, optimiser.parameters, materialize_grads=True)
         optimiser.collect(slopes)
         with torch.no_grad():
             step = self._step.clamp(max=len(self._moves) - 1)  # runs that only warm up may reach beyond the last
@@ -159,7 +161,7 @@ class _Seen:
     @classmethod
     def like(cls, count: int, views: torch.Tensor, labels: torch.Tensor, taught: torch.Tensor | None) -> _Seen:
         """Room for so many."""
-        images = views.new_empty((count, *views.shape[1:])).contiguous(memory_format=torch.channels_last)
+        images = views.new_empty((count, *views.shape[1:]))
         logits = None if taught is None else taught.new_empty(count, taught.shape[1])
         return cls(images, torch.zeros_like(labels), logits)
 
@@ -178,7 +180,7 @@ def batches(
     order, drawn = _drawn(recipe, len(split), seed, view_seed, epoch)
     for rows in order.tensor_split(math.ceil(len(split) / recipe.batch)):
         images = recipe.augmentation.apply(split.images[rows], drawn[rows].to(device))
-        yield rows, images.contiguous(memory_format=torch.channels_last), split.labels[rows]
+        yield rows, images.contiguous(memory_format=layout(recipe.precision, device.type)), split.labels[rows]
 
 
 def one_cycle(step: int, steps: int, warmup: float) -> float:
@@ -190,8 +192,8 @@ def one_cycle(step: int, steps: int, warmup: float) -> float:
 
 
 def shrunk(images: torch.Tensor, px: int) -> torch.Tensor:
-    small = functional.interpolate(images, (px, px), mode="bilinear", align_corners=False)
-    return small.contiguous(memory_format=torch.channels_last)
+    """In the layout of the images."""
+    return functional.interpolate(images, (px, px), mode="bilinear", align_corners=False)
 
 
 def _drawn(recipe: Recipe, count: int, seed: int, view_seed: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:

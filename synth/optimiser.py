@@ -14,7 +14,7 @@ from torch import nn
 
 Scalar = float | torch.Tensor
 EPSILON = 1e-8
-ALIGN = 8  # places in a flat vector that a parameter begins at a multiple of: GPU libraries want 16 bytes of bfloat16
+ALIGN = 8  # places in a flat vector that every parameter begins at a multiple of, as GPU libraries want
 BETAS = (0.9, 0.999)
 
 
@@ -22,15 +22,18 @@ class FlatOptimiser:
     """AdamW (Loshchilov and Hutter, 1711.05101) or SGD with Nesterov momentum and decoupled decay.
 
     kind: "adamw" or "sgd". decay: on weights of two and more dimensions only. average_steps: time constant of a
-    running average of the weights (0: none); a young average follows faster. `release` must be called at the end.
+    running average of the weights (0: none); a young average follows faster. layout: of
+    convolutions, as of the images. `release` must be called at the end.
     """
 
-    def __init__(self, module: nn.Module, kind: str, *, decay: float, momentum: float, average_steps: float):
+    def __init__(self, module: nn.Module, kind: str, *, decay: float, momentum: float, average_steps: float,
+                 layout: torch.memory_format = torch.channels_last):
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.parameters = [p for p in trained if p.ndim >= 2] + [p for p in trained if p.ndim < 2]
         self.decayed = sum(_padded(p) for p in trained if p.ndim >= 2)
         self.kind, self.decay, self.momentum, self.average_steps = kind, decay, momentum, average_steps
-        self.weights = _flat([p.detach() for p in self.parameters])
+        self.channels_last = layout == torch.channels_last
+        self.weights = self._flat([p.detach() for p in self.parameters])
         self.gradients = torch.zeros_like(self.weights)
         self.first = torch.zeros_like(self.weights)
         self.second = torch.zeros_like(self.weights) if kind == "adamw" else None
@@ -79,11 +82,7 @@ class FlatOptimiser:
 
     def collect(self, slopes: Sequence[torch.Tensor]) -> None:
         """Take the gradients of `parameters`, in their order, from tensors of their own."""
-        decayed = len(self.views(self.gradients[: self.decayed]))
-        for part, found in ((self.gradients[: self.decayed], slopes[:decayed]),
-                            (self.gradients[self.decayed :], slopes[decayed:])):
-            if found:
-                part.copy_(_flat(found))
+        self.gradients.copy_(self._flat(slopes))
 
     def state(self) -> dict[str, torch.Tensor]:
         """What `restore` needs to go on as if nothing had happened; the vectors themselves, not copies."""
@@ -106,35 +105,29 @@ class FlatOptimiser:
             parameter.data, parameter.grad = data.clone(memory_format=torch.contiguous_format), None
 
     def views(self, flat: torch.Tensor) -> Sequence[torch.Tensor]:
-        """The part of each parameter, as far as `flat` goes, convolutions with the channel as the fastest index."""
+        """The part of each parameter, convolutions in the layout of the images."""
         views: list[torch.Tensor] = []
         start = 0
         for parameter in self.parameters:
-            if start == len(flat):
-                break
             part = flat[start : start + parameter.numel()]
             start += _padded(parameter)
-            if parameter.ndim == 4:
+            if parameter.ndim == 4 and self.channels_last:
                 outputs, inputs, height, width = parameter.shape
                 views.append(part.view(outputs, height, width, inputs).permute(0, 3, 1, 2))
             else:
                 views.append(part.view(parameter.shape))
         return views
 
+    def _flat(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One after the other, each from a multiple of ALIGN on, with zeros between."""
+        parts = []
+        for tensor in tensors:
+            inner = tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 and self.channels_last else tensor
+            parts.append(inner.reshape(-1))
+            if _padded(tensor) > tensor.numel():
+                parts.append(tensor.new_zeros(_padded(tensor) - tensor.numel()))
+        return torch.cat(parts)
+
 
 def _padded(parameter: torch.Tensor) -> int:
     return -(-parameter.numel() // ALIGN) * ALIGN
-
-
-def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One after the other, each from a multiple of ALIGN on, with zeros between."""
-    parts = []
-    for tensor in tensors:
-        parts.append(_channels_last(tensor).reshape(-1))
-        if _padded(tensor) > tensor.numel():
-            parts.append(tensor.new_zeros(_padded(tensor) - tensor.numel()))
-    return torch.cat(parts)
-
-
-def _channels_last(weights: torch.Tensor) -> torch.Tensor:
-    return weights.permute(0, 2, 3, 1) if weights.ndim == 4 else weights

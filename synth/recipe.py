@@ -12,7 +12,7 @@ from synth.data.augmentation import Augmentation
 
 PURPOSES = ("prototype", "short", "final")
 OPTIMISERS = ("adamw", "sgd")
-PRECISIONS = ("fp32", "bf16", "bf16-gpu")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class Recipe:
     view_epochs: views repeat after so many epochs (0: never), so that a teacher need not look at all of them.
     small_px, small_share: images are shrunk to this height and width in the first epochs, up to this share of all
     (progressive resolution); a network that reads one size only is trained at its own. precision: "bf16" multiplies in
-    bfloat16 where the hardware is fast at it, which pays for dense convolutions, and for depthwise ones on a GPU only
-    ("bf16-gpu").
+    bfloat16 where the hardware is fast at it, which pays for dense convolutions, not for depthwise ones.
     """
 
     epochs: int
@@ -122,10 +121,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "cifar10": {
         "prototype": Recipe(40, batch=128, smoothing=0.1, average_epochs=2, small_px=24, small_share=2 / 3,
                             precision="bf16", augmentation=_CIFAR),
-        "short": Recipe(2, batch=128, rate=0.005, distil=0.7, small_px=24, small_share=0.5, precision="bf16-gpu",
+        "short": Recipe(2, batch=128, rate=0.005, distil=0.7, small_px=24, small_share=0.5,
                         augmentation=_CIFAR),
         "final": Recipe(60, batch=128, average_epochs=2, distil=0.5, view_epochs=8, small_px=24, small_share=2 / 3,
-                        precision="bf16-gpu", augmentation=_CIFAR),
+                        augmentation=_CIFAR),
     },
 }
 # What a user's own data is given: about so many steps in batches of 64, but at least so many epochs.

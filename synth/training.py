@@ -20,6 +20,7 @@ from synth.epochs import Lesson, RecordedEpochs, plain_epoch, shrunk
 from synth.lanes import check_open, side_stream
 from synth.memory import keep_freed_memory
 from synth.optimiser import FlatOptimiser
+from synth.precision import layout
 from synth.recipe import Recipe
 
 Progress = Callable[[int, int], None]  # (epochs done, epochs in all)
@@ -68,7 +69,7 @@ def train(
     steps_per_epoch = math.ceil(len(split) / recipe.batch)
     optimiser = FlatOptimiser(
         module, recipe.optimiser, decay=recipe.decay, momentum=recipe.momentum,
-        average_steps=recipe.average_epochs * steps_per_epoch,
+        average_steps=recipe.average_epochs * steps_per_epoch, layout=layout(recipe.precision, device.type),
     )
     identity = {"recipe": recipe.to_json(), "seeds": [seed, view_seed], "images": len(split)}
     shrinks = recipe.small_px > 0 and _reads(module, recipe.small_px, split)
@@ -121,7 +122,7 @@ def recalibrate_batch_norm(module: nn.Module, images: torch.Tensor, *, batch: in
         norm.train()
         norm.momentum = None  # a plain mean over batches
     for part in images.tensor_split(math.ceil(len(images) / batch)):
-        module(part.to(device).contiguous(memory_format=torch.channels_last))
+        module(part.to(device).contiguous(memory_format=layout("fp32", device.type)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     for child, mode in modes:

@@ -25,7 +25,7 @@ import torch
 from devices.support.errors import EdgesynthError, UserError
 from devices.support.files import explain
 from synth.device import CPU, Compute
-from synth.lanes import side_by_side
+from synth.lanes import Lanes
 
 Shared = Mapping[str, torch.Tensor]
 Job = TypeVar("Job")
@@ -60,10 +60,12 @@ class Pool:
         self._workers: list[_Worker] = []
         self._closed = False
         self._mapping = False
-        self._compute = compute
+        self._lanes: Lanes | None = None
         if compute.workers > 1 and compute.device == CPU:
             self._start(compute)
         else:
+            if compute.device != CPU:
+                self._lanes = Lanes(compute.workers, compute.device)
             self._shared = {name: tensor.to(compute.device) for name, tensor in self._shared.items()}
 
     def map(self, function: Callable[[Shared, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
@@ -92,9 +94,8 @@ class Pool:
             self._mapping = False
 
     def _map_here(self, function: Callable[[Shared, Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
-        if self._compute.device != CPU:
-            here = functools.partial(function, self._shared)
-            yield from side_by_side(here, jobs, self._compute.workers, self._compute.device)
+        if self._lanes is not None:
+            yield from self._lanes.map(functools.partial(function, self._shared), jobs)
             return
         for job in jobs:
             with single_thread():
@@ -137,6 +138,8 @@ class Pool:
     def close(self) -> None:
         """End the workers at once; a closed pool cannot be used again."""
         self._closed = True
+        if self._lanes is not None:
+            self._lanes.close()
         while self._workers:
             self._workers.pop().end()
 
