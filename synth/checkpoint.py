@@ -16,7 +16,7 @@ from devices.support.errors import UserError
 from synth.optimiser import FlatOptimiser
 from synth.tensors import load_tensors, save_tensors
 
-SCHEMA = "edgesynth.checkpoint/1"
+SCHEMA = "edgesynth.checkpoint/2"
 EVERY_S = 60.0  # what a cut costs at most, beside one epoch
 
 

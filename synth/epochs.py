@@ -92,8 +92,8 @@ class RecordedEpochs:
         self._step = torch.zeros(1, dtype=torch.int64, device=device)
         self._total = torch.zeros((), device=device)
         self._seen: dict[bool, _Seen] = {}
-        changed = [part for name, part in optimiser.state().items() if name != "steps"]
-        self._recorder = Recorder([*changed, *lesson.module.buffers(), self._at, self._step, self._total])
+        self._recorder = Recorder([*optimiser.vectors().values(), *lesson.module.buffers(), self._at, self._step,
+                                   self._total])
         self._recorded: dict[bool, Body] = {}
         self._pace = Pace(device)
 

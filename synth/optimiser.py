@@ -84,18 +84,24 @@ class FlatOptimiser:
         """Take the gradients of `parameters`, in their order, from tensors of their own."""
         self.gradients.copy_(self._flat(slopes))
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """What `restore` needs to go on as if nothing had happened; the vectors themselves, not copies."""
+    def vectors(self) -> dict[str, torch.Tensor]:
+        """All that a step moves, but the gradients."""
         held = {"weights": self.weights, "first": self.first, "second": self.second, "average": self.average}
-        return {"steps": torch.tensor(self.steps), **{name: part for name, part in held.items() if part is not None}}
+        return {name: part for name, part in held.items() if part is not None}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What `restore` needs to go on as if nothing had happened, whatever the layout there."""
+        return {"steps": torch.tensor(self.steps), **{
+            name: torch.cat([view.reshape(-1) for view in self.views(part)]) for name, part in self.vectors().items()}}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take up the `state` of an optimiser of the same kind on the same module."""
         self.steps = int(state["steps"])
-        for name, part in self.state().items():
-            if name != "steps":
-                part.copy_(state[name])
+        sizes = [parameter.numel() for parameter in self.parameters]
+        for name, part in self.vectors().items():
+            for view, values in zip(self.views(part), state[name].split(sizes), strict=True):
+                view.copy_(values.view(view.shape))
 
     @torch.no_grad()
     def release(self) -> None:

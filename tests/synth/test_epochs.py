@@ -61,6 +61,15 @@ def test_the_layout_of_weights_changes_nothing_but_rounding():
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_a_training_goes_on_in_another_layout():
+    last, first = [lesson(CIFAR, lies=lies) for lies in (torch.channels_last, torch.contiguous_format)]
+    RecordedEpochs(last)(0, False)
+    first.optimiser.restore(last.optimiser.state())
+    for buffer, there in zip(first.module.buffers(), last.module.buffers(), strict=True):
+        buffer.copy_(there)
+    assert RecordedEpochs(first)(1, False) == pytest.approx(RecordedEpochs(last)(1, False), rel=1e-5)
+
+
 def test_a_network_teaches_recorded_epochs_as_well():
     plain, recorded = [lesson(CIFAR, nn.Sequential(nn.Flatten(), nn.Linear(768, 10))) for _ in range(2)]
     recorded.teacher.load_state_dict(plain.teacher.state_dict())
