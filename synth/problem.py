@@ -13,7 +13,7 @@ from devices.support.files import read_json, write_json
 from synth.candidates import Outcome, Task, run_task, seed_of
 from synth.decisions import Decisions, Observation
 from synth.energy.loop import BoardLoop
-from synth.networks.module import Weights
+from synth.networks.module import Weights, fresh_weights
 from synth.parent import Origin
 from synth.probe_table import ProbeTable
 from synth.probing import Probes
@@ -67,10 +67,13 @@ class NetworkProblem:
     # --- the problem -----------------------------------------------------------------------------------------------
 
     def initial(self) -> list[Observation]:
-        """φ itself, and anchors between it and the smallest network, trained briefly and in full."""
+        """Anchors between φ and the smallest network, trained briefly and in full, and φ itself where candidates
+        inherit from it (a short training from fresh weights would know less than φ)."""
         metrics = self._parent_outcome.metrics
         whole = tuple(len(site.choices) - 1 for site in self.space.sites)
-        known = [Observation(whole, metrics.log_loss, metrics.log_loss_se, metrics.accuracy, metrics.accuracy)]
+        known = []
+        if self._recipes.short.inherits:
+            known = [Observation(whole, metrics.log_loss, metrics.log_loss_se, metrics.accuracy, metrics.accuracy)]
         anchors = self.anchors()
 
         def compute() -> list[dict[str, Any]]:
@@ -140,13 +143,16 @@ class NetworkProblem:
 
     def task(self, decisions: Decisions, recipe: Recipe | None, teacher: str | None, purpose: str,
              keep_weights: bool = False) -> tuple[Task, Mapping[str, Origin]]:
-        """A full training inherits as well. Fresh weights would end better than those that the bank begins with (10 %
-        of the errors on digits), but not better than those that the cycles have written back to it: in whole runs the
-        best FermiNet was 1.5 ±1.8 NetScore points lower with fresh ones (six seeds)."""
+        """Weights are inherited from the bank, unless the recipe says otherwise. On digits a full training inherits as
+        well: fresh weights would end better than those that the bank begins with (10 % of the errors), but not better
+        than those that the cycles have written back to it (in whole runs the best FermiNet was 1.5 ±1.8 NetScore points
+        lower with fresh ones, six seeds)."""
         network, origins = self.space.parent.draw(self.space.design(decisions))
         seed = seed_of(self._seed, network, purpose)
+        inherits = recipe is None or recipe.inherits
+        weights = self.space.parent.inherit(origins) if inherits else fresh_weights(network, seed)
         checkpoints = self._folder.checkpoints if purpose == FINAL else None
-        return Task(network, self.space.parent.inherit(origins), seed, recipe, teacher, self._recipes.view_seed,
+        return Task(network, weights, seed, recipe, teacher, self._recipes.view_seed,
                     self.probes.vertices, keep_weights, checkpoints), origins
 
     def finish(self, batch: Sequence[Decisions]) -> Iterator[Outcome]:
@@ -165,13 +171,14 @@ class NetworkProblem:
         full = [self.task(d, self._recipes.final, FINAL_LOGITS, FINAL)[0] for d in batch[:int(in_full)]]
         outcomes = list(self._pool.map(run_task, [*full, *(task for task, _ in short)]))  # the longest first
         results = [(outcome, origins) for outcome, (_, origins) in zip(outcomes[len(full):], short, strict=True)]
-        parent = self.space.parent
+        parent, final = self.space.parent, outcomes[0].to_json() if full else None
+        if not self._recipes.short.inherits:  # what fresh weights learnt is no neighbour of what the bank holds
+            return Evaluated([outcome.to_json() for outcome, _ in results], final, parent.bank, False)
         before = {key: tensor.clone() for key, tensor in parent.bank.items()}
         worth_before = self._anchor_loss()
         parent.write_back(((origins, outcome.weights or {}) for outcome, origins in results), WRITE_BACK_STEP)
         rolled_back = self._anchor_loss() > worth_before
         bank = before if rolled_back else parent.bank
-        final = outcomes[0].to_json() if full else None
         return Evaluated([outcome.to_json() for outcome, _ in results], final, bank, rolled_back)
 
     def _anchor_loss(self) -> float:

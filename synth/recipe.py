@@ -26,7 +26,8 @@ class Recipe:
     view_epochs: views repeat after so many epochs (0: never), so that a teacher need not look at all of them.
     small_px, small_share: images are shrunk to this height and width in the first epochs, up to this share of all
     (progressive resolution); a network that reads one size only is trained at its own. precision: "bf16" multiplies in
-    bfloat16 where the hardware is fast at it, which pays for dense convolutions, not for depthwise ones.
+    bfloat16 where the hardware is fast at it, which pays for dense convolutions, not for depthwise ones. inherits:
+    whether a candidate starts from what it inherits of the elastic parent, or from fresh weights.
     """
 
     epochs: int
@@ -44,6 +45,7 @@ class Recipe:
     small_px: int = 0
     small_share: float = 0.0
     precision: str = "fp32"
+    inherits: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -51,6 +53,8 @@ class Recipe:
             raise unknown("optimiser", self.optimiser, OPTIMISERS)
         if self.precision not in PRECISIONS:
             raise unknown("precision of training", self.precision, PRECISIONS)
+        if not isinstance(self.inherits, bool):
+            raise UserError(f"a recipe with inherits = {self.inherits}: it must be true or false")
         for name in ("epochs", "batch", "view_epochs", "small_px"):
             if not isinstance(getattr(self, name), int):
                 raise UserError(f"a recipe with {name} = {getattr(self, name)}: it must be a whole number")
@@ -95,11 +99,13 @@ def changes_of(words: Sequence[str], purpose: str) -> dict[str, Any]:
             raise UserError(f"--set {word}: NAME=VALUE is expected, such as batch=256, or final.batch=256 for one of "
                             f"{', '.join(PURPOSES)}")
         if before in ("", purpose):
-            found[field_name] = _number(text)
+            found[field_name] = _value(text)
     return found
 
 
-def _number(text: str) -> Any:
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)

@@ -11,7 +11,7 @@ from synth.order import Order
 from synth.recipe import changes_of, recipe_for
 
 FULL = Order(target="tx2", requirements=("accuracy >= 90 %",), epochs=7, short_epochs=3, finalists=9,
-             changes=("batch=256", "final.rate=0.014"))
+             changes=("batch=256", "final.rate=0.014", "short.inherits=false"))
 
 
 @pytest.mark.parametrize("order", [Order(target="tx2"), FULL])
@@ -37,7 +37,7 @@ def test_what_cannot_be_ordered(changes, said):
 
 def test_a_change_is_of_all_recipes_or_of_one():
     assert changes_of(FULL.changes, "final") == {"batch": 256, "rate": 0.014}
-    assert changes_of(FULL.changes, "short") == {"batch": 256}
+    assert changes_of(FULL.changes, "short") == {"batch": 256, "inherits": False}
     asked = {"images": 1000, "size": (8, 8), "changes": FULL.changes}
     short, final = (recipe_for("digits", purpose, **asked) for purpose in ("short", "final"))
     assert (short.batch, final.batch) == (256, 256) and final.rate == 0.014 != short.rate

@@ -1,5 +1,6 @@
 """The cycle's problem on real networks: what candidates start from, and the anchors between φ and the smallest."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,6 +42,17 @@ def test_candidates_inherit_and_only_full_trainings_are_kept_for_later(problem):
         assert all(torch.equal(tensor, inherited[name]) for name, tensor in task.weights.items())
     assert short.checkpoints is None and full.checkpoints is not None
     assert full.seed == again.seed != short.seed  # the same network in the same run always trains alike
+
+
+def test_a_recipe_may_want_fresh_weights(problem):
+    row, recipe = problem.anchors()[0], replace(problem._recipes.short, inherits=False)
+    task, origins = problem.task(row, recipe, None, "short")
+    again = problem.task(row, recipe, None, "short")[0]
+    inherited = problem.space.parent.inherit(origins)
+    assert task.weights.keys() == inherited.keys()
+    assert all(torch.equal(tensor, again.weights[name]) for name, tensor in task.weights.items())
+    drawn = [name for name in inherited if name.endswith("conv1.weight")]
+    assert drawn and not any(torch.equal(task.weights[name], inherited[name]) for name in drawn)
 
 
 def test_anchors_lie_between_and_have_few_blocks(problem):
