@@ -31,7 +31,7 @@ from synth.progress import Progress
 from synth.requirements import YES, Verdict
 from synth.run_folder import RunFolder
 
-SEEDS = 4096  # that finalists are chosen from; more of them find better ones in the same belief, in half a second
+SEEDS = 256  # that finalists are chosen from
 # The least probability that 1r holds for a finalist, round by round. Bold at first: what is learnt when one does not
 # hold is worth its training (replayed on trained digits networks, the best FermiNet is 1.8 NetScore points better).
 LIKELY = (0.35, 0.6, 0.8, 0.95)
