@@ -13,10 +13,10 @@ The sample, after NAS-Bench-301 (Zela et al., arXiv 2008.09777), which covers bo
   generated  fresh seeds of a generator that has followed it
   near       changes of one to three decisions of the last two
 All hold the exact requirements, as everything that a search evaluates does. Each network is trained briefly exactly as
-a run does (weights inherited from the elastic parent, distilled from φ; seed 0) and in full from fresh weights, every
-second of "level" twice each, every second of "front" twice in full, and some of "level" in full from inherited weights
-as well. Nothing is written back, so that the order of training does not matter: what is told by the fewest comes first.
-The test split is not read.
+a run does (on digits from weights inherited from the elastic parent; distilled from φ; seed 0) and in full from fresh
+weights, every second of "level" twice each, every second of "front" twice in full, and some of "level" in full from
+inherited weights as well. Nothing is written back, so that the order of training does not matter: what is told by the
+fewest comes first. The test split is not read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ from synth.device import DEVICES, Compute, device_named
 from synth.generator import Generator
 from synth.inquisitor import Inquisitor
 from synth.moves import Moves, log_cost, repair, violation
-from synth.networks.module import fresh_weights
 from synth.order import Order
 from synth.preparation import Laboratory, laboratory, traced_prototype
 from synth.probing import Insight
@@ -224,9 +223,9 @@ class Trainer:
         recipes = self.lab.recipes
         short = purpose == SHORT
         recipe, teacher = (recipes.short, SHORT_LOGITS) if short else (recipes.final, FINAL_LOGITS)
+        recipe = recipe if short else replace(recipe, inherits=purpose == INHERITED)
         name = SHORT if short else FINAL
-        task, _ = self.problem.task(decisions, recipe, teacher, f"{name}/{repeat}" if repeat else name)
-        return replace(task, weights=fresh_weights(task.network, task.seed)) if purpose == FINAL else task
+        return self.problem.task(decisions, recipe, teacher, f"{name}/{repeat}" if repeat else name)[0]
 
     def _record(self, job: Job, outcome: Outcome) -> None:
         group, decisions, purpose, repeat = job
