@@ -50,7 +50,7 @@ def _refuse_no_folder(context: click.Context, parameter: click.Parameter, path: 
 json_option = click.option("--json", "json_path", metavar="PATH|-", callback=_refuse_no_folder,
                            help="Also write the result as JSON; - prints it.")
 workers_option = click.option("--workers", type=click.IntRange(1), default=None, show_default="up to 4",
-                              help="Processes; the result does not depend on them.")
+                              help="Processes, on a GPU lanes; the result does not depend on them.")
 set_option = click.option("--set", "changes", multiple=True, metavar="NAME=VALUE",
                           help="In place of another value of a recipe, such as batch, rate or precision; "
                                "final.rate=0.02 is meant for one recipe alone.")

@@ -130,8 +130,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "cifar10": {
         "prototype": Recipe(40, batch=128, smoothing=0.1, average_epochs=2, small_px=24, small_share=2 / 3,
                             precision="bf16", augmentation=_CIFAR),
-        "short": Recipe(2, batch=128, rate=0.005, distil=0.7, small_px=24, small_share=0.5,
-                        augmentation=_CIFAR),
+        "short": Recipe(6, batch=128, distil=0.7, small_px=24, small_share=0.5, inherits=False, augmentation=_CIFAR),
         "final": Recipe(60, batch=128, average_epochs=2, distil=0.5, view_epochs=8, small_px=24, small_share=2 / 3,
                         inherits=False, augmentation=_CIFAR),
     },
