@@ -41,7 +41,7 @@ class Lesson:
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.split) / self.recipe.batch)
+        return self.recipe.steps(len(self.split))
 
     def rate(self, step: int) -> float:
         """Of this step, counted from 0."""
@@ -178,7 +178,7 @@ def batches(
     """(rows, views, labels) of one epoch, in batches whose sizes differ by one at most (never a lonely last image)."""
     device = split.images.device
     order, drawn = _drawn(recipe, len(split), seed, view_seed, epoch)
-    for rows in order.tensor_split(math.ceil(len(split) / recipe.batch)):
+    for rows in order.tensor_split(recipe.steps(len(split))):
         images = recipe.augmentation.apply(split.images[rows], drawn[rows].to(device))
         yield rows, images.contiguous(memory_format=layout(recipe.precision, device.type)), split.labels[rows]
 

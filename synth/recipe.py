@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -70,6 +71,10 @@ class Recipe:
     def different_views(self) -> int:
         """Epochs whose views differ."""
         return min(self.view_epochs or self.epochs, self.epochs)
+
+    def steps(self, images: int) -> int:
+        """Of an epoch over so many images."""
+        return math.ceil(images / self.batch)
 
     def is_small(self, epoch: int) -> bool:
         """Whether this epoch, counted from 0, sees shrunk images. The last never does, since norms hold the statistics

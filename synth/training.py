@@ -66,10 +66,9 @@ def train(
     view_seed = seed if view_seed is None else view_seed
     _check_teacher(teacher, recipe, split)
     device = next(module.parameters()).device
-    steps_per_epoch = math.ceil(len(split) / recipe.batch)
     optimiser = FlatOptimiser(
         module, recipe.optimiser, decay=recipe.decay, momentum=recipe.momentum,
-        average_steps=recipe.average_epochs * steps_per_epoch, layout=layout(recipe.precision, device.type),
+        average_steps=recipe.average_epochs * recipe.steps(len(split)), layout=layout(recipe.precision, device.type),
     )
     identity = {"recipe": recipe.to_json(), "seeds": [seed, view_seed], "images": len(split)}
     shrinks = recipe.small_px > 0 and _reads(module, recipe.small_px, split)

@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,8 @@ from rich.table import Table
 
 import synth.problem
 from devices.support.files import append_line, read_lines, write_json
-from synth.networks.module import fresh_weights
 from synth.order import Order
 from synth.performance import netscore
-from synth.problem import FINAL, NetworkProblem
 from synth.run import synthesise
 
 SCHEMA = "edgesynth.bench-whole-runs/1"
@@ -42,28 +39,20 @@ SHIPPED, NO_WRITE_BACK, FRESH = ARMS = ("as shipped", "no write-back", "fresh")
 
 
 @contextlib.contextmanager
-def changed(arm: str) -> Iterator[None]:
-    """Inside, runs are as the arm has them."""
-    step, task = synth.problem.WRITE_BACK_STEP, NetworkProblem.task
-
-    def fresh(problem: NetworkProblem, decisions, recipe, teacher, purpose, keep_weights=False):
-        made, origins = task(problem, decisions, recipe, teacher, purpose, keep_weights)
-        if purpose == FINAL:
-            made = replace(made, weights=fresh_weights(made.network, made.seed))
-        return made, origins
-
+def no_write_back() -> Iterator[None]:
+    step = synth.problem.WRITE_BACK_STEP
+    synth.problem.WRITE_BACK_STEP = 0.0
     try:
-        synth.problem.WRITE_BACK_STEP = 0.0 if arm == NO_WRITE_BACK else step
-        NetworkProblem.task = fresh if arm == FRESH else task
         yield
     finally:
-        synth.problem.WRITE_BACK_STEP, NetworkProblem.task = step, task
+        synth.problem.WRITE_BACK_STEP = step
 
 
 def run(arm: str, seed: int) -> dict[str, Any]:
     start = time.process_time()
-    with tempfile.TemporaryDirectory() as folder, changed(arm):
-        summary = synthesise(Order("tx2", seed=seed), Path(folder) / "run", command="bench_whole_runs")
+    order = Order("tx2", seed=seed, changes=("final.inherits=false",) if arm == FRESH else ())
+    with tempfile.TemporaryDirectory() as folder, no_write_back() if arm == NO_WRITE_BACK else contextlib.nullcontext():
+        summary = synthesise(order, Path(folder) / "run", command="bench_whole_runs")
     rows = [{name: row.readings[name].value for name in ("accuracy", "validation_accuracy", "params", "macs")}
             for row in summary.ferminets if row.holds == "yes"]
     scores = {name: [float(netscore(row[name], row["params"], row["macs"])) for row in rows]
