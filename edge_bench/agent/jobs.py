@@ -3,6 +3,7 @@
 A job is a folder: request.json, events.jsonl (what it says, ending in one of ENDS), log.txt, pid, and `alive`, which
 the job's process keeps locked as long as it lives, so that a dead job is never taken for a running one.
 """
+import datetime
 import fcntl
 import os
 import random
@@ -50,7 +51,8 @@ def key_of(request):
 
 def start(kind, request):
     """Start a detached job ("bench", "build" or "compare") and return its id."""
-    identity = "{}-{:04x}".format(time.strftime("%Y%m%d-%H%M%S"), random.SystemRandom().randrange(1 << 16))
+    begun = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")  # to the microsecond: ids are sorted by age
+    identity = "{}-{:04x}".format(begun, random.SystemRandom().randrange(1 << 16))
     path = state.make_folder(state.home("jobs", identity))
     write_json(os.path.join(path, "request.json"),
                {"kind": kind, "key": key_of(request), "created": time.time(), "request": request,
