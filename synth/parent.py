@@ -21,11 +21,14 @@ from synth.networks.module import Weights, build, responses
 from synth.networks.network import Network, Vertex
 from synth.networks.operators import operator
 from synth.networks.rewriting import (
+    SEPARABLE,
     Block,
+    activations_after_additions,
     is_replaceable,
     projected_width,
     replaced,
     residual_blocks,
+    without_activations,
     without_blocks,
 )
 
@@ -46,12 +49,13 @@ class Design:
     """What distinguishes one network of the space from φ.
 
     kept: {channel group: its kept units}. operators: {convolution: one of OPERATORS}. dropped: additions of the
-    residual blocks that are left out.
+    residual blocks that are left out. linear: activations behind additions that are.
     """
 
     kept: Mapping[str, np.ndarray]
     operators: Mapping[str, str]
     dropped: tuple[str, ...]
+    linear: tuple[str, ...] = ()
 
 
 class ElasticParent:
@@ -73,6 +77,11 @@ class ElasticParent:
     def replaceable(self) -> tuple[str, ...]:
         return tuple(v.name for v in self.network.vertices if is_replaceable(self.network, v))
 
+    @functools.cached_property
+    def activations(self) -> tuple[str, ...]:
+        """Those that may be left out."""
+        return activations_after_additions(self.network)
+
     def weights(self) -> Weights:
         """φ's own weights."""
         return {key: tensor for key, tensor in self.bank.items() if ":" not in key}
@@ -91,7 +100,7 @@ class ElasticParent:
                 network = replaced(network, name, choice)
                 origins |= self._replaced_origins(name, choice, kept)
         dropped = [block for block in self.blocks if block.addition in design.dropped]
-        network = without_blocks(network, dropped)
+        network = without_activations(without_blocks(network, dropped), design.linear)
         return network, {key: origin for key, origin in origins.items() if key.rpartition(".")[0] in network}
 
     def inherit(self, origins: Mapping[str, Origin]) -> Weights:
@@ -110,9 +119,9 @@ class ElasticParent:
         vertex = self.network[name]
         out = torch.from_numpy(np.flatnonzero(kept[self.channels.labels[name]]))
         inside = torch.from_numpy(np.flatnonzero(kept[self.channels.labels[vertex.inputs[0]]]))
-        middle = inside if choice == "separable" else torch.arange(projected_width(len(inside)))
+        middle = inside if choice in SEPARABLE else torch.arange(projected_width(len(inside)))
         axes: dict[str, tuple[Tensor, ...]] = {}
-        if choice == "separable":
+        if choice in SEPARABLE:
             axes[f"{name}.depthwise.weight"] = (inside,)
         elif choice == "project":
             axes[f"{name}.project.weight"] = (middle, inside)
@@ -174,6 +183,7 @@ def _sources(vertex: Vertex, weight: Tensor, x: Tensor) -> dict[str, _Source]:
     return {
         "pointwise": _Source(x[:, :, ::stride[0], ::stride[1]], 1, (1, 1), {}),
         "separable": _Source(filtered, 1, (1, 1), separable),
+        "separable relu": _Source(filtered.relu(), 1, (1, 1), {key: t.clone() for key, t in separable.items()}),
         "project": _Source(projected, k, stride, projecting),
     }
 

@@ -18,7 +18,7 @@ from synth.networks.network import Network
 from synth.parent import ElasticParent, following_norm
 from synth.probe_statistics import effective_rank, label_dependence, redundancy
 from synth.probe_table import ProbeTable
-from synth.space import BLOCK, OPERATOR, WIDTH, NetworkSpace, Place
+from synth.space import ACTIVATION, BLOCK, OPERATOR, WIDTH, NetworkSpace, Place
 
 # What the table says of a (site, choice), each against φ at the same vertex; all cost loss when they are large.
 STATISTICS = ("damage", "rank lost", "dependence lost", "importance cut")
@@ -87,21 +87,23 @@ def order_of_units(channels: Channels, unit_importance: np.ndarray) -> dict[str,
     return order
 
 
-def vertex_of(parent: ElasticParent, place: Place) -> str:
-    """The vertex whose responses speak for a site."""
-    if place.kind == BLOCK:
-        return next(b.exit for b in parent.blocks if b.addition == place.name)
+def vertices_of(parent: ElasticParent, place: Place) -> tuple[str, ...]:
+    """The vertices whose responses speak for a site: the first of them that a network has."""
+    if place.kind == BLOCK:  # linear, it ends in its addition
+        return next(b.bypassed[::-1] for b in parent.blocks if b.addition == place.name)
+    if place.kind == ACTIVATION:
+        return (place.name, parent.network[place.name].inputs[0])
     if place.kind == OPERATOR:
         norm = following_norm(parent.network, place.name)
-        return norm.name if norm is not None else place.name
+        return (norm.name if norm is not None else place.name,)
     group = next(g for g in parent.channels.groups if g.name == place.name)
     spoken = [name for name in group.vertices if _speaks(parent.network, name)]
-    return spoken[-1] if spoken else place.name.rstrip("'")
+    return (spoken[-1] if spoken else place.name.rstrip("'"),)
 
 
 def probed_vertices(space: NetworkSpace) -> tuple[str, ...]:
     """The vertices that speak for the sites of a space, each once."""
-    return tuple(dict.fromkeys(vertex_of(space.parent, place) for place in space.places))
+    return tuple(dict.fromkeys(name for place in space.places for name in vertices_of(space.parent, place)))
 
 
 def _speaks(network: Network, name: str) -> bool:
@@ -137,7 +139,8 @@ class Probes:
             last = len(self.space.sites[column].choices) - 1
             if damage is not None and choice == last:
                 continue  # a swap speaks for its own site only
-            name = vertex_of(self.space.parent, place)
+            names = vertices_of(self.space.parent, place)
+            name = next((name for name in names if name in insights), names[0])
             here, there = insights.get(name), self.parent_insights.get(name)
             lost, less = np.nan, np.nan
             if here is not None and there is not None:
@@ -147,10 +150,13 @@ class Probes:
 
 
 def single_swaps(space: NetworkSpace, most: int) -> list[tuple[int, ...]]:
-    """Networks that differ from φ in one decision, spread over sites and choices; at most `most`."""
+    """Networks that differ from φ in one decision, spread over sites and choices; at most `most`. An activation is not
+    taken out of φ, since what was trained with it says nothing of what would be trained without."""
     parent = tuple(len(site.choices) - 1 for site in space.sites)
     swaps = []
     for column, site in enumerate(space.sites):
+        if site.kind == ACTIVATION:
+            continue
         others = list(range(len(site.choices) - 1))
         if site.kind == WIDTH and len(others) > 3:  # the ends and the middle; the rest is filled smoothly
             others = sorted({others[0], others[len(others) // 2], others[-1]})

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from devices.support.files import read_json, write_json
+from synth.anchors import anchors
 from synth.candidates import Outcome, Task, run_task, seed_of
 from synth.decisions import Decisions, Observation
 from synth.energy.loop import BoardLoop
@@ -20,7 +21,7 @@ from synth.probing import Probes
 from synth.recipe import Recipe
 from synth.requirements import Requirements
 from synth.run_folder import RunFolder
-from synth.space import BLOCK, OPERATOR, NetworkSpace
+from synth.space import NetworkSpace
 from synth.synthesis import CycleReport
 from synth.tensors import load_tensors, save_tensors
 from synth.workers import Pool
@@ -62,23 +63,23 @@ class NetworkProblem:
         self.space, self.requirements, self.probes = space, requirements, probes
         self._pool, self._folder, self._recipes, self._seed = pool, folder, recipes, seed
         self._parent_outcome, self._on_cycle, self._loop = parent_outcome, on_cycle, loop
+        self.anchors = anchors(space)
         self.rolled_back = 0
 
     # --- the problem -----------------------------------------------------------------------------------------------
 
     def initial(self) -> list[Observation]:
-        """Anchors between φ and the smallest network, trained briefly and in full, and φ itself where candidates
-        inherit from it (a short training from fresh weights would know less than φ)."""
+        """Anchors, trained briefly and in full, and φ itself where candidates inherit from it (a short training from
+        fresh weights would know less than φ)."""
         metrics = self._parent_outcome.metrics
         whole = tuple(len(site.choices) - 1 for site in self.space.sites)
         known = []
         if self._recipes.short.inherits:
             known = [Observation(whole, metrics.log_loss, metrics.log_loss_se, metrics.accuracy, metrics.accuracy)]
-        anchors = self.anchors()
 
         def compute() -> list[dict[str, Any]]:
-            short = self._outcomes(anchors, self._recipes.short, SHORT_LOGITS, "short")
-            final = self._outcomes(anchors, self._recipes.final, FINAL_LOGITS, FINAL)
+            short = self._outcomes(self.anchors, self._recipes.short, SHORT_LOGITS, "short")
+            final = self._outcomes(self.anchors, self._recipes.final, FINAL_LOGITS, FINAL)
             return [{"short": a.to_json(), "final": b.to_json()} for (a, _), (b, _) in zip(short, final, strict=True)]
 
         def save(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -89,7 +90,7 @@ class NetworkProblem:
         rows = self._folder.step("anchors.json", compute, save, lambda p: read_json(p, EVALUATED)["anchors"])
         if self._loop is not None:
             self._loop.end()
-        for decisions, row in zip(anchors, rows, strict=True):
+        for decisions, row in zip(self.anchors, rows, strict=True):
             short, final = Outcome.from_json(row["short"]), Outcome.from_json(row["final"])
             self.probes.record(decisions, short.insights)
             known.append(_observation(decisions, short, final.metrics.accuracy))
@@ -123,23 +124,6 @@ class NetworkProblem:
         self.space.parent.bank = _load_cycle(self._folder.path / _place(cycles - 1)).bank
 
     # --- candidates ------------------------------------------------------------------------------------------------
-
-    def anchors(self) -> list[Decisions]:
-        """Two networks between φ and the smallest: separable convolutions of middle widths, with every second of the
-        blocks that can be left out, and quarter widths with the first of them only. (With all blocks they take as long
-        to train as φ, since the map of every layer is written and read, however narrow it is.)"""
-        rows = []
-        for share, operator, kept in ((0.5, "separable", 2), (0.25, "project", len(self.space.sites) + 1)):
-            row, blocks = [], 0
-            for site in self.space.sites:
-                last = len(site.choices) - 1
-                if site.kind == BLOCK:
-                    blocks += 1
-                    row.append(last if blocks % kept == 1 else 0)
-                else:
-                    row.append(site.choices.index(operator) if site.kind == OPERATOR else round(share * last))
-            rows.append(row)
-        return [tuple(int(c) for c in row) for row in self.space.canonical(np.array(rows, dtype=np.int64))]
 
     def task(self, decisions: Decisions, recipe: Recipe | None, teacher: str | None, purpose: str,
              keep_weights: bool = False) -> tuple[Task, Mapping[str, Origin]]:
@@ -183,7 +167,7 @@ class NetworkProblem:
 
     def _anchor_loss(self) -> float:
         """Mean log loss of the anchors with inherited weights, norms recalibrated, untrained."""
-        outcomes = self._outcomes(self.anchors(), None, None, "anchor")
+        outcomes = self._outcomes(self.anchors, None, None, "anchor")
         return float(np.mean([outcome.metrics.log_loss for outcome, _ in outcomes]))
 
 

@@ -1,4 +1,5 @@
-"""Networks that a person would draw: one operator, one share of the width and one depth for the whole network.
+"""Networks that a person would draw: one operator, one share of the width and one depth for the whole network, all
+residual blocks linear or none.
 
 There are few of them and among them are good ones (on trained digits networks they come within about two NetScore
 points of the best that is known), so the search for what a seed should become also starts from the most promising.
@@ -16,19 +17,22 @@ SHARES = 17  # of the width, evenly from the least to the parent's own
 
 
 def scaled_networks(space: Space) -> IntArray:
-    """[n, sites]: every operator with every share of the width and, for sites of kind "block", every number of blocks
-    left out, from the last on."""
+    """[n, sites]: every operator with every share of the width, for sites of kind "block" with every number of blocks
+    left out, from the last on, and for those of kind "activation" all left out or none."""
     counts = choice_counts(space.sites)
     blocks = [j for j, site in enumerate(space.sites) if site.kind == "block"]
+    activations = [j for j, site in enumerate(space.sites) if site.kind == "activation"]
     scales = np.array([site.ordered and site.kind != "block" for site in space.sites])
-    chooses = np.array([not site.ordered for site in space.sites])
+    chooses = np.array([not site.ordered and site.kind != "activation" for site in space.sites])
     operators = int(counts[chooses].max()) if chooses.any() else 1
     rows = []
-    for share, operator, left_out in itertools.product(np.linspace(0.0, 1.0, SHARES), range(operators),
-                                                       range(len(blocks) + 1)):
+    for share, operator, left_out, linear in itertools.product(
+            np.linspace(0.0, 1.0, SHARES), range(operators), range(len(blocks) + 1), (False, True)):
         row = counts - 1
         row[scales] = np.round(share * (counts[scales] - 1)).astype(np.int64)
         row[chooses] = np.minimum(operator, counts[chooses] - 1)
         row[blocks[len(blocks) - left_out:]] = 0
+        if linear:
+            row[activations] = 0
         rows.append(row)
     return np.unique(space.canonical(np.array(rows)), axis=0)

@@ -18,32 +18,46 @@ from synth.prices import Prices
 from synth.space_costs import CostTable, CostTables
 
 WIDTH_STEPS = 8  # widths to choose from, at most
-WIDTH, OPERATOR, BLOCK = "width", "operator", "block"
+WIDTH, OPERATOR, BLOCK, ACTIVATION = "width", "operator", "block", "activation"
 DROP, KEEP = "drop", "keep"
+LINEAR = "linear"
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a site decides on: the name of a channel group, of a convolution or of a residual block's addition."""
+    """What a site decides on: the name of a channel group, of a convolution, of a residual block's addition or of an
+    activation behind an addition."""
 
     kind: str
     name: str
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What a space lets decide. operators: in a convolution's place, in the order of OPERATORS. activations: whether
+    those behind additions may be left out."""
+
+    operators: tuple[str, ...] = OPERATORS
+    activations: bool = True
+
+
 class NetworkSpace:
     """A `synth.decisions.Space` of real networks. order: {channel group: its units, most important first}."""
 
-    def __init__(self, parent: ElasticParent, order: dict[str, np.ndarray], prices: Prices) -> None:
-        self.parent, self.order, self.prices = parent, order, prices
+    def __init__(self, parent: ElasticParent, order: dict[str, np.ndarray], prices: Prices,
+                 choices: Choices = Choices()) -> None:
+        self.parent, self.order, self.prices, self.choices = parent, order, prices, choices
         self.widths = {g.name: width_choices(g.width) for g in parent.channels.groups if not g.frozen and g.width > 1}
         self.places = (
             [Place(WIDTH, name) for name in self.widths]
             + [Place(OPERATOR, name) for name in parent.replaceable]
             + [Place(BLOCK, block.addition) for block in parent.blocks]
+            + [Place(ACTIVATION, name) for name in parent.activations if choices.activations]
         )
         self._column = {place: i for i, place in enumerate(self.places)}
         self.sites: Sequence[Site] = self._sites()
         self._parent_row = parent_decisions(self.sites)
+        self._meaning = np.array([OPERATORS.index(name) for name in choices.operators])  # of an operator's choices
         self._tables = CostTables(parent, order, self.widths)
         # costs and summary of the same networks are asked for one after the other
         self._table = functools.lru_cache(maxsize=4)(self._table_of)
@@ -62,7 +76,9 @@ class NetworkSpace:
                 members: Sequence[str] = groups[place.name].vertices
                 choices = tuple(str(width) for width in self.widths[place.name])
             elif place.kind == OPERATOR:
-                members, choices = (place.name,), OPERATORS
+                members, choices = (place.name,), self.choices.operators
+            elif place.kind == ACTIVATION:
+                members, choices = (place.name,), (LINEAR, network[place.name].attrs["kind"])
             else:
                 members, choices = sorted(blocks[place.name].branch), (DROP, KEEP)
             shape = network.shapes[place.name.rstrip("'")]
@@ -71,7 +87,7 @@ class NetworkSpace:
             descriptor = (depth[place.name.rstrip("'")], np.log2(shape[0]) / 10.0,
                           np.log2(max(float(np.prod(shape[1:])), 1.0)) / 16.0,
                           weights / max(whole.params, 1), macs / max(whole.macs, 1))
-            sites.append(Site(f"{place.name}/{place.kind}", place.kind, choices, place.kind != OPERATOR,
+            sites.append(Site(f"{place.name}/{place.kind}", place.kind, choices, place.kind in (WIDTH, BLOCK),
                               tuple(float(d) for d in descriptor)))
         return tuple(sites)
 
@@ -83,6 +99,7 @@ class NetworkSpace:
         kept: dict[str, np.ndarray] = {}
         operators: dict[str, str] = {}
         dropped: list[str] = []
+        linear: list[str] = []
         for place, site, choice in zip(self.places, self.sites, row, strict=True):
             if place.kind == WIDTH:
                 kept[place.name] = np.sort(self.order[place.name][: self.widths[place.name][choice]])
@@ -90,18 +107,20 @@ class NetworkSpace:
                 operators[place.name] = site.choices[choice]
             elif site.choices[choice] == DROP:
                 dropped.append(place.name)
-        return Design(kept, operators, tuple(dropped))
+            elif site.choices[choice] == LINEAR:
+                linear.append(place.name)
+        return Design(kept, operators, tuple(dropped), tuple(linear))
 
     @functools.cached_property
     def _inside(self) -> list[tuple[int, list[int]]]:
-        """For every block site, the sites that decide on nothing outside of its branch."""
+        """For every block site, the sites that decide on nothing that stays without it."""
         groups: dict[str, ChannelGroup] = {g.name: g for g in self.parent.channels.groups}
         found = []
         for block in self.parent.blocks:
             inner = []
             for column, place in enumerate(self.places):
                 members = groups[place.name].vertices if place.kind == WIDTH else (place.name,)
-                if place.name != block.addition and all(name in block.branch for name in members):
+                if place.name != block.addition and block.branch.union(block.bypassed).issuperset(members):
                     inner.append(column)
             found.append((self._column[Place(BLOCK, block.addition)], inner))
         return found
@@ -142,21 +161,22 @@ class NetworkSpace:
         return self.prices.graph_cost(key, network)
 
     def _columns(self, decisions: IntArray) -> tuple[dict[str, IntArray], dict[str, IntArray], dict[str, np.ndarray]]:
-        """Widths by group, operators by convolution, and whether a block is kept by addition; each [n]."""
+        """Widths by group, operators (as indices into OPERATORS) by convolution, and whether a block is kept by
+        addition; each [n]."""
         rows = np.asarray(decisions, dtype=np.int64).reshape(-1, len(self.places))
         widths, operators, kept = {}, {}, {}
         for column, place in enumerate(self.places):
             if place.kind == WIDTH:
                 widths[place.name] = np.asarray(self.widths[place.name])[rows[:, column]]
             elif place.kind == OPERATOR:
-                operators[place.name] = rows[:, column]
-            else:
+                operators[place.name] = self._meaning[rows[:, column]]
+            elif place.kind == BLOCK:
                 kept[place.name] = rows[:, column] == 1
         return widths, operators, kept
 
     def summary(self, decisions: IntArray) -> FloatArray:
-        """[n, 10]: log parameters, log MACs, share of blocks kept, mean and least log width ratio, mean log width
-        ratio of the last third of the groups, and the share of each operator."""
+        """[n, k]: log parameters, log MACs, share of blocks kept, mean and least log width ratio, mean log width ratio
+        of the last third of the groups, the share of each operator and, where they may be left out, of activations."""
         widths, operators, kept = self._columns(decisions)
         costs = self._table(self._rows(decisions).tobytes())
         n = len(costs.params)
@@ -166,15 +186,21 @@ class NetworkSpace:
         share = np.stack(list(kept.values()), axis=1).mean(axis=1) if kept else np.ones(n)
         late = ratios[:, -max(1, ratios.shape[1] // 3):]
         columns = [np.log(np.maximum(costs.params, 1)), np.log(np.maximum(costs.macs, 1)), share, ratios.mean(axis=1),
-                   ratios.min(axis=1), late.mean(axis=1), *((chosen == i).mean(axis=1) for i in range(len(OPERATORS)))]
+                   ratios.min(axis=1), late.mean(axis=1), *((chosen == i).mean(axis=1) for i in self._meaning)]
+        active = [column for place, column in self._column.items() if place.kind == ACTIVATION]
+        if active:
+            columns.append(np.asarray(decisions)[:, active].mean(axis=1))
         return np.stack(columns, axis=1)
 
     def smallest(self) -> IntArray:
         """[operators, sites]: the least widths and no block that can be left out, with each operator everywhere."""
-        rows = np.zeros((len(OPERATORS), len(self.places)), dtype=np.int64)
+        count = len(self.choices.operators)
+        rows = np.zeros((count, len(self.places)), dtype=np.int64)
         for column, place in enumerate(self.places):
             if place.kind == OPERATOR:
-                rows[:, column] = np.arange(len(OPERATORS))
+                rows[:, column] = np.arange(count)
+            elif place.kind == ACTIVATION:
+                rows[:, column] = 1
         return self.canonical(rows)
 
 

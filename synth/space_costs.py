@@ -17,10 +17,11 @@ from synth.decisions import FloatArray, IntArray
 from synth.networks.costs import WEIGHTED, folded_norm, operations_of
 from synth.networks.network import Vertex
 from synth.networks.operators import operator
-from synth.networks.rewriting import OPERATORS, PROJECTION_LEAST, PROJECTION_RATIO
+from synth.networks.rewriting import OPERATORS, PROJECTION_LEAST, PROJECTION_RATIO, SEPARABLE
 from synth.parent import ElasticParent
 
-SEPARABLE, PROJECT, DENSE = (OPERATORS.index(name) for name in ("separable", "project", "dense"))
+PROJECT, DENSE = OPERATORS.index("project"), OPERATORS.index("dense")
+IS_SEPARABLE = np.array([name in SEPARABLE for name in OPERATORS])
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class CostTables:
         if choice is None:
             return _alone(weights, weights * after, weights + bias)
         projected = np.minimum(inside, np.maximum(PROJECTION_LEAST, np.ceil(inside / PROJECTION_RATIO)))
-        separable, project = choice == SEPARABLE, choice == PROJECT
+        separable, project = IS_SEPARABLE[choice], choice == PROJECT
         # np.where, not np.select, which spends most of its time on broadcasting
         weights = np.where(choice == DENSE, weights, np.where(project, projected * out * area, inside * out))
 

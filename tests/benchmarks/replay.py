@@ -30,6 +30,7 @@ from synth.data.dataset import load_dataset
 from synth.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
 from synth.link import log_error
 from synth.moves import Moves
+from synth.networks.rewriting import OPERATORS
 from synth.order import Order
 from synth.parent import ElasticParent
 from synth.performance import performance
@@ -39,7 +40,7 @@ from synth.probe_table import ProbeTable
 from synth.probing import SIGNS, STATISTICS, Insight, Probes, order_of_units
 from synth.problem import LINK_EVERY
 from synth.requirements import Requirements
-from synth.space import NetworkSpace
+from synth.space import ACTIVATION, OPERATOR, Choices, NetworkSpace
 
 FAMILY, SMOOTH = "digits", "digits-smooth"
 MEMBERS, PER_NUMBER = 18, 6  # of the committee, and how many of them each number draws
@@ -85,7 +86,7 @@ def smoothed_log_error(accuracy: FloatArray, images: int) -> FloatArray:
     return np.log(((1.0 - accuracy) * images + 0.5) / (images + 1.0))
 
 
-def space_of(order: Order) -> tuple[NetworkSpace, Requirements, int]:
+def space_of(order: Order, choices: Choices) -> tuple[NetworkSpace, Requirements, int]:
     """The space of a run, its requirements with margins, and the size of the validation split."""
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
@@ -94,8 +95,14 @@ def space_of(order: Order) -> tuple[NetworkSpace, Requirements, int]:
     assert stated is not None
     requirements = with_margins(stated, parent, order, dataset)
     units = order_of_units(parent.channels, np.zeros(len(parent.channels.keep_all())))  # costs do not depend on which
-    space = NetworkSpace(parent, units, Prices(requirements, order.resolve_target(), order.precision))
+    space = NetworkSpace(parent, units, Prices(requirements, order.resolve_target(), order.precision), choices)
     return space, requirements, len(dataset.validation)
+
+
+def choices_of(sites: Sequence[tuple[str, list[str]]]) -> Choices:
+    """What the space of a table lets decide, by its sites: older ones have fewer operators, and keep activations."""
+    kinds = {name.rpartition("/")[2]: choices for name, choices in sites}
+    return Choices(tuple(kinds.get(OPERATOR, OPERATORS)), ACTIVATION in kinds)
 
 
 def probes_of(space: NetworkSpace, probed: dict) -> ProbeTable:
@@ -118,7 +125,7 @@ def load_table(path: Path = HERE, data_root: str | None = None) -> Table:
     """data_root: of the user's copy of the data that the table is of; digits need none."""
     value = read_json(path, SCHEMA)
     order = Order.from_arguments(value["card"].get("order", Order("tx2").arguments()))
-    space, requirements, images = space_of(replace(order, data_root=data_root))
+    space, requirements, images = space_of(replace(order, data_root=data_root), choices_of(value["sites"]))
     if value["sites"] != [[site.name, list(site.choices)] for site in space.sites]:
         raise SystemExit(f"{path}: made of another space; make it anew with table_of_networks.py")
     whole = [entry for entry in value["networks"] if entry.get(SHORT) and entry.get(FINAL)]

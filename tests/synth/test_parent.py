@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from synth.networks.module import build, check, responses, weights_of
+from synth.networks.rewriting import OPERATORS
 from synth.networks.tracing import trace
 from synth.parent import Design, elastic_parent, following_norm
 
 ALL_KEPT: dict = {}
+OTHERS = OPERATORS[:-1]
 
 
 @functools.cache
@@ -37,7 +39,7 @@ def test_the_whole_network_inherits_its_own_weights():
 
 
 @pytest.mark.parametrize("name", module_zoo.ZOO)
-@pytest.mark.parametrize("choice", ["pointwise", "separable", "project"])
+@pytest.mark.parametrize("choice", OTHERS)
 def test_every_structure_inherits_for_every_operator(name, choice):
     parent, images = parent_of(name)
     network, origins = parent.draw(design(parent, choice, 0.6))
@@ -48,7 +50,7 @@ def test_every_structure_inherits_for_every_operator(name, choice):
             assert torch.isfinite(value).all()
 
 
-@pytest.mark.parametrize("choice", ["pointwise", "separable", "project"])
+@pytest.mark.parametrize("choice", OTHERS)
 def test_a_fitted_operator_answers_better_than_the_mean(choice):
     """On φ's own activations the fit explains part of what the convolution answers; "project" explains the most."""
     parent, images = parent_of("resnet")
@@ -106,3 +108,9 @@ def test_units_can_be_kept_in_any_order():
     kept = {g.name: random.permutation(g.units)[: max(1, g.width // 2)] for g in parent.channels.groups if not g.frozen}
     network, origins = parent.draw(Design(kept, {}, ()))
     check(build(network, parent.inherit(origins)))
+
+
+def test_no_two_operators_share_a_tensor():
+    parent, _ = parent_of("resnet")
+    places = [tensor.data_ptr() for tensor in parent.bank.values()]
+    assert len(set(places)) == len(places)

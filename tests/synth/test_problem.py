@@ -1,4 +1,4 @@
-"""The cycle's problem on real networks: what candidates start from, and the anchors between φ and the smallest."""
+"""The cycle's problem on real networks: what candidates start from."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from devices.board import resolve_target
-from synth.networks.costs import costs
 from synth.networks.tracing import trace
 from synth.parent import elastic_parent
 from synth.prices import Prices
@@ -17,7 +16,7 @@ from synth.problem import FINAL, NetworkProblem, Recipes
 from synth.prototypes.resnet import ResNet
 from synth.recipe import recipe_for
 from synth.requirements import Requirements
-from synth.space import BLOCK, DROP, NetworkSpace
+from synth.space import NetworkSpace
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def problem(tmp_path_factory):
 
 
 def test_candidates_inherit_and_only_full_trainings_are_kept_for_later(problem):
-    row = problem.anchors()[0]
+    row = problem.anchors[0]
     short, origins = problem.task(row, problem._recipes.short, None, "short")
     full, again = (problem.task(row, problem._recipes.final, None, FINAL)[0] for _ in range(2))
     inherited = problem.space.parent.inherit(origins)
@@ -45,7 +44,7 @@ def test_candidates_inherit_and_only_full_trainings_are_kept_for_later(problem):
 
 
 def test_a_recipe_may_want_fresh_weights(problem):
-    row, recipe = problem.anchors()[0], replace(problem._recipes.short, inherits=False)
+    row, recipe = problem.anchors[0], replace(problem._recipes.short, inherits=False)
     task, origins = problem.task(row, recipe, None, "short")
     again = problem.task(row, recipe, None, "short")[0]
     inherited = problem.space.parent.inherit(origins)
@@ -53,14 +52,3 @@ def test_a_recipe_may_want_fresh_weights(problem):
     assert all(torch.equal(tensor, again.weights[name]) for name, tensor in task.weights.items())
     drawn = [name for name in inherited if name.endswith("conv1.weight")]
     assert drawn and not any(torch.equal(task.weights[name], inherited[name]) for name in drawn)
-
-
-def test_anchors_lie_between_and_have_few_blocks(problem):
-    space = problem.space
-    kept = []
-    for row in problem.anchors():
-        network, _ = space.parent.draw(space.design(row))
-        assert costs(network).params < costs(space.parent.network).params / 4
-        blocks = [site.choices[c] for site, c in zip(space.sites, row, strict=True) if site.kind == BLOCK]
-        kept.append([choice != DROP for choice in blocks])
-    assert kept == [[True, False] * 3 + [True], [True] + [False] * 6]

@@ -8,10 +8,12 @@ import pytest
 from synth.networks.module import build, check
 from synth.networks.rewriting import (
     OPERATORS,
+    activations_after_additions,
     is_replaceable,
     projected_width,
     replaced,
     residual_blocks,
+    without_activations,
     without_blocks,
 )
 from synth.networks.tracing import trace
@@ -59,6 +61,33 @@ def test_a_projection_shortcut_is_no_block_that_can_go():
                  and all(network[s].op in ("batch_norm", "conv") for s in v.inputs)]
     assert projected, "the zoo's resnet has a projection"
     assert not {v.name for v in projected} & {block.addition for block in residual_blocks(network)}
+
+
+def test_separable_convolutions_with_relu_have_it_behind_the_norm_and_else_are_the_same():
+    network = traced("resnet")
+    name = next(v.name for v in network.vertices if is_replaceable(network, v))
+    plain, active = (replaced(network, name, choice) for choice in ("separable", "separable relu"))
+    assert [v.name for v in active.vertices if v.name not in plain] == [f"{name}.relu"]
+    assert active[f"{name}.relu"].inputs == (f"{name}.norm",) and active[name].inputs == (f"{name}.relu",)
+    assert active[name].attrs == plain[name].attrs
+
+
+def test_activations_behind_additions_can_go_one_by_one_and_with_blocks():
+    network = traced("resnet")
+    found = activations_after_additions(network)
+    assert found, "resnet has activations behind additions"
+    assert all(network[network[activation].inputs[0]].op == "add" for activation in found)
+    for chosen in [[activation] for activation in found] + [list(found)]:
+        smaller = without_activations(network, chosen)
+        check(build(smaller))
+        assert [v.name for v in network.vertices if v.name not in smaller] == chosen
+    shorter = without_blocks(network, residual_blocks(network))
+    check(build(without_activations(shorter, found)))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "preactivation"])
+def test_linear_residual_blocks_have_no_activation_to_leave_out(name):
+    assert activations_after_additions(traced(name)) == ()
 
 
 @pytest.mark.parametrize("name", ["vgg", "densenet"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from toy_problem import SITES, ToySpace
 
+from synth.decisions import Site
 from synth.scaled import scaled_networks
 
 
@@ -27,3 +28,15 @@ def test_a_space_of_widths_alone():
             return decisions
 
     assert scaled_networks(Widths()).tolist() == [[width] * 5 for width in range(4)]
+
+
+def test_residual_blocks_are_all_linear_or_none():
+    choices = ("linear", "relu")
+    activations = [Site(f"block{b}/activation", "activation", choices, False, (b / 4, 0.5)) for b in range(3)]
+
+    class Residual(ToySpace):
+        sites = (*SITES, *activations)
+
+    found = scaled_networks(Residual())
+    assert len(np.unique(found, axis=0)) == len(found) == 2 * len(scaled_networks(ToySpace()))
+    assert {tuple(row) for row in found[:, -3:]} == {(0, 0, 0), (1, 1, 1)}

@@ -17,19 +17,19 @@ from synth.parent import ElasticParent
 from synth.prices import Prices
 from synth.probing import order_of_units
 from synth.requirements import Requirements
-from synth.space import BLOCK, WIDTH, NetworkSpace, width_choices
+from synth.space import ACTIVATION, BLOCK, LINEAR, WIDTH, Choices, NetworkSpace, width_choices
 
 WORDS = ("img_per_joule >= 1 @ batch=8", "latency <= 1000 ms", "energy <= 5 J @ board", "throughput >= 1 @ batch=4",
          "power <= 100 W", "size <= 1 GB", "peak_memory <= 1 GB")
 
 
 @functools.cache
-def space_of(name, words=WORDS):
+def space_of(name, words=WORDS, choices=Choices()):  # noqa: B008  (frozen)
     network, weights = trace(module_zoo.make(name), module_zoo.INPUT_SHAPE, name)
     parent = ElasticParent(network, weights)
     random = np.random.default_rng(0)
     order = order_of_units(parent.channels, random.random(len(parent.channels.keep_all())))
-    return NetworkSpace(parent, order, Prices(Requirements.parse(words), resolve_target("tx2")))
+    return NetworkSpace(parent, order, Prices(Requirements.parse(words), resolve_target("tx2")), choices)
 
 
 def some_rows(space, count, seed=0):
@@ -95,6 +95,46 @@ def test_decisions_inside_a_dropped_block_make_no_difference():
     assert np.array_equal(space.costs(rows)["macs"], space.costs(other)["macs"])
 
 
+def test_an_activation_behind_an_addition_is_left_out_at_no_cost():
+    space = space_of("resnet")
+    row = some_rows(space, 1)[0]
+    active = [column for column, place in enumerate(space.places) if place.kind == ACTIVATION]
+    assert active and all(space.sites[column].choices == (LINEAR, "relu") for column in active)
+    linear = row.copy()
+    linear[active] = space.sites[active[0]].choices.index(LINEAR)
+    networks = [space.parent.draw(space.design(decisions))[0] for decisions in (row, linear)]
+    gone = {v.name for v in networks[0].vertices} - {v.name for v in networks[1].vertices}
+    assert gone == {space.places[column].name for column in active}
+    found = space.costs(np.stack([row, linear]))
+    assert all(values[0] == pytest.approx(values[1]) for values in found.values())
+    assert (space.summary(np.stack([row, linear]))[:, -1] == [1.0, 0.0]).all()
+
+
+def test_the_activation_of_a_dropped_block_makes_no_difference():
+    space = space_of("resnet")
+    column, addition = next((i, p.name) for i, p in enumerate(space.places) if p.kind == BLOCK)
+    activation = next(b.exit for b in space.parent.blocks if b.addition == addition)
+    row = some_rows(space, 1)[0]
+    row[column] = 0
+    other = row.copy()
+    other[[place.name for place in space.places].index(activation)] = 0
+    assert np.array_equal(space.canonical(row[None]), space.canonical(other[None]))
+
+
+def test_a_space_may_have_fewer_choices():
+    fewer = Choices(("pointwise", "separable", "project", "dense"), activations=False)
+    space, whole = space_of("resnet", choices=fewer), space_of("resnet")
+    assert {site.choices for site in space.sites if site.kind == "operator"} == {fewer.operators}
+    assert [site.name for site in whole.sites if site.kind != ACTIVATION] == [site.name for site in space.sites]
+    row = some_rows(space, 1)[0]
+    operators = [column for column, site in enumerate(space.sites) if site.kind == "operator"]
+    for choice, name in enumerate(fewer.operators):
+        row[operators] = choice
+        network, _ = space.parent.draw(space.design(row))
+        assert set(space.design(row).operators.values()) == {name}
+        assert space.costs(row[None])["macs"][0] == costs(network).macs
+
+
 def test_every_site_describes_itself_alike_and_the_last_choice_is_the_parents_own():
     space = space_of("densenet")
     assert len({len(site.descriptor) for site in space.sites}) == 1
@@ -107,7 +147,7 @@ def test_every_site_describes_itself_alike_and_the_last_choice_is_the_parents_ow
 def test_summary_has_one_row_a_network_on_comparable_scales():
     space = space_of("mobilenet_v2")
     summary = space.summary(some_rows(space, 30, seed=5))
-    assert summary.shape == (30, 10) and np.isfinite(summary).all()
+    assert summary.shape == (30, 6 + len(OPERATORS)) and np.isfinite(summary).all()
 
 
 @pytest.mark.parametrize("width, choices", [
