@@ -228,6 +228,15 @@ def show(summary: dict[str, Any], runs: list[Run], evaluations: int) -> None:
         console.print(table)
 
 
+def without_nan(value: Any) -> Any:
+    """None for NaN (the interval of a single run), which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
 def numbers_of(text: str) -> list[int]:
     """"1,2,10-12" as 1, 2, 10, 11, 12."""
     ends = [part.split("-") for part in text.split(",")]
@@ -275,7 +284,7 @@ def main() -> None:
     summary = summarise(runs, options.evaluations)
     show(summary, runs, options.evaluations)
     if options.json:
-        write_json(options.json, {"evaluations": options.evaluations, "summary": summary,
+        write_json(options.json, {"evaluations": options.evaluations, "summary": without_nan(summary),
                                   "runs": [asdict(run) for run in runs]}, SCHEMA)  # fmt: skip
 
 
