@@ -7,8 +7,9 @@
 Stages, each from what the ones before left in WORK; exit code 1 when time was up, and the same command goes on:
   search   `edgesynth synth`: a generator, and four FermiNets trained for SEARCH["epochs"]; beside it a strong teacher,
            ResNet-20 of twice the width
-  finals   `edgesynth train` of each FermiNet and of the hand-drawn anchor on all 50,000 images, distilled from the
-           teacher, three seeds each
+  finals   `edgesynth train` of each FermiNet (or of --networks) and of the hand-drawn anchor on all 50,000 images,
+           distilled from the teacher (ResNet-20 where the search made none), three seeds each
+  peers    MobileNetV2 and ShuffleNet, which the paper compares with, by the recipe of prototypes
   table    trained networks of the space (table_of_networks.py), off which bench_short_training.py reads what the short
            training is worth
 
@@ -38,6 +39,7 @@ SEARCH = {"require": "accuracy >= 86.8 %", "cycles": 4, "batch": 20, "epochs": 4
 FASTER = ("--set", "batch=256", "--set", "final.rate=0.014", "--set", "short.rate=0.014")  # for a GPU: half the steps
 TEACHER_EPOCHS = 30
 FERMINETS = ("ferminet-a", "ferminet-b", "ferminet-c", "ferminet-d")
+PEERS = ("mobilenetv2", "shufflenet")
 
 
 class TimeUp(Exception):
@@ -79,11 +81,17 @@ def search(work: Path, options: argparse.Namespace) -> list[list[str]]:
 
 
 def finals(work: Path, options: argparse.Namespace) -> list[list[str]]:
-    networks = ["anchor", *(str(work / "run" / name) for name in FERMINETS)]
+    strong = work / "teacher" / "seed-0"
+    networks = ["anchor", *(options.networks or [str(work / "run" / name) for name in FERMINETS])]
     return [[*EDGESYNTH, "train", *networks, "--data", "cifar10", *rooted(options), "--on", "train+validation",
-             "--teacher", str(work / "teacher" / "seed-0"), "--epochs", str(options.epochs), "--seeds", "0:3",
-             "--set", "batch=256", "--set", "rate=0.014", "--workers", str(options.lanes), "--device", options.device,
-             "--out", str(work / "finals")]]
+             "--teacher", str(strong) if strong.exists() else "resnet20", "--epochs", str(options.epochs),
+             "--seeds", "0:3", "--set", "batch=256", "--set", "rate=0.014", "--workers", str(options.lanes),
+             "--device", options.device, "--out", str(work / "finals")]]
+
+
+def peers(work: Path, options: argparse.Namespace) -> list[list[str]]:
+    return [[*EDGESYNTH, "train", *PEERS, "--data", "cifar10", *rooted(options), "--recipe", "prototype", "--workers",
+             str(min(options.lanes, len(PEERS))), "--device", options.device, "--out", str(work / "peers")]]
 
 
 def table(work: Path, options: argparse.Namespace) -> list[list[str]]:
@@ -96,7 +104,7 @@ def rooted(options: argparse.Namespace) -> list[str]:
     return ["--data-root", str(options.data_root)] if options.data_root else []
 
 
-STAGES = {"search": search, "finals": finals, "table": table}
+STAGES = {"search": search, "finals": finals, "peers": peers, "table": table}
 
 
 def main() -> None:
@@ -105,6 +113,7 @@ def main() -> None:
     parser.add_argument("--data-root", help="folder with your copy of CIFAR-10; without it it is downloaded")
     parser.add_argument("--stages", nargs="+", choices=list(STAGES), default=list(STAGES))
     parser.add_argument("--epochs", type=int, default=100, help="of the finals")
+    parser.add_argument("--networks", nargs="+", help="folders of networks for the finals; else those of the search")
     parser.add_argument("--lanes", type=int, default=2, help="trainings at once")
     parser.add_argument("--device", choices=DEVICES, default=AUTO)
     parser.add_argument("--seconds", type=float, default=float("inf"))
