@@ -59,10 +59,12 @@ class NetworkProblem:
 
     def __init__(self, space: NetworkSpace, requirements: Requirements, probes: Probes, pool: Pool, folder: RunFolder,
                  recipes: Recipes, seed: int, parent_outcome: Outcome,
-                 on_cycle: Callable[[CycleReport], None] = lambda report: None, loop: BoardLoop | None = None) -> None:
+                 on_cycle: Callable[[CycleReport], None] = lambda report: None, loop: BoardLoop | None = None,
+                 on_training: Callable[[int, int], None] = lambda done, total: None) -> None:
         self.space, self.requirements, self.probes = space, requirements, probes
         self._pool, self._folder, self._recipes, self._seed = pool, folder, recipes, seed
         self._parent_outcome, self._on_cycle, self._loop = parent_outcome, on_cycle, loop
+        self._on_training = on_training
         self.anchors = anchors(space)
         self.rolled_back = 0
 
@@ -78,9 +80,11 @@ class NetworkProblem:
             known = [Observation(whole, metrics.log_loss, metrics.log_loss_se, metrics.accuracy, metrics.accuracy)]
 
         def compute() -> list[dict[str, Any]]:
-            short = self._outcomes(self.anchors, self._recipes.short, SHORT_LOGITS, "short")
-            final = self._outcomes(self.anchors, self._recipes.final, FINAL_LOGITS, FINAL)
-            return [{"short": a.to_json(), "final": b.to_json()} for (a, _), (b, _) in zip(short, final, strict=True)]
+            final = [self.task(row, self._recipes.final, FINAL_LOGITS, FINAL)[0] for row in self.anchors]
+            short = [self.task(row, self._recipes.short, SHORT_LOGITS, "short")[0] for row in self.anchors]
+            outcomes = self._trained([*final, *short])  # the longest first
+            return [{"short": a.to_json(), "final": b.to_json()}
+                    for b, a in zip(outcomes[:len(final)], outcomes[len(final):], strict=True)]
 
         def save(path: Path, rows: list[dict[str, Any]]) -> None:
             write_json(path, {"anchors": rows}, EVALUATED)
@@ -144,16 +148,17 @@ class NetworkProblem:
         tasks = [self.task(d, self._recipes.final, FINAL_LOGITS, FINAL, keep_weights=True)[0] for d in batch]
         return self._pool.map(run_task, tasks) if tasks else iter(())
 
-    def _outcomes(self, batch: Sequence[Decisions], recipe: Recipe | None, teacher: str | None, purpose: str,
-                  keep_weights: bool = False) -> list[tuple[Outcome, Mapping[str, Origin]]]:
-        pairs = [self.task(decisions, recipe, teacher, purpose, keep_weights) for decisions in batch]
-        outcomes = self._pool.map(run_task, [task for task, _ in pairs])
-        return [(outcome, origins) for outcome, (_, origins) in zip(outcomes, pairs, strict=True)]
+    def _trained(self, tasks: Sequence[Task]) -> list[Outcome]:
+        outcomes = []
+        for outcome in self._pool.map(run_task, tasks):
+            outcomes.append(outcome)
+            self._on_training(len(outcomes), len(tasks))
+        return outcomes
 
     def _evaluate(self, batch: Sequence[Decisions], in_full: bool) -> Evaluated:
         short = [self.task(d, self._recipes.short, SHORT_LOGITS, "short", keep_weights=True) for d in batch]
         full = [self.task(d, self._recipes.final, FINAL_LOGITS, FINAL)[0] for d in batch[:int(in_full)]]
-        outcomes = list(self._pool.map(run_task, [*full, *(task for task, _ in short)]))  # the longest first
+        outcomes = self._trained([*full, *(task for task, _ in short)])  # the longest first
         results = [(outcome, origins) for outcome, (_, origins) in zip(outcomes[len(full):], short, strict=True)]
         parent, final = self.space.parent, outcomes[0].to_json() if full else None
         if not self._recipes.short.inherits:  # what fresh weights learnt is no neighbour of what the bank holds
@@ -167,8 +172,8 @@ class NetworkProblem:
 
     def _anchor_loss(self) -> float:
         """Mean log loss of the anchors with inherited weights, norms recalibrated, untrained."""
-        outcomes = self._outcomes(self.anchors, None, None, "anchor")
-        return float(np.mean([outcome.metrics.log_loss for outcome, _ in outcomes]))
+        tasks = [self.task(row, None, None, "anchor")[0] for row in self.anchors]
+        return float(np.mean([outcome.metrics.log_loss for outcome in self._pool.map(run_task, tasks)]))
 
 
 def _observation(decisions: Decisions, outcome: Outcome, final_accuracy: float | None = None) -> Observation:

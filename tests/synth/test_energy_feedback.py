@@ -202,7 +202,7 @@ def test_ctrl_c_ends_what_runs_on_the_board_and_the_run_goes_on_later(finished, 
     whole, _, _ = finished
     at_work, board = threading.Event(), Slow()
     with monkeypatch.context() as patch:
-        patch.setattr(NetworkProblem, "_outcomes", interrupt)
+        patch.setattr(NetworkProblem, "_trained", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "cut", [board])
     assert board.cancelled == 1
