@@ -34,7 +34,6 @@ from devices.layer_cost import fuse
 from synth.feasibility import best_for
 from synth.finishing import make
 from synth.networks.costs import costs, operations_of
-from synth.networks.rewriting import SEPARABLE
 from synth.requirements import Requirements
 from synth.synthesis import FRESH_FROM
 
@@ -77,7 +76,7 @@ def one(batch: int, share: float | None, seed: int, given: argparse.Namespace) -
     networks = [space.parent.draw(space.design(made.row(i)))[0] for i in range(SEEDS_OF_G)]
     operators = [column for column, place in enumerate(space.places) if place.kind == "operator"]
     blocks = [column for column, place in enumerate(space.places) if place.kind == "block"]
-    split = [space.sites[operators[0]].choices.index(name) for name in (*SEPARABLE, "project")]
+    split = [space.sites[operators[0]].choices.index(name) for name in ("separable", "project")]
     found |= {"g_launches": float(np.median([len(fuse(operations_of(network))) for network in networks])),
               "g_macs": float(np.median([costs(network).macs for network in networks])),
               "g_split": float(np.isin(made.decisions[:, operators], split).mean()),

@@ -1,7 +1,7 @@
 """Whole runs of the search with a board in the loop and without training, for benchmarks of what the board is worth.
 
-All is real but the accuracies: these come from a landscape over the decisions of the digits space, another one for
-every seed, seen with noise.
+All is real but the accuracies: these come from a landscape over the decisions of the digits space (without those that
+cost nothing), another one for every seed, seen with noise.
 """
 
 from __future__ import annotations
@@ -31,16 +31,19 @@ from synth.networks.module import build, weights_of
 from synth.order import Order
 from synth.parent import ElasticParent
 from synth.performance import netscore
-from synth.preparation import Laboratory, Prototype, _ends, _export_for_board, _space, traced_prototype, with_margins
+from synth.preparation import Laboratory, Prototype, _ends, _export_for_board, traced_prototype, with_margins
 from synth.prices import Prices
 from synth.probe_table import ProbeTable
+from synth.probing import order_of_units
 from synth.progress import Progress
 from synth.run import export_for_board
 from synth.run_folder import Manifest, RunFolder
+from synth.space import Choices, NetworkSpace
 from synth.synthesis import FRESH_FROM, Settings, Synthesis
 
 BEST_ERROR = 0.012  # of the whole prototype
-DAMAGE = {"dense": 0.0, "separable": 0.10, "separable relu": 0.12, "project": 0.14, "pointwise": 0.25}  # of an operator
+DAMAGE = {"dense": 0.0, "separable": 0.10, "project": 0.14, "pointwise": 0.25}  # of an operator
+CHOICES = Choices(("pointwise", "separable", "project", "dense"), activations=False)  # what the landscape knows of
 NOISE = 0.08  # of a short training's log loss
 VALIDATION = 359
 
@@ -143,7 +146,7 @@ def run(folder: Path, seed: int, cycles: int, requirements: Sequence[str], *, me
     prices = Prices(required, order.resolve_target(), order.precision)
     if measure:
         prices = replace(prices, correction=Correction(prices.prior_sd(_ends(parent, prices))))
-    space = _space(parent, None, prices)
+    space = space_of(parent, prices)
     with RunFolder.start(folder, Manifest("bench", order.arguments())) as opened:
         loop = None
         if measure:
@@ -164,6 +167,11 @@ def run(folder: Path, seed: int, cycles: int, requirements: Sequence[str], *, me
     return Run(lab, problem, synthesis, done, seed)
 
 
+def space_of(parent: ElasticParent, prices: Prices) -> NetworkSpace:
+    units = order_of_units(parent.channels, np.zeros(len(parent.channels.keep_all())))  # costs do not depend on which
+    return NetworkSpace(parent, units, prices, CHOICES)
+
+
 def digits_space(requirements: Sequence[str], target: str = "tx2") -> tuple[Any, Prices]:
     """The digits space with the prices of some requirements, margins included."""
     order = Order(target=target, requirements=tuple(requirements))
@@ -172,7 +180,7 @@ def digits_space(requirements: Sequence[str], target: str = "tx2") -> tuple[Any,
     parent = ElasticParent(traced.network, traced.weights)
     prices = Prices(with_margins(order.stated_requirements(), parent, order, dataset), order.resolve_target(),
                     order.precision)
-    return _space(parent, None, prices), prices
+    return space_of(parent, prices), prices
 
 
 def accurate(run: Run, finished) -> bool:
