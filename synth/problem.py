@@ -60,7 +60,7 @@ class NetworkProblem:
     def __init__(self, space: NetworkSpace, requirements: Requirements, probes: Probes, pool: Pool, folder: RunFolder,
                  recipes: Recipes, seed: int, parent_outcome: Outcome,
                  on_cycle: Callable[[CycleReport], None] = lambda report: None, loop: BoardLoop | None = None,
-                 on_training: Callable[[int, int], None] = lambda done, total: None) -> None:
+                 on_training: Callable[[str, int, int], None] = lambda what, done, total: None) -> None:
         self.space, self.requirements, self.probes = space, requirements, probes
         self._pool, self._folder, self._recipes, self._seed = pool, folder, recipes, seed
         self._parent_outcome, self._on_cycle, self._loop = parent_outcome, on_cycle, loop
@@ -82,7 +82,7 @@ class NetworkProblem:
         def compute() -> list[dict[str, Any]]:
             final = [self.task(row, self._recipes.final, FINAL_LOGITS, FINAL)[0] for row in self.anchors]
             short = [self.task(row, self._recipes.short, SHORT_LOGITS, "short")[0] for row in self.anchors]
-            outcomes = self._trained([*final, *short])  # the longest first
+            outcomes = self._trained("anchors", [*final, *short])  # the longest first
             return [{"short": a.to_json(), "final": b.to_json()}
                     for b, a in zip(outcomes[:len(final)], outcomes[len(final):], strict=True)]
 
@@ -148,17 +148,17 @@ class NetworkProblem:
         tasks = [self.task(d, self._recipes.final, FINAL_LOGITS, FINAL, keep_weights=True)[0] for d in batch]
         return self._pool.map(run_task, tasks) if tasks else iter(())
 
-    def _trained(self, tasks: Sequence[Task]) -> list[Outcome]:
+    def _trained(self, what: str, tasks: Sequence[Task]) -> list[Outcome]:
         outcomes = []
         for outcome in self._pool.map(run_task, tasks):
             outcomes.append(outcome)
-            self._on_training(len(outcomes), len(tasks))
+            self._on_training(what, len(outcomes), len(tasks))
         return outcomes
 
     def _evaluate(self, batch: Sequence[Decisions], in_full: bool) -> Evaluated:
         short = [self.task(d, self._recipes.short, SHORT_LOGITS, "short", keep_weights=True) for d in batch]
         full = [self.task(d, self._recipes.final, FINAL_LOGITS, FINAL)[0] for d in batch[:int(in_full)]]
-        outcomes = self._trained([*full, *(task for task, _ in short)])  # the longest first
+        outcomes = self._trained("candidates", [*full, *(task for task, _ in short)])  # the longest first
         results = [(outcome, origins) for outcome, (_, origins) in zip(outcomes[len(full):], short, strict=True)]
         parent, final = self.space.parent, outcomes[0].to_json() if full else None
         if not self._recipes.short.inherits:  # what fresh weights learnt is no neighbour of what the bank holds

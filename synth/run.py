@@ -107,15 +107,15 @@ def learn(lab: Laboratory, folder: RunFolder, progress: Progress) -> Learned:
     """All cycles; the generator is saved in the folder "generator"."""
     order = lab.order
     with progress.stage("cycle", order.cycles) as stage:
-        so_far = "anchors"
+        so_far = ""
 
         def on_cycle(report: CycleReport) -> None:
             nonlocal so_far
             so_far = f"best NetScore {report.incumbent:.1f} · feasible seeds {100 * report.feasible_share:.0f} %"
             stage.at(report.cycle + 1, so_far)
 
-        def on_training(done: int, total: int) -> None:
-            stage.note(f"{so_far} · trained {done}/{total}")
+        def on_training(what: str, done: int, total: int) -> None:
+            stage.note(f"{so_far} · {what} {done}/{total}".removeprefix(" · "))
 
         problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, folder, lab.recipes, order.seed,
                                  lab.parent_outcome, on_cycle, lab.loop, on_training)
