@@ -18,7 +18,7 @@ from synth.generator import PREFERENCES, Generator, preference
 from synth.link import Link, log_error
 from synth.moves import Moves, violation
 from synth.performance import frugality, performance
-from synth.probe_table import ProbeTable
+from synth.probe_table import SLOPE, ProbeTable
 from synth.scaled import scaled_networks
 from synth.step import Step, fit_step
 from synth.surrogate import PRIOR_LOG_SD, Inputs, SiteKernel, Surrogate
@@ -26,7 +26,6 @@ from synth.surrogate import PRIOR_LOG_SD, Inputs, SiteKernel, Surrogate
 # priors of the linear weights, log loss per unit of the feature
 LEVEL_SD = 1.0
 COST_SLOPE, COST_SLOPE_SD = -0.12, 0.15  # per nat of parameters, and of MACs: more of either loses less
-PROBE_SLOPE, PROBE_SLOPE_SD = 0.10, 0.15  # per standard deviation of a statistic over the space, times its sign
 REFERENCE_NETWORKS = 256  # over which features are standardised
 HUNTERS, DRAWN = 6, 6  # local searches that start from the best networks evaluated so far, and from scaled ones
 GREEDY_STEPS, SEED_STEPS = 10, 6  # of local search, for hunters and for seeds
@@ -81,8 +80,8 @@ class Inquisitor:
         raw = self._raw(self.reference)
         self.centre, self.spread = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-9)
         self.spread[:2] = 1.0  # costs stay in nats
-        mean = np.concatenate([[0.0], [COST_SLOPE] * 2, PROBE_SLOPE * table.signs])
-        spread = np.concatenate([[LEVEL_SD], [COST_SLOPE_SD] * 2, [PROBE_SLOPE_SD] * len(table.signs)])
+        mean = np.concatenate([[0.0], [COST_SLOPE] * 2, SLOPE * table.signs])
+        spread = np.concatenate([[LEVEL_SD], [COST_SLOPE_SD] * 2, [table.slope_sd] * len(table.signs)])
         self.surrogate = Surrogate(self.kernel, mean, spread, self.smooth_scale, self.log_sd)
         self.link = Link()
         seen = self._seen()

@@ -32,6 +32,7 @@ from synth.networks.tracing import trace
 from synth.order import Order, relative_requirements
 from synth.parent import ElasticParent, elastic_parent
 from synth.prices import Prices
+from synth.probe_table import FIRM_SLOPE_SD, SLOPE_SD
 from synth.probing import Probes, importance, order_of_units, probe, probed_vertices, single_swaps
 from synth.problem import FINAL_LOGITS, SHORT_LOGITS, Recipes
 from synth.progress import Progress
@@ -171,7 +172,8 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     parent_outcome = Outcome(prototype.metrics, insights)
     with ExitStack() as held:
         pool = held.enter_context(Pool(compute, shared))
-        probes = _probed(space, unit_importance, parent_outcome, pool, order, folder, progress)
+        blank = Probes(space, unit_importance, insights, slope_sd_for(recipes.short))
+        probes = _probed(blank, parent_outcome, pool, order, folder, progress)
         loop = None
         if order.measure:
             assert export is not None
@@ -297,10 +299,14 @@ def _load_parent(path: Path, network: Network) -> tuple[ElasticParent, np.ndarra
     return ElasticParent(network, bank), tensors["importance"].numpy()
 
 
-def _probed(space: NetworkSpace, unit_importance: np.ndarray, parent: Outcome, pool: Pool, order: Order,
-            folder: RunFolder, progress: Progress) -> Probes:
+def slope_sd_for(short: Recipe) -> float:
+    """How firmly what probing says keeps its sign, where candidates are trained so."""
+    return SLOPE_SD if short.inherits else FIRM_SLOPE_SD
+
+
+def _probed(probes: Probes, parent: Outcome, pool: Pool, order: Order, folder: RunFolder, progress: Progress) -> Probes:
     """The probe table with what single swaps in φ do, untrained but for their norms."""
-    probes = Probes(space, unit_importance, parent.insights)
+    space = probes.space
     swaps = single_swaps(space, MOST_SWAPS)
 
     def compute() -> list[dict]:

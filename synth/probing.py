@@ -17,7 +17,7 @@ from synth.networks.module import NetworkModule, responses
 from synth.networks.network import Network
 from synth.parent import ElasticParent, following_norm
 from synth.probe_statistics import effective_rank, label_dependence, redundancy
-from synth.probe_table import ProbeTable
+from synth.probe_table import SLOPE_SD, ProbeTable
 from synth.space import ACTIVATION, BLOCK, OPERATOR, WIDTH, NetworkSpace, Place
 
 # What the table says of a (site, choice), each against φ at the same vertex; all cost loss when they are large.
@@ -113,11 +113,12 @@ def _speaks(network: Network, name: str) -> bool:
 class Probes:
     """The probe table of a space of real networks, and how answers enter it."""
 
-    def __init__(self, space: NetworkSpace, unit_importance: np.ndarray, insights: Mapping[str, Insight]) -> None:
+    def __init__(self, space: NetworkSpace, unit_importance: np.ndarray, insights: Mapping[str, Insight],
+                 slope_sd: float = SLOPE_SD) -> None:
         self.space = space
         self.vertices = probed_vertices(space)
         self.parent_insights = insights
-        self.table = ProbeTable(space.sites, STATISTICS, SIGNS)
+        self.table = ProbeTable(space.sites, STATISTICS, SIGNS, slope_sd)
         self._cut = [self._importance_cut(place, site, unit_importance)
                      for place, site in zip(space.places, space.sites, strict=True)]
         for column, (site, cut) in enumerate(zip(space.sites, self._cut, strict=True)):

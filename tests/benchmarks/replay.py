@@ -34,11 +34,12 @@ from synth.networks.rewriting import OPERATORS
 from synth.order import Order
 from synth.parent import ElasticParent
 from synth.performance import performance
-from synth.preparation import traced_prototype, with_margins
+from synth.preparation import slope_sd_for, traced_prototype, with_margins
 from synth.prices import Prices
 from synth.probe_table import ProbeTable
 from synth.probing import SIGNS, STATISTICS, Insight, Probes, order_of_units
 from synth.problem import LINK_EVERY
+from synth.recipe import RECIPES
 from synth.requirements import Requirements
 from synth.space import ACTIVATION, OPERATOR, Choices, NetworkSpace
 
@@ -105,8 +106,8 @@ def choices_of(sites: Sequence[tuple[str, list[str]]]) -> Choices:
     return Choices(tuple(kinds.get(OPERATOR, OPERATORS)), ACTIVATION in kinds)
 
 
-def probes_of(space: NetworkSpace, probed: dict) -> ProbeTable:
-    table = ProbeTable(space.sites, STATISTICS, SIGNS)
+def probes_of(space: NetworkSpace, probed: dict, data: str) -> ProbeTable:
+    table = ProbeTable(space.sites, STATISTICS, SIGNS, slope_sd_for(RECIPES[data]["short"]))
     table.values[:] = np.array(probed["values"], dtype=np.float64)  # None becomes NaN
     table.visits[:] = np.array(probed["visits"])
     return table
@@ -132,7 +133,8 @@ def load_table(path: Path = HERE, data_root: str | None = None) -> Table:
     shorts = [np.array(entry[SHORT]) for entry in whole]
     finals = [np.array(entry[FINAL]) for entry in whole]
     return Table(
-        space, requirements, [Observation.from_json(o) for o in value["known"]], probes_of(space, value["probed"]),
+        space, requirements, [Observation.from_json(o) for o in value["known"]],
+        probes_of(space, value["probed"], order.data),
         rows((entry["decisions"] for entry in whole), len(space.sites)), [entry["group"] for entry in whole],
         np.array([s[:, 0].mean() for s in shorts]), np.array([s[:, 1].mean() for s in shorts]),
         smoothed_log_error(np.array([s[:, 2].mean() for s in shorts]), images),

@@ -10,8 +10,10 @@ import torch
 from devices.board import resolve_target
 from synth.networks.tracing import trace
 from synth.parent import elastic_parent
+from synth.preparation import slope_sd_for
 from synth.prices import Prices
-from synth.probing import order_of_units
+from synth.probe_table import FIRM_SLOPE_SD, SLOPE_SD
+from synth.probing import Probes, order_of_units
 from synth.problem import FINAL, NetworkProblem, Recipes
 from synth.prototypes.resnet import ResNet
 from synth.recipe import recipe_for
@@ -41,6 +43,13 @@ def test_candidates_inherit_and_only_full_trainings_are_kept_for_later(problem):
         assert all(torch.equal(tensor, inherited[name]) for name, tensor in task.weights.items())
     assert short.checkpoints is None and full.checkpoints is not None
     assert full.seed == again.seed != short.seed  # the same network in the same run always trains alike
+
+
+def test_where_candidates_start_from_fresh_weights_the_signs_of_probing_are_held_more_firmly(problem):
+    short = problem._recipes.short
+    inherited, fresh = (Probes(problem.space, np.zeros(1000), {}, slope_sd_for(replace(short, inherits=inherits))).table
+                        for inherits in (True, False))
+    assert (inherited.slope_sd, fresh.slope_sd) == (SLOPE_SD, FIRM_SLOPE_SD) and FIRM_SLOPE_SD < SLOPE_SD
 
 
 def test_a_recipe_may_want_fresh_weights(problem):
