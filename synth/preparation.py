@@ -40,7 +40,7 @@ from synth.prototypes.registry import default_prototype, load_prototype
 from synth.recipe import Recipe, recipe_for
 from synth.requirements import Requirements
 from synth.run_folder import RunFolder
-from synth.space import NetworkSpace
+from synth.space import EVERY_CHOICE, Choices, NetworkSpace
 from synth.tensors import load_tensors, save_tensors
 from synth.training import train
 from synth.workers import Pool, single_thread
@@ -218,10 +218,12 @@ def _export_for_board(export: Callable[[Network, Weights, Path], object], networ
         export(network, fresh_weights(network, 0) if weights is None else weights, path)
 
 
-def _space(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Prices) -> NetworkSpace:
+def _space(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Prices,
+           choices: Choices = EVERY_CHOICE) -> NetworkSpace:
+    """unit_importance: None where costs alone are asked for, which do not depend on which units are kept."""
     if unit_importance is None:
         unit_importance = np.zeros(len(parent.channels.keep_all()))
-    return NetworkSpace(parent, order_of_units(parent.channels, unit_importance), prices)
+    return NetworkSpace(parent, order_of_units(parent.channels, unit_importance), prices, choices)
 
 
 def _recipe(order: Order, dataset: Dataset, purpose: str) -> Recipe:

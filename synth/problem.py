@@ -80,11 +80,11 @@ class NetworkProblem:
             known = [Observation(whole, metrics.log_loss, metrics.log_loss_se, metrics.accuracy, metrics.accuracy)]
 
         def compute() -> list[dict[str, Any]]:
-            final = [self.task(row, self._recipes.final, FINAL_LOGITS, FINAL)[0] for row in self.anchors]
+            full = [self.task(row, self._recipes.final, FINAL_LOGITS, FINAL)[0] for row in self.anchors]
             short = [self.task(row, self._recipes.short, SHORT_LOGITS, "short")[0] for row in self.anchors]
-            outcomes = self._trained("anchors", [*final, *short])  # the longest first
-            return [{"short": a.to_json(), "final": b.to_json()}
-                    for b, a in zip(outcomes[:len(final)], outcomes[len(final):], strict=True)]
+            outcomes = self._trained("anchors", [*full, *short])  # the longest first
+            return [{"short": brief.to_json(), "final": final.to_json()}
+                    for final, brief in zip(outcomes[:len(full)], outcomes[len(full):], strict=True)]
 
         def save(path: Path, rows: list[dict[str, Any]]) -> None:
             write_json(path, {"anchors": rows}, EVALUATED)

@@ -41,11 +41,14 @@ class Choices:
     activations: bool = True
 
 
+EVERY_CHOICE = Choices()
+
+
 class NetworkSpace:
     """A `synth.decisions.Space` of real networks. order: {channel group: its units, most important first}."""
 
     def __init__(self, parent: ElasticParent, order: dict[str, np.ndarray], prices: Prices,
-                 choices: Choices = Choices()) -> None:
+                 choices: Choices = EVERY_CHOICE) -> None:
         self.parent, self.order, self.prices, self.choices = parent, order, prices, choices
         self.widths = {g.name: width_choices(g.width) for g in parent.channels.groups if not g.frozen and g.width > 1}
         self.places = (

@@ -34,10 +34,10 @@ from synth.networks.rewriting import OPERATORS
 from synth.order import Order
 from synth.parent import ElasticParent
 from synth.performance import performance
-from synth.preparation import slope_sd_for, traced_prototype, with_margins
+from synth.preparation import _space, slope_sd_for, traced_prototype, with_margins
 from synth.prices import Prices
 from synth.probe_table import ProbeTable
-from synth.probing import SIGNS, STATISTICS, Insight, Probes, order_of_units
+from synth.probing import SIGNS, STATISTICS, Insight, Probes
 from synth.problem import LINK_EVERY
 from synth.recipe import RECIPES
 from synth.requirements import Requirements
@@ -95,8 +95,7 @@ def space_of(order: Order, choices: Choices) -> tuple[NetworkSpace, Requirements
     stated = order.stated_requirements()
     assert stated is not None
     requirements = with_margins(stated, parent, order, dataset)
-    units = order_of_units(parent.channels, np.zeros(len(parent.channels.keep_all())))  # costs do not depend on which
-    space = NetworkSpace(parent, units, Prices(requirements, order.resolve_target(), order.precision), choices)
+    space = _space(parent, None, Prices(requirements, order.resolve_target(), order.precision), choices)
     return space, requirements, len(dataset.validation)
 
 

@@ -31,14 +31,13 @@ from synth.networks.module import build, weights_of
 from synth.order import Order
 from synth.parent import ElasticParent
 from synth.performance import netscore
-from synth.preparation import Laboratory, Prototype, _ends, _export_for_board, traced_prototype, with_margins
+from synth.preparation import Laboratory, Prototype, _ends, _export_for_board, _space, traced_prototype, with_margins
 from synth.prices import Prices
 from synth.probe_table import ProbeTable
-from synth.probing import order_of_units
 from synth.progress import Progress
 from synth.run import export_for_board
 from synth.run_folder import Manifest, RunFolder
-from synth.space import Choices, NetworkSpace
+from synth.space import Choices
 from synth.synthesis import FRESH_FROM, Settings, Synthesis
 
 BEST_ERROR = 0.012  # of the whole prototype
@@ -146,7 +145,7 @@ def run(folder: Path, seed: int, cycles: int, requirements: Sequence[str], *, me
     prices = Prices(required, order.resolve_target(), order.precision)
     if measure:
         prices = replace(prices, correction=Correction(prices.prior_sd(_ends(parent, prices))))
-    space = space_of(parent, prices)
+    space = _space(parent, None, prices, CHOICES)
     with RunFolder.start(folder, Manifest("bench", order.arguments())) as opened:
         loop = None
         if measure:
@@ -167,11 +166,6 @@ def run(folder: Path, seed: int, cycles: int, requirements: Sequence[str], *, me
     return Run(lab, problem, synthesis, done, seed)
 
 
-def space_of(parent: ElasticParent, prices: Prices) -> NetworkSpace:
-    units = order_of_units(parent.channels, np.zeros(len(parent.channels.keep_all())))  # costs do not depend on which
-    return NetworkSpace(parent, units, prices, CHOICES)
-
-
 def digits_space(requirements: Sequence[str], target: str = "tx2") -> tuple[Any, Prices]:
     """The digits space with the prices of some requirements, margins included."""
     order = Order(target=target, requirements=tuple(requirements))
@@ -180,7 +174,7 @@ def digits_space(requirements: Sequence[str], target: str = "tx2") -> tuple[Any,
     parent = ElasticParent(traced.network, traced.weights)
     prices = Prices(with_margins(order.stated_requirements(), parent, order, dataset), order.resolve_target(),
                     order.precision)
-    return space_of(parent, prices), prices
+    return _space(parent, None, prices, CHOICES), prices
 
 
 def accurate(run: Run, finished) -> bool:

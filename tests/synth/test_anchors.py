@@ -14,10 +14,10 @@ from synth.prices import Prices
 from synth.probing import order_of_units
 from synth.prototypes.resnet import ResNet
 from synth.requirements import Requirements
-from synth.space import BLOCK, DROP, OPERATOR, Choices, NetworkSpace
+from synth.space import BLOCK, DROP, EVERY_CHOICE, OPERATOR, Choices, NetworkSpace
 
 
-def space_of(module, shape, choices=Choices()):  # noqa: B008  (frozen)
+def space_of(module, shape, choices=EVERY_CHOICE):
     parent = ElasticParent(*trace(module, shape, "net"))
     order = order_of_units(parent.channels, np.zeros(len(parent.channels.keep_all())))
     return NetworkSpace(parent, order, Prices(Requirements.parse(()), resolve_target("tx2")), choices)

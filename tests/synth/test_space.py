@@ -17,14 +17,14 @@ from synth.parent import ElasticParent
 from synth.prices import Prices
 from synth.probing import order_of_units
 from synth.requirements import Requirements
-from synth.space import ACTIVATION, BLOCK, LINEAR, WIDTH, Choices, NetworkSpace, width_choices
+from synth.space import ACTIVATION, BLOCK, EVERY_CHOICE, LINEAR, WIDTH, Choices, NetworkSpace, width_choices
 
 WORDS = ("img_per_joule >= 1 @ batch=8", "latency <= 1000 ms", "energy <= 5 J @ board", "throughput >= 1 @ batch=4",
          "power <= 100 W", "size <= 1 GB", "peak_memory <= 1 GB")
 
 
 @functools.cache
-def space_of(name, words=WORDS, choices=Choices()):  # noqa: B008  (frozen)
+def space_of(name, words=WORDS, choices=EVERY_CHOICE):
     network, weights = trace(module_zoo.make(name), module_zoo.INPUT_SHAPE, name)
     parent = ElasticParent(network, weights)
     random = np.random.default_rng(0)
