@@ -16,27 +16,32 @@ Scalar = float | torch.Tensor
 EPSILON = 1e-8
 ALIGN = 8  # places in a flat vector that every parameter begins at a multiple of, as GPU libraries want
 BETAS = (0.9, 0.999)
+MATRIX_RATE = 1.2  # root mean square of the updates of Muon's matrices at a rate of 1
 
 
 class FlatOptimiser:
-    """AdamW (Loshchilov and Hutter, 1711.05101) or SGD with Nesterov momentum and decoupled decay.
+    """AdamW (Loshchilov and Hutter, 1711.05101), SGD with Nesterov momentum, or Muon, with decoupled decay.
 
-    kind: "adamw" or "sgd". decay: on weights of two and more dimensions only. average_steps: time constant of a
-    running average of the weights (0: none); a young average follows faster. layout: of
-    convolutions, as of the images. `release` must be called at the end.
+    kind: "adamw", "sgd" or "muon": the momentum of every convolution that mixes channels, a matrix of outputs times
+    inputs, is orthogonalised (Jordan et al. 2024, kellerjordan.github.io/posts/muon), its update's root mean square the same for
+    all shapes (Liu et al., 2502.16982, section 2.2) and MATRIX_RATE times the rate; everything else is AdamW's. decay: on weights of two and more dimensions only.
+    momentum: of SGD and of Muon's matrices. average_steps: time constant of a running average of the weights (0: none);
+    a young average follows faster. layout: of convolutions, as of the images. `release` must be called at the end.
     """
 
     def __init__(self, module: nn.Module, kind: str, *, decay: float, momentum: float, average_steps: float,
                  layout: torch.memory_format = torch.channels_last):
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.parameters = [p for p in trained if p.ndim >= 2] + [p for p in trained if p.ndim < 2]
+        self.parameters = sorted(trained, key=lambda p: 0 if kind == "muon" and _mixes(p) else 1 if p.ndim >= 2 else 2)
+        self.matrices = sum(kind == "muon" and _mixes(p) for p in trained)
+        self.mixed = sum(_padded(p) for p in self.parameters[: self.matrices])
         self.decayed = sum(_padded(p) for p in trained if p.ndim >= 2)
         self.kind, self.decay, self.momentum, self.average_steps = kind, decay, momentum, average_steps
         self.channels_last = layout == torch.channels_last
         self.weights = self._flat([p.detach() for p in self.parameters])
         self.gradients = torch.zeros_like(self.weights)
         self.first = torch.zeros_like(self.weights)
-        self.second = torch.zeros_like(self.weights) if kind == "adamw" else None
+        self.second = torch.zeros_like(self.weights) if kind != "sgd" else None
         self.average = self.weights.clone() if average_steps else None
         self.steps = 0
         for parameter, data, gradient in zip(
@@ -63,13 +68,16 @@ class FlatOptimiser:
         running average that much closer. Tensors of no dimension instead of numbers are read when the step is run."""
         self.weights[: self.decayed].mul_(shrink)
         if self.second is not None:
-            self.first.lerp_(self.gradients, 1 - BETAS[0])
-            self.second.mul_(BETAS[1]).addcmul_(self.gradients, self.gradients, value=1 - BETAS[1])
-            divisor = self.second.sqrt().div_(spread).add_(EPSILON)
+            self._move_matrices(rate)
+            weights, gradients, first, second = (
+                part[self.mixed:] for part in (self.weights, self.gradients, self.first, self.second))
+            first.lerp_(gradients, 1 - BETAS[0])
+            second.mul_(BETAS[1]).addcmul_(gradients, gradients, value=1 - BETAS[1])
+            divisor = second.sqrt().div_(spread).add_(EPSILON)
             if isinstance(rate, torch.Tensor):
-                self.weights.sub_(divisor.reciprocal_().mul_(self.first).mul_(rate))
+                weights.sub_(divisor.reciprocal_().mul_(first).mul_(rate))
             else:
-                self.weights.addcdiv_(self.first, divisor, value=-rate)
+                weights.addcdiv_(first, divisor, value=-rate)
         else:
             self.first.mul_(self.momentum).add_(self.gradients)
             if isinstance(rate, torch.Tensor):
@@ -79,6 +87,23 @@ class FlatOptimiser:
         self.gradients.zero_()
         if self.average is not None:
             self.average.lerp_(self.weights, follow)
+
+    def _move_matrices(self, rate: Scalar) -> None:
+        """Muon's part of a step. The bias correction in `rate` is that of AdamW; where it matters, rates still rise."""
+        if not self.matrices:
+            return
+        momentum = self.first[: self.mixed].lerp_(self.gradients[: self.mixed], 1 - self.momentum)
+        ahead = self.gradients[: self.mixed].lerp(momentum, self.momentum)
+        alike: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        start = 0
+        for parameter in self.parameters[: self.matrices]:
+            shape = (len(parameter), parameter[0].numel())
+            alike.setdefault(shape, []).append((start, start + parameter.numel()))
+            start += _padded(parameter)
+        for shape, places in alike.items():
+            steps = orthogonal(torch.stack([ahead[a:b].view(shape) for a, b in places]))
+            for (a, b), step in zip(places, steps, strict=True):
+                self.weights[a:b].sub_(step.flatten() * (rate * MATRIX_RATE * max(shape) ** 0.5))
 
     def collect(self, slopes: Sequence[torch.Tensor]) -> None:
         """Take the gradients of `parameters`, in their order, from tensors of their own."""
@@ -133,6 +158,23 @@ class FlatOptimiser:
             if _padded(tensor) > tensor.numel():
                 parts.append(tensor.new_zeros(_padded(tensor) - tensor.numel()))
         return torch.cat(parts)
+
+
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """[n, rows, columns] with all singular values near 1 (0.7 to 1.2) and the singular vectors kept: five quintic
+    Newton-Schulz iterations with the coefficients of Jordan et al."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        squares = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * squares + 2.0315 * squares @ squares) @ x
+    return x.mT if tall else x
+
+
+def _mixes(parameter: torch.Tensor) -> bool:
+    """Whether these are the weights of a convolution that mixes channels."""
+    return parameter.ndim == 4 and parameter.shape[0] > 1 and parameter.shape[1] > 1
 
 
 def _padded(parameter: torch.Tensor) -> int:

@@ -12,7 +12,7 @@ from devices.support.errors import UserError, unknown
 from synth.data.augmentation import Augmentation
 
 PURPOSES = ("prototype", "short", "final")
-OPTIMISERS = ("adamw", "sgd")
+OPTIMISERS = ("adamw", "sgd", "muon")
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -135,9 +135,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "cifar10": {
         "prototype": Recipe(40, batch=128, smoothing=0.1, average_epochs=2, small_px=24, small_share=2 / 3,
                             precision="bf16", augmentation=_CIFAR),
-        "short": Recipe(6, batch=128, distil=0.7, small_px=24, small_share=0.5, inherits=False, augmentation=_CIFAR),
-        "final": Recipe(60, batch=128, average_epochs=2, distil=0.5, view_epochs=8, small_px=24, small_share=2 / 3,
-                        inherits=False, augmentation=_CIFAR),
+        "short": Recipe(4, batch=128, optimiser="muon", momentum=0.95, decay=0.1, distil=0.7, small_px=24,
+                        small_share=0.5, inherits=False, augmentation=_CIFAR),
+        "final": Recipe(60, batch=128, optimiser="muon", momentum=0.95, decay=0.1, average_epochs=2, distil=0.5,
+                        view_epochs=8, small_px=24, small_share=2 / 3, inherits=False, augmentation=_CIFAR),
     },
 }
 # What a user's own data is given: about so many steps in batches of 64, but at least so many epochs.

@@ -14,7 +14,7 @@ from synth.epochs import Lesson, RecordedEpochs, plain_epoch
 from synth.lanes import Lanes
 from synth.optimiser import FlatOptimiser
 from synth.precision import layout
-from synth.recipe import RECIPES, Recipe
+from synth.recipe import OPTIMISERS, RECIPES, Recipe
 from synth.training import train
 
 SHAPE = (3, 16, 16)
@@ -37,7 +37,8 @@ def logits(recipe: Recipe) -> torch.Tensor:
     return torch.randn(recipe.different_views, IMAGES, 10, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("recipe", [CIFAR, replace(CIFAR, optimiser="sgd"), BENT], ids=["adamw", "sgd", "bent"])
+@pytest.mark.parametrize("recipe", [*(replace(CIFAR, optimiser=one) for one in OPTIMISERS), BENT],
+                         ids=[*OPTIMISERS, "bent"])
 @pytest.mark.parametrize("taught", [False, True])
 def test_recorded_epochs_do_what_plain_ones_do(recipe, taught):
     plain, recorded = [lesson(recipe, logits(recipe) if taught else None) for _ in range(2)]

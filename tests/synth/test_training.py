@@ -18,7 +18,7 @@ from synth.epochs import batches, one_cycle
 from synth.evaluation import evaluate
 from synth.precision import answers
 from synth.prototypes.resnet import ResNet
-from synth.recipe import RECIPES, Recipe
+from synth.recipe import OPTIMISERS, RECIPES, Recipe
 from synth.training import TrainingDiverged, recalibrate_batch_norm, train
 from synth.workers import single_thread
 
@@ -250,7 +250,7 @@ def cut_after(epochs: int):
     return progress
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_a_training_that_was_cut_goes_on_to_the_same_bits(split, tmp_path, optimiser):
     recipe = replace(RECIPE, epochs=4, optimiser=optimiser, small_px=6, small_share=0.5)
     whole = trained(split, recipe=recipe)
