@@ -22,19 +22,20 @@ MATRIX_RATE = 1.2  # root mean square of the updates of Muon's matrices at a rat
 class FlatOptimiser:
     """AdamW (Loshchilov and Hutter, 1711.05101), SGD with Nesterov momentum, or Muon, with decoupled decay.
 
-    kind: "adamw", "sgd" or "muon": the momentum of every convolution that mixes channels, a matrix of outputs times
-    inputs, is orthogonalised (Jordan et al. 2024, kellerjordan.github.io/posts/muon), its update's root mean square the same for
-    all shapes (Liu et al., 2502.16982, section 2.2) and MATRIX_RATE times the rate; everything else is AdamW's. decay: on weights of two and more dimensions only.
-    momentum: of SGD and of Muon's matrices. average_steps: time constant of a running average of the weights (0: none);
-    a young average follows faster. layout: of convolutions, as of the images. `release` must be called at the end.
+    kind: "adamw", "sgd" or "muon": there the momentum of every convolution that mixes channels, a matrix of outputs
+    times inputs, is orthogonalised (Jordan et al. 2024, kellerjordan.github.io/posts/muon); its updates have the same
+    root mean square for all shapes (Liu et al., 2502.16982, section 2.2), MATRIX_RATE times the rate. Everything else
+    is AdamW's. decay: on weights of two and more dimensions only. momentum: of SGD and of Muon's matrices.
+    average_steps: time constant of a running average of the weights (0: none); a young average follows faster. layout:
+    of convolutions, as of the images. `release` must be called at the end.
     """
 
     def __init__(self, module: nn.Module, kind: str, *, decay: float, momentum: float, average_steps: float,
                  layout: torch.memory_format = torch.channels_last):
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.parameters = sorted(trained, key=lambda p: 0 if kind == "muon" and _mixes(p) else 1 if p.ndim >= 2 else 2)
-        self.matrices = sum(kind == "muon" and _mixes(p) for p in trained)
-        self.mixed = sum(_padded(p) for p in self.parameters[: self.matrices])
+        self.mixed = sum(_padded(p) for p in trained if kind == "muon" and _mixes(p))
+        self.alike = self._places_by_shape()
         self.decayed = sum(_padded(p) for p in trained if p.ndim >= 2)
         self.kind, self.decay, self.momentum, self.average_steps = kind, decay, momentum, average_steps
         self.channels_last = layout == torch.channels_last
@@ -68,7 +69,8 @@ class FlatOptimiser:
         running average that much closer. Tensors of no dimension instead of numbers are read when the step is run."""
         self.weights[: self.decayed].mul_(shrink)
         if self.second is not None:
-            self._move_matrices(rate)
+            if self.mixed:
+                self._move_matrices(rate)
             weights, gradients, first, second = (
                 part[self.mixed:] for part in (self.weights, self.gradients, self.first, self.second))
             first.lerp_(gradients, 1 - BETAS[0])
@@ -90,20 +92,12 @@ class FlatOptimiser:
 
     def _move_matrices(self, rate: Scalar) -> None:
         """Muon's part of a step. The bias correction in `rate` is that of AdamW; where it matters, rates still rise."""
-        if not self.matrices:
-            return
         momentum = self.first[: self.mixed].lerp_(self.gradients[: self.mixed], 1 - self.momentum)
         ahead = self.gradients[: self.mixed].lerp(momentum, self.momentum)
-        alike: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        start = 0
-        for parameter in self.parameters[: self.matrices]:
-            shape = (len(parameter), parameter[0].numel())
-            alike.setdefault(shape, []).append((start, start + parameter.numel()))
-            start += _padded(parameter)
-        for shape, places in alike.items():
-            steps = orthogonal(torch.stack([ahead[a:b].view(shape) for a, b in places]))
-            for (a, b), step in zip(places, steps, strict=True):
-                self.weights[a:b].sub_(step.flatten() * (rate * MATRIX_RATE * max(shape) ** 0.5))
+        for shape, places in self.alike.items():
+            steps = orthogonal(torch.stack([ahead[place].view(shape) for place in places]))
+            for place, step in zip(places, steps, strict=True):
+                self.weights[place].sub_(step.flatten() * (rate * MATRIX_RATE * max(shape) ** 0.5))
 
     def collect(self, slopes: Sequence[torch.Tensor]) -> None:
         """Take the gradients of `parameters`, in their order, from tensors of their own."""
@@ -148,6 +142,17 @@ class FlatOptimiser:
             else:
                 views.append(part.view(parameter.shape))
         return views
+
+    def _places_by_shape(self) -> dict[tuple[int, int], list[slice]]:
+        """Where Muon's matrices lie in a flat vector, those of one shape together."""
+        places: dict[tuple[int, int], list[slice]] = {}
+        start = 0
+        for parameter in self.parameters:
+            if start < self.mixed:
+                shape = (len(parameter), parameter[0].numel())
+                places.setdefault(shape, []).append(slice(start, start + parameter.numel()))
+            start += _padded(parameter)
+        return places
 
     def _flat(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """One after the other, each from a multiple of ALIGN on, with zeros between."""

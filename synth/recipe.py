@@ -18,7 +18,8 @@ PRECISIONS = ("fp32", "bf16")
 
 @dataclass(frozen=True)
 class Recipe:
-    """epochs over the split in batches of about `batch` images, by AdamW or SGD with Nesterov momentum.
+    """epochs over the split in batches of about `batch` images, by AdamW, SGD with Nesterov momentum, or Muon
+    (`synth.optimiser`).
 
     rate: the peak of a one-cycle schedule that rises linearly over the first `warmup` (share of all steps) and falls
     by a half cosine to zero. decay: decoupled; not on biases and norms. smoothing: of the labels.
