@@ -215,7 +215,7 @@ class CostTables:
                 add(active=alive, macs=zero, weights=zero, inputs=inputs, outputs=outputs, kind=kind)
                 continue
             if head.first_active.any():
-                source = self._source_elements(layer.operations[0], channels)
+                source = sum((read[name] for name in self._sources(layer.operations[0]) & read.keys()), zero)
                 add(active=alive & head.first_active, macs=head.first_macs, weights=head.first_weights, inputs=source,
                     outputs=head.first_outputs, kind=head.first_kind)
                 inputs = np.where(head.first_active, inputs - source + head.first_outputs, inputs)
@@ -224,9 +224,14 @@ class CostTables:
         return LayerArrays(stacked["active"], stacked["macs"], stacked["weights"], stacked["inputs"],
                            stacked["outputs"], stacked["kind"].astype(np.intp), host)
 
-    def _source_elements(self, name: str, channels: Mapping[str, FloatArray]) -> FloatArray:
-        """Elements that a convolution itself reads, seen through operations that are free."""
-        source = self._operations[name].inputs[0]
-        while self._operations[source].kind in FREE_KINDS:
-            source = self._operations[source].inputs[0]
-        return self._elements(source, channels)
+    def _sources(self, name: str) -> set[str]:
+        """The tensors that a convolution itself reads, seen through operations that are free; of a concatenation, it
+        and its parts, whichever is read."""
+        found, stack = set(), [self._operations[name].inputs[0]]
+        while stack:
+            source = self._operations[stack.pop()]
+            if source.kind in (*FREE_KINDS, "concat"):
+                stack.extend(source.inputs)
+            if source.kind not in FREE_KINDS:
+                found.add(source.name)
+        return found
