@@ -56,18 +56,18 @@ def plain(make, size: int = 32) -> Step:
     return step
 
 
-def ours(make, size: int = 32, precision: str = "fp32", compiled: bool = False) -> Step:
+def ours(make, size: int = 32, precision: str = "fp32", compiled: bool = False, optimiser: str = "adamw") -> Step:
     """The step of synth.training: the network's own graph, channels last, flat optimiser."""
     network, weights = trace(make(3, (32, 32), 10), (3, 32, 32), "bench")
     module = build(network, weights).train()
-    optimiser = FlatOptimiser(module, "adamw", decay=0.02, momentum=0.9, average_steps=100)
+    flat = FlatOptimiser(module, optimiser, decay=0.02, momentum=0.95, average_steps=100)
     images = torch.randn(BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (BATCH,))
     called = torch.compile(module) if compiled else module
 
     def step() -> None:
         functional.cross_entropy(answers(called, images, precision), labels).backward()
-        optimiser.step(0.001)
+        flat.step(0.001)
     return step
 
 
@@ -102,7 +102,8 @@ def main() -> None:
     rows = []
     found: dict[str, dict[str, list[float]]] = {name: {} for name in NETWORKS}
     for name, make in NETWORKS.items():
-        steps = {PLAIN: plain(make), "channels last, flat optimiser": ours(make)}
+        steps = {PLAIN: plain(make), "channels last, flat optimiser": ours(make),
+                 "and Muon": ours(make, optimiser="muon")}
         if options.compile:
             steps["and compiled"] = ours(make, compiled=True)
         found[name] |= timed(steps)
