@@ -85,7 +85,7 @@ class LayerCost:
 
     input_elements: activations read, each tensor once. output_elements: activations written. host_elements: those of
     both that come from the host or go to it (the network's inputs and outputs). operations: what was fused into it.
-    reads: the operations whose output it reads.
+    reads: the operations whose output it reads. head_reads: those of them that its first operation reads.
     """
 
     name: str
@@ -101,6 +101,7 @@ class LayerCost:
     host_elements: int = 0
     operations: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    head_reads: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -111,6 +112,7 @@ class _Layer:
     kind: str
     tail: Operation
     members: list[str]
+    head_reads: tuple[str, ...]
     reads: set[str]
 
 
@@ -175,13 +177,13 @@ class _Fusion:
         if op.name in self.outputs:
             self.outputs.update(parts)
         if copied:
-            self.layers.append(_Layer(op, "concat", op, [op.name], set(copied)))
+            self.layers.append(_Layer(op, "concat", op, [op.name], tuple(copied), set(copied)))
 
     def _launch(self, op: Operation) -> None:
         tensors = self._read(op)
         layer = self._absorbing(op) if op.kind in POINTWISE else None
         if layer is None:
-            layer = _Layer(op, self._kind(op, tensors), op, [op.name], set(tensors))
+            layer = _Layer(op, self._kind(op, tensors), op, [op.name], tensors, set(tensors))
             self.layers.append(layer)
         else:
             del self.layer_of[layer.tail.name]
@@ -230,7 +232,7 @@ class _Fusion:
                 host += written
             costs.append(LayerCost(
                 head.name, layer.kind, head.macs, head.weights, read, written, tail.output_shape, head.groups,
-                head.kernel, head.stride, host, tuple(layer.members), tuple(sorted(layer.reads))))
+                head.kernel, head.stride, host, tuple(layer.members), tuple(sorted(layer.reads)), layer.head_reads))
         return costs
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from devices.cost_model import LayerArrays
-from devices.layer_cost import FREE_KINDS, LAYER_KINDS, LayerCost, Operation, fuse
+from devices.layer_cost import LAYER_KINDS, LayerCost, Operation, fuse
 from synth.decisions import FloatArray, IntArray
 from synth.networks.costs import WEIGHTED, folded_norm, operations_of
 from synth.networks.network import Vertex
@@ -215,7 +215,7 @@ class CostTables:
                 add(active=alive, macs=zero, weights=zero, inputs=inputs, outputs=outputs, kind=kind)
                 continue
             if head.first_active.any():
-                source = sum((read[name] for name in self._sources(layer.operations[0]) & read.keys()), zero)
+                source = sum((read[name] for name in layer.head_reads), zero)
                 add(active=alive & head.first_active, macs=head.first_macs, weights=head.first_weights, inputs=source,
                     outputs=head.first_outputs, kind=head.first_kind)
                 inputs = np.where(head.first_active, inputs - source + head.first_outputs, inputs)
@@ -223,15 +223,3 @@ class CostTables:
         stacked = {name: np.stack(column, axis=1) for name, column in columns.items()}
         return LayerArrays(stacked["active"], stacked["macs"], stacked["weights"], stacked["inputs"],
                            stacked["outputs"], stacked["kind"].astype(np.intp), host)
-
-    def _sources(self, name: str) -> set[str]:
-        """The tensors that a convolution itself reads, seen through operations that are free; of a concatenation, it
-        and its parts, whichever is read."""
-        found, stack = set(), [self._operations[name].inputs[0]]
-        while stack:
-            source = self._operations[stack.pop()]
-            if source.kind in (*FREE_KINDS, "concat"):
-                stack.extend(source.inputs)
-            if source.kind not in FREE_KINDS:
-                found.add(source.name)
-        return found
