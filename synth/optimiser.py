@@ -7,7 +7,7 @@ gradients are views into two flat vectors, so a step is a handful of calls, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -33,9 +33,15 @@ class FlatOptimiser:
     def __init__(self, module: nn.Module, kind: str, *, decay: float, momentum: float, average_steps: float,
                  layout: torch.memory_format = torch.channels_last):
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.parameters = sorted(trained, key=lambda p: 0 if kind == "muon" and _mixes(p) else 1 if p.ndim >= 2 else 2)
-        self.mixed = sum(_padded(p) for p in trained if kind == "muon" and _mixes(p))
-        self.alike = self._places_by_shape()
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for parameter in trained:
+            (matrices if kind == "muon" and _mixes(parameter) else others).append(parameter)
+        self.parameters = matrices + [p for p in others if p.ndim >= 2] + [p for p in others if p.ndim < 2]
+        self.mixed = sum(_padded(p) for p in matrices)
+        self.alike: dict[tuple[int, int], list[slice]] = {}  # where the matrices of each shape lie in a flat vector
+        for matrix, place in zip(matrices, self._places(), strict=False):
+            self.alike.setdefault((len(matrix), matrix[0].numel()), []).append(place)
         self.decayed = sum(_padded(p) for p in trained if p.ndim >= 2)
         self.kind, self.decay, self.momentum, self.average_steps = kind, decay, momentum, average_steps
         self.channels_last = layout == torch.channels_last
@@ -96,8 +102,9 @@ class FlatOptimiser:
         ahead = self.gradients[: self.mixed].lerp(momentum, self.momentum)
         for shape, places in self.alike.items():
             steps = orthogonal(torch.stack([ahead[place].view(shape) for place in places]))
+            steps = steps.flatten(1) * (rate * MATRIX_RATE * max(shape) ** 0.5)
             for place, step in zip(places, steps, strict=True):
-                self.weights[place].sub_(step.flatten() * (rate * MATRIX_RATE * max(shape) ** 0.5))
+                self.weights[place].sub_(step)
 
     def collect(self, slopes: Sequence[torch.Tensor]) -> None:
         """Take the gradients of `parameters`, in their order, from tensors of their own."""
@@ -132,10 +139,8 @@ class FlatOptimiser:
     def views(self, flat: torch.Tensor) -> Sequence[torch.Tensor]:
         """The part of each parameter, convolutions in the layout of the images."""
         views: list[torch.Tensor] = []
-        start = 0
-        for parameter in self.parameters:
-            part = flat[start : start + parameter.numel()]
-            start += _padded(parameter)
+        for parameter, place in zip(self.parameters, self._places(), strict=True):
+            part = flat[place]
             if parameter.ndim == 4 and self.channels_last:
                 outputs, inputs, height, width = parameter.shape
                 views.append(part.view(outputs, height, width, inputs).permute(0, 3, 1, 2))
@@ -143,16 +148,12 @@ class FlatOptimiser:
                 views.append(part.view(parameter.shape))
         return views
 
-    def _places_by_shape(self) -> dict[tuple[int, int], list[slice]]:
-        """Where Muon's matrices lie in a flat vector, those of one shape together."""
-        places: dict[tuple[int, int], list[slice]] = {}
+    def _places(self) -> Iterator[slice]:
+        """Where each parameter lies in a flat vector."""
         start = 0
         for parameter in self.parameters:
-            if start < self.mixed:
-                shape = (len(parameter), parameter[0].numel())
-                places.setdefault(shape, []).append(slice(start, start + parameter.numel()))
+            yield slice(start, start + parameter.numel())
             start += _padded(parameter)
-        return places
 
     def _flat(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """One after the other, each from a multiple of ALIGN on, with zeros between."""
