@@ -19,8 +19,10 @@ def main(words):
     os.chdir("/")
     document = read_json(os.path.join(path, "request.json"), jobs.SCHEMA)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # jobs.start blocked it
         work = {"bench": _bench, "build": _build, "compare": _compare}[document["kind"]]
         end = work(document["request"], lambda text: append_line(events, {"event": "progress", "text": text}))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late to cancel
     except EdgesynthError as error:
         end = {"event": "error", "kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
     except KeyboardInterrupt:

@@ -58,12 +58,15 @@ def start(kind, request):
                {"kind": kind, "key": key_of(request), "created": time.time(), "request": request,
                 "boot_id": boot_id(request.get("root") or "/")}, SCHEMA)
     alive = os.open(os.path.join(path, "alive"), os.O_RDWR | os.O_CREAT, 0o600)
+    # the job begins with SIGTERM held back, so that who cancels it at once does not kill it before it can say so
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
         fcntl.flock(alive, fcntl.LOCK_EX)  # the lock goes to the job with the descriptor
         with open(os.path.join(path, "log.txt"), "ab") as log:
             process = subprocess.Popen(agent_command("_job", identity), stdin=subprocess.DEVNULL, stdout=log,
                                        stderr=log, start_new_session=True, pass_fds=(alive,))
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(alive)
     write_text(os.path.join(path, "pid"), str(process.pid))
     _forget_old()
@@ -162,19 +165,24 @@ def _last_words(identity):
 def cancel(identity):
     """Ask a job to stop and wait until it has put the settings back; returns its description."""
     path = folder(identity)
-    if is_alive(identity):
-        try:
-            with open(os.path.join(path, "pid")) as stream:
-                os.kill(int(stream.read()), signal.SIGTERM)
-        except (OSError, ValueError):
-            pass  # it has ended meanwhile
-    deadline = time.monotonic() + CANCEL_S
+    asked, deadline = False, time.monotonic() + CANCEL_S
     while is_alive(identity):
+        asked = asked or _terminate(path)
         if time.monotonic() > deadline:
             raise CannotMeasure("job {} does not stop: end its process by hand, the next measurement repairs "
                                 "the settings".format(identity))
         time.sleep(0.1)
     return describe(identity)
+
+
+def _terminate(path):
+    """Whether SIGTERM was sent to the job of this folder: not when it has ended, or was only just started."""
+    try:
+        with open(os.path.join(path, "pid")) as stream:
+            os.kill(int(stream.read()), signal.SIGTERM)
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def acknowledge(identity):

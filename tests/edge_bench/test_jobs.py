@@ -75,6 +75,15 @@ def test_cancel_stops_and_puts_back(agent, model):
     follower.wait()
 
 
+def test_a_job_cancelled_as_soon_as_it_is_started_says_so(agent, model):
+    follower = agent.start("bench", long_request(agent, model))
+    identity = json.loads(follower.stdout.readline())["id"]
+    os.kill(job_pid(agent, identity), signal.SIGTERM)  # the interpreter is hardly up
+    assert json.loads(follower.stdout.read().splitlines()[-1])["event"] == "cancelled"
+    follower.wait()
+    assert agent.result("jobs")[-1]["state"] == "cancelled"
+
+
 def test_a_busy_board_says_who_holds_it(agent, model):
     first = agent.start("bench", long_request(agent, model))
     identity = running(agent)
