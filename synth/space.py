@@ -12,7 +12,7 @@ from devices.cost_formula import LayerArrays
 from synth.decisions import Decisions, FloatArray, IntArray, Site, parent_decisions
 from synth.networks.channels import ChannelGroup
 from synth.networks.costs import costs as network_costs
-from synth.networks.rewriting import OPERATORS
+from synth.networks.rewriting import OPERATORS, POINTWISE, may_be_pointwise
 from synth.parent import Design, ElasticParent
 from synth.prices import Prices
 from synth.space_costs import CostTable, CostTables
@@ -21,6 +21,7 @@ WIDTH_STEPS = 8  # widths to choose from, at most
 WIDTH, OPERATOR, BLOCK, ACTIVATION = "width", "operator", "block", "activation"
 DROP, KEEP = "drop", "keep"
 LINEAR = "linear"
+LOOKING = "looking operator"  # kind of the sites of convolutions that must see more than single pixels
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,12 @@ class Place:
 @dataclass(frozen=True)
 class Choices:
     """What a space lets decide. operators: in a convolution's place, in the order of OPERATORS. activations: whether
-    those behind additions may be left out."""
+    those behind additions may be left out. blind: whether 1x1 convolutions may stand in the place of all others at
+    once, so that a network sees single pixels alone."""
 
     operators: tuple[str, ...] = OPERATORS
     activations: bool = True
+    blind: bool = False
 
 
 EVERY_CHOICE = Choices()
@@ -60,7 +63,8 @@ class NetworkSpace:
         self._column = {place: i for i, place in enumerate(self.places)}
         self.sites: Sequence[Site] = self._sites()
         self._parent_row = parent_decisions(self.sites)
-        self._meaning = np.array([OPERATORS.index(name) for name in choices.operators])  # of an operator's choices
+        self._meaning = {place: np.array([OPERATORS.index(name) for name in site.choices])  # of an operator's choices
+                         for place, site in zip(self.places, self.sites, strict=True) if place.kind == OPERATOR}
         self._tables = CostTables(parent, order, self.widths)
         # costs and summary of the same networks are asked for one after the other
         self._table = functools.lru_cache(maxsize=4)(self._table_of)
@@ -79,7 +83,7 @@ class NetworkSpace:
                 members: Sequence[str] = groups[place.name].vertices
                 choices = tuple(str(width) for width in self.widths[place.name])
             elif place.kind == OPERATOR:
-                members, choices = (place.name,), self.choices.operators
+                members, choices = (place.name,), self._operators_of(place.name)
             elif place.kind == ACTIVATION:
                 members, choices = (place.name,), (LINEAR, network[place.name].attrs["kind"])
             else:
@@ -90,9 +94,16 @@ class NetworkSpace:
             descriptor = (depth[place.name.rstrip("'")], np.log2(shape[0]) / 10.0,
                           np.log2(max(float(np.prod(shape[1:])), 1.0)) / 16.0,
                           weights / max(whole.params, 1), macs / max(whole.macs, 1))
-            sites.append(Site(f"{place.name}/{place.kind}", place.kind, choices, place.kind in (WIDTH, BLOCK),
-                              tuple(float(d) for d in descriptor)))
+            looks = place.kind == OPERATOR and choices != self.choices.operators
+            sites.append(Site(f"{place.name}/{place.kind}", LOOKING if looks else place.kind, choices,
+                              place.kind in (WIDTH, BLOCK), tuple(float(d) for d in descriptor)))
         return tuple(sites)
+
+    def _operators_of(self, name: str) -> tuple[str, ...]:
+        network = self.parent.network
+        if self.choices.blind or may_be_pointwise(network, network[name]):
+            return self.choices.operators
+        return tuple(operator for operator in self.choices.operators if operator != POINTWISE)
 
     # --- decisions and networks ------------------------------------------------------------------------------------
 
@@ -172,7 +183,7 @@ class NetworkSpace:
             if place.kind == WIDTH:
                 widths[place.name] = np.asarray(self.widths[place.name])[rows[:, column]]
             elif place.kind == OPERATOR:
-                operators[place.name] = self._meaning[rows[:, column]]
+                operators[place.name] = self._meaning[place][rows[:, column]]
             elif place.kind == BLOCK:
                 kept[place.name] = rows[:, column] == 1
         return widths, operators, kept
@@ -188,8 +199,9 @@ class NetworkSpace:
         chosen = np.stack(list(operators.values()), axis=1) if operators else np.full((n, 1), len(OPERATORS) - 1)
         share = np.stack(list(kept.values()), axis=1).mean(axis=1) if kept else np.ones(n)
         late = ratios[:, -max(1, ratios.shape[1] // 3):]
+        shares = [(chosen == OPERATORS.index(name)).mean(axis=1) for name in self.choices.operators]
         columns = [np.log(np.maximum(costs.params, 1)), np.log(np.maximum(costs.macs, 1)), share, ratios.mean(axis=1),
-                   ratios.min(axis=1), late.mean(axis=1), *((chosen == i).mean(axis=1) for i in self._meaning)]
+                   ratios.min(axis=1), late.mean(axis=1), *shares]
         active = [column for place, column in self._column.items() if place.kind == ACTIVATION]
         if active:
             columns.append(np.asarray(decisions)[:, active].mean(axis=1))
@@ -201,7 +213,8 @@ class NetworkSpace:
         rows = np.zeros((count, len(self.places)), dtype=np.int64)
         for column, place in enumerate(self.places):
             if place.kind == OPERATOR:
-                rows[:, column] = np.arange(count)
+                own = self.sites[column].choices
+                rows[:, column] = [own.index(name) if name in own else 0 for name in self.choices.operators]
             elif place.kind == ACTIVATION:
                 rows[:, column] = 1
         return self.canonical(rows)

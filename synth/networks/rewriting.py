@@ -9,8 +9,10 @@ from synth.networks.network import Network, Vertex
 from synth.networks.operators.pointwise import IDEMPOTENT
 
 # What may stand in a dense k x k convolution's place, cheapest first; "dense" is the convolution itself.
-OPERATORS = ("pointwise", "separable", "separable relu", "project", "dense")
+POINTWISE = "pointwise"
+OPERATORS = (POINTWISE, "separable", "separable relu", "project", "dense")
 SEPARABLE = ("separable", "separable relu")
+PASSING = ("batch_norm", "activation", "dropout")  # between two convolutions that see the same pixels
 NORM = {"eps": 1e-5, "momentum": 0.1, "affine": True}
 PROJECTION_RATIO, PROJECTION_LEAST = 4, 4
 
@@ -31,6 +33,19 @@ def is_replaceable(network: Network, vertex: Vertex) -> bool:
             and network.input_shapes(vertex)[0][0] > 1)
 
 
+def may_be_pointwise(network: Network, vertex: Vertex) -> bool:
+    """Whether a 1x1 convolution may stand in a replaceable vertex's place without making a part of the network blind to
+    all but single pixels: one that passes over no pixel, does not read the images, and has, behind norm and activation,
+    another replaceable convolution that may not."""
+    if tuple(vertex.attrs["stride"]) != (1, 1) or network[vertex.inputs[0]].op == "input":
+        return False
+    while len(network.readers[vertex.name]) == 1 and vertex.name not in network.outputs:
+        vertex = network[network.readers[vertex.name][0]]
+        if vertex.op not in PASSING:
+            return is_replaceable(network, vertex) and not may_be_pointwise(network, vertex)
+    return False
+
+
 def replaced(network: Network, name: str, choice: str) -> Network:
     """The network with another operator (of OPERATORS) in the place of the convolution `name`.
 
@@ -47,7 +62,7 @@ def replaced(network: Network, name: str, choice: str) -> Network:
     vertex = network[name]
     a, channels_in = dict(vertex.attrs), network.input_shapes(vertex)[0][0]
     one = {"kernel": [1, 1], "stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1}
-    if choice == "pointwise":
+    if choice == POINTWISE:
         new = [replace(vertex, attrs={**a, **one, "stride": a["stride"]})]
     elif choice in SEPARABLE:
         depthwise = {**a, "out": channels_in, "groups": channels_in, "bias": False, "depthwise": True}

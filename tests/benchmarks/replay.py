@@ -100,9 +100,11 @@ def space_of(order: Order, choices: Choices) -> tuple[NetworkSpace, Requirements
 
 
 def choices_of(sites: Sequence[tuple[str, list[str]]]) -> Choices:
-    """What the space of a table lets decide, by its sites: older ones have fewer operators, and keep activations."""
-    kinds = {name.rpartition("/")[2]: choices for name, choices in sites}
-    return Choices(tuple(kinds.get(OPERATOR, OPERATORS)), ACTIVATION in kinds)
+    """What the space of a table lets decide, by its sites: older ones have fewer operators,
+    1x1 convolutions anywhere, and keep activations."""
+    kinds = {name.rpartition("/")[2] for name, _ in sites}
+    operators = [tuple(choices) for name, choices in sites if name.endswith(f"/{OPERATOR}")] or [OPERATORS]
+    return Choices(max(operators, key=len), ACTIVATION in kinds, blind=len({*operators}) == 1)
 
 
 def probes_of(space: NetworkSpace, probed: dict, data: str) -> ProbeTable:
