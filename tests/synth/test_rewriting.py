@@ -10,6 +10,7 @@ from synth.networks.rewriting import (
     OPERATORS,
     activations_after_additions,
     is_replaceable,
+    may_be_pointwise,
     projected_width,
     replaced,
     residual_blocks,
@@ -32,6 +33,17 @@ def test_every_replaceable_convolution_can_be_every_operator(name, choice):
         network = replaced(network, vertex.name, choice)
     check(build(network))
     assert network.output_shape == traced(name).output_shape
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("resnet", ["layer1.0.conv1", "layer1.1.conv1", "layer2.1.conv1"]),  # not where a stride would pass over pixels
+    ("vgg", ["features.4"]),  # every second of those in a row; none in front of a pool, and never the first
+    ("mobilenet_v2", []),
+])
+def test_a_convolution_may_be_pointwise_where_the_one_behind_it_looks_around(name, expected):
+    network = traced(name)
+    found = [v.name for v in network.vertices if is_replaceable(network, v) and may_be_pointwise(network, v)]
+    assert found == expected
 
 
 def test_an_operator_keeps_the_name_and_the_shape_of_what_it_replaces():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-from toy_problem import SITES, ToySpace
+from toy_problem import OPERATORS, SITES, ToySpace
 
 from synth.decisions import Site
 from synth.scaled import scaled_networks
@@ -18,6 +20,18 @@ def test_every_operator_width_and_depth_is_there_once():
     assert (operators == operators[:, :1]).all() and set(operators[:, 0]) == {0, 1, 2}
     assert (widths[kept == 1] == widths[kept == 1][:, :1]).all() and set(widths[:, 0]) == {0, 1, 2, 3}
     assert len(found) == 4 * 3 * 2
+
+
+def test_a_site_that_lacks_an_operator_has_the_parents_own_beside_it():
+    class Looking(ToySpace):
+        sites = (*SITES[:6], replace(SITES[6], kind="looking operator", choices=OPERATORS[1:]), *SITES[7:])
+
+        def canonical(self, decisions):
+            return decisions
+
+    space = Looking()
+    drawn = {tuple(space.sites[j].choices[row[j]] for j in (5, 6, 7)) for row in scaled_networks(space)}
+    assert drawn == {("pointwise", "dense", "pointwise"), ("separable",) * 3, ("dense",) * 3}
 
 
 def test_a_space_of_widths_alone():

@@ -17,7 +17,7 @@ from synth.parent import ElasticParent
 from synth.prices import Prices
 from synth.probing import order_of_units
 from synth.requirements import Requirements
-from synth.space import ACTIVATION, BLOCK, EVERY_CHOICE, LINEAR, WIDTH, Choices, NetworkSpace, width_choices
+from synth.space import ACTIVATION, BLOCK, EVERY_CHOICE, LINEAR, LOOKING, WIDTH, Choices, NetworkSpace, width_choices
 
 WORDS = ("img_per_joule >= 1 @ batch=8", "latency <= 1000 ms", "energy <= 5 J @ board", "throughput >= 1 @ batch=4",
          "power <= 100 W", "size <= 1 GB", "peak_memory <= 1 GB")
@@ -141,7 +141,22 @@ def test_every_site_describes_itself_alike_and_the_last_choice_is_the_parents_ow
     whole = tuple(len(site.choices) - 1 for site in space.sites)
     network, _ = space.parent.draw(space.design(whole))
     assert network.digest == space.parent.network.digest
-    assert all(site.choices == OPERATORS for site in space.sites if site.kind == "operator")
+    looking = {site.choices for site in space.sites if site.kind == LOOKING}
+    assert looking == {tuple(name for name in OPERATORS if name != "pointwise")}
+
+
+def test_only_a_blind_space_makes_all_convolutions_pointwise():
+    space, blind = space_of("resnet"), space_of("resnet", choices=Choices(blind=True))
+    where = {site.name: site.choices for site in space.sites if site.choices[-1] == "dense"}
+    narrow = {name for name, choices in where.items() if "pointwise" in choices}
+    assert narrow == {"layer1.0.conv1/operator", "layer1.1.conv1/operator", "layer2.1.conv1/operator"}
+    assert [site.name for site in blind.sites] == [site.name for site in space.sites]
+    assert {blind.sites[i].choices for i, site in enumerate(space.sites) if site.name in where} == {OPERATORS}
+    row = [len(site.choices) - 1 if site.kind == BLOCK else 0 for site in space.sites]
+    operators = space.design(row).operators  # the cheapest that each site has
+    assert {name for name, choice in operators.items() if choice == "pointwise"} == {
+        name.removesuffix("/operator") for name in narrow}
+    assert {*operators.values()} == {"pointwise", "separable"}
 
 
 def test_summary_has_one_row_a_network_on_comparable_scales():
