@@ -100,9 +100,10 @@ def test_recorded_epochs_go_on_in_the_middle_of_a_training():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("widths", [(6, 10), (4, 12), (20, 28)])
-def test_on_a_gpu_recordings_do_what_single_steps_do(widths, precision):
+def test_on_a_gpu_recordings_do_what_single_steps_do(widths, precision, optimiser):
     """Also with widths that begin nowhere near a multiple of 16 bytes."""
     first, second = widths
 
@@ -115,16 +116,16 @@ def test_on_a_gpu_recordings_do_what_single_steps_do(widths, precision):
 
     torch.manual_seed(0)
     split = Split(torch.randn(512, *SHAPE), torch.arange(512) % 10).to("cuda")
-    recipe = replace(CIFAR, precision=precision, distil=0.0, batch=64)
+    recipe = replace(CIFAR, precision=precision, optimiser=optimiser, distil=0.0, batch=64)
 
     def losses(_: int) -> list[float]:
         return list(train(make(), split, recipe, seed=0).losses)
 
     lanes = list(Lanes(3, "cuda").map(losses, range(3)))
     module = make().train()
-    optimiser = FlatOptimiser(module, "adamw", decay=recipe.decay, momentum=0.9, average_steps=8,
-                              layout=layout(precision, "cuda"))
-    alone = Lesson(module, split, recipe, None, optimiser, 0, 0)
+    stepper = FlatOptimiser(module, optimiser, decay=recipe.decay, momentum=recipe.momentum, average_steps=8,
+                            layout=layout(precision, "cuda"))
+    alone = Lesson(module, split, recipe, None, stepper, 0, 0)
     plain = [plain_epoch(alone, epoch, recipe.is_small(epoch)) for epoch in range(recipe.epochs)]
     for one in lanes:
         assert one == pytest.approx(plain, rel=2e-2)
