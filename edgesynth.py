@@ -140,7 +140,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in SYNTH_EXTRA:
             raise
-        click.echo(f"edgesynth: this command needs {error.name}: pip install 'edgesynth[synth]'", err=True)
+        click.echo(f"edgesynth: this command needs {error.name}: pip install '.[synth]' in your clone of edgesynth",
+                   err=True)
         sys.exit(BAD_INPUT)
     except click.ClickException as error:
         _show(error)

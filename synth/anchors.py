@@ -42,7 +42,8 @@ def _inverted_residuals(space: NetworkSpace) -> list[int]:
         if place.kind == WIDTH:
             return _share(site, 0.5 if not groups or place.name in groups else 1.0)
         if place.kind == OPERATOR:
-            return site.choices.index(_operator(network, network[place.name], trunk))
+            wanted = _operator(network, network[place.name], trunk)
+            return site.choices.index(wanted if wanted in site.choices else "separable")
         return site.choices.index(LINEAR) if place.kind == ACTIVATION else len(site.choices) - 1
 
     row = [choice(place, site) for place, site in zip(space.places, space.sites, strict=True)]
@@ -50,7 +51,7 @@ def _inverted_residuals(space: NetworkSpace) -> list[int]:
 
 
 def _operator(network: Network, vertex: Vertex, trunk: set[str]) -> str:
-    """What stands in a convolution's place in an inverted residual; what reads the images stays."""
+    """What stands in a convolution's place in an inverted residual, where it may; what reads the images stays."""
     source = vertex.inputs[0]
     if network[source].op == "input":
         return "dense"

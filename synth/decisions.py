@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from devices.support.errors import UserError
 from synth.probe_table import ProbeTable
 
 FloatArray = npt.NDArray[np.float64]
@@ -112,7 +113,8 @@ class Problem(Protocol):
         ...
 
     def evaluate(self, cycle: int, batch: Sequence[Decisions]) -> list[Observation]:
-        """One observation per candidate, in order. A resumed run hands back what it recorded."""
+        """One observation per candidate, in order. A resumed run hands back what it recorded, and of the networks that
+        it recorded, should the arithmetic of another machine propose others."""
         ...
 
     def probe_table(self) -> ProbeTable:
@@ -140,9 +142,14 @@ def parent_decisions(sites: Sequence[Site]) -> IntArray:
     return choice_counts(sites) - 1
 
 
-def one_hot(decisions: IntArray, counts: IntArray) -> FloatArray:
-    """[n, sum(counts)] indicator of every (site, choice), sites one after the other."""
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    flat = np.zeros((len(decisions), int(counts.sum())))
-    np.put_along_axis(flat, decisions + starts[None, :], 1.0, axis=1)
-    return flat
+def to_words(sites: Sequence[Site], decisions: Sequence[int]) -> list[str]:
+    """The choice at every site, as runs keep them on disk."""
+    return [site.choices[choice] for site, choice in zip(sites, decisions, strict=True)]
+
+
+def from_words(sites: Sequence[Site], words: Sequence[str]) -> Decisions:
+    """The decisions that `to_words` gave. UserError where these sites have no such choices."""
+    if len(words) != len(sites) or any(word not in site.choices for site, word in zip(sites, words, strict=True)):
+        raise UserError("this run decided on other things than this edgesynth does: go on with the version that "
+                        "started it, or start a new run")
+    return tuple(site.choices.index(word) for site, word in zip(sites, words, strict=True))

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from devices.support.errors import UserError
 from devices.support.files import read_json
 from devices.support.reading import MEASURED, Reading
 from synth.acquisition import Wish, log_improvement
 from synth.candidates import Outcome
-from synth.decisions import Decisions, IntArray, Observation, rows
+from synth.decisions import Decisions, IntArray
 from synth.energy.loop import BoardLoop
 from synth.energy.quantities import on_board
 from synth.evaluation import Metrics
@@ -134,7 +135,7 @@ def finish(lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, gen
                 # what was measured moves the repair of exact requirements
                 made = make(lab, generator, range(SEEDS), label=f"-{number + 1}")
             done += results
-            inquisitor.observe([_observed(inquisitor, f) for f in results], problem.probe_table())
+            inquisitor.observe_in_full([(f.decisions, f.metrics.accuracy) for f in results])
     return named(done, wanted)
 
 
@@ -217,23 +218,20 @@ def train_in_full(lab: Laboratory, problem: NetworkProblem, made: Made, chosen: 
                     "decisions": list(made.row(i))}
             save_network(path, network, outcome.weights or {}, card)
 
-        outcome = folder.step(f"finished/{made.names[i]}", functools.partial(next, outcomes), save, _load_outcome)
+        load = functools.partial(_load_outcome, made.row(i))
+        outcome = folder.step(f"finished/{made.names[i]}", functools.partial(next, outcomes), save, load)
         yield Finished(made.names[i], made.seeds[i], made.row(i), bool(made.repaired[i]), network,
                        outcome.weights or {}, outcome.metrics, judge(lab, network, outcome.metrics))
     next(outcomes, None)  # lets the pool know that all were taken
 
 
-def _load_outcome(path: Path) -> Outcome:
+def _load_outcome(decisions: Decisions, path: Path) -> Outcome:
     card = read_json(path / "card.json", "edgesynth.card/1")
+    if card["decisions"] != list(decisions):
+        raise UserError(f"{path}: holds another network than is made of its seed here and now (another machine's "
+                        "arithmetic, or another version's): go on where this run was begun, or remove that folder")
     _, weights = load_network(path)
     return Outcome.from_json(card, weights)
-
-
-def _observed(inquisitor: Inquisitor, finished: Finished) -> Observation:
-    """What full training taught, beside the short training's log loss as it is believed."""
-    belief = inquisitor.believe(rows([finished.decisions], len(finished.decisions)))
-    return Observation(finished.decisions, float(belief.log_loss[0]), max(float(belief.log_loss_sd[0]), 0.05),
-                       finished.metrics.accuracy, finished.metrics.accuracy)
 
 
 def named(done: Sequence[Finished], wanted: int) -> list[Finished]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from synth.acquisition import Belief, Pool, Wish, climb, log_improvement, spread_targets
-from synth.decisions import FloatArray, IntArray, Observation, Problem, rows
+from synth.decisions import Decisions, FloatArray, IntArray, Observation, Problem, rows
 from synth.generator import PREFERENCES, Generator, preference
 from synth.link import Link, log_error
 from synth.moves import Moves, violation
@@ -61,6 +61,7 @@ class Inquisitor:
         self.safety = 0.0  # NetScore points that every seed aims lower, for the sake of 1r
         self.margin = 0.0  # relative slack that targets keep from exact bounds
         self.observations: list[Observation] = []
+        self.in_full: list[tuple[Decisions, float]] = []  # networks that had only a full training, and its accuracy
         bound = self.requirements.accuracy_bound
         self.bound = np.inf if bound is None else float(log_error(bound))
         self.scaled = scaled_networks(self.space)
@@ -90,8 +91,22 @@ class Inquisitor:
         self.surrogate.fit(self.inputs(self.space.canonical(seen)), target, noise)
         self.log_sd = self.surrogate.log_sd  # where the next marginal likelihood starts
         if self.observations:
-            believed, _ = self.surrogate.predict(self.surrogate.inputs)
-            self.link.fit(self.observations, believed)
+            self._fit_link()
+
+    def observe_in_full(self, trained: Sequence[tuple[Decisions, float]]) -> None:
+        """Learn what full training made of networks (their accuracy) whose short training nobody saw: of the surrogate
+        they say nothing, of the link much."""
+        self.in_full += trained
+        self._fit_link()
+
+    def _fit_link(self) -> None:
+        believed, _ = self.surrogate.predict(self.surrogate.inputs)
+        unseen = None
+        if self.in_full:
+            networks = self.space.canonical(rows((d for d, _ in self.in_full), len(self.space.sites)))
+            accuracies = np.array([accuracy for _, accuracy in self.in_full])
+            unseen = self.surrogate.predict(self.inputs(networks))[0], accuracies
+        self.link.fit(self.observations, believed, unseen)
 
     def inputs(self, decisions: IntArray, costs: Mapping[str, FloatArray] | None = None) -> Inputs:
         """What the surrogate sees of networks [n, sites], whose costs need not be computed when they are known."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import ndtr
 
 from synth.decisions import FloatArray, Observation
 
@@ -35,8 +34,10 @@ class Link:
         self.full = self.prior
         self.scatter = SCATTER
 
-    def fit(self, observations: Sequence[Observation], log_loss: FloatArray) -> None:
-        """Learn from observations whose log loss is believed to be `log_loss` [n] (smoothed)."""
+    def fit(self, observations: Sequence[Observation], log_loss: FloatArray,
+            unseen: tuple[FloatArray, FloatArray] | None = None) -> None:
+        """Learn from observations whose log loss is believed to be `log_loss` [n] (smoothed). unseen: of networks that
+        had only the full training, the believed log loss of a short one and the accuracy, each [m]."""
         if not observations:
             return
         self.centre = float(np.mean(log_loss))
@@ -46,15 +47,17 @@ class Link:
         raw = np.array([o.log_loss for o in observations])  # the same training's: their noise is shared
         self.short = _regress(raw - self.centre, errors, prior, SHORT_SCATTER)
         done = [i for i, o in enumerate(observations) if o.final_accuracy is not None]
+        believed, accuracy = log_loss[done], np.array([observations[i].final_accuracy for i in done], dtype=np.float64)
+        if unseen is not None:
+            believed, accuracy = np.concatenate([believed, unseen[0]]), np.concatenate([accuracy, unseen[1]])
         self.full, self.scatter = self.prior, SCATTER
-        if done:
-            at = log_loss[done] - self.centre
-            final = log_error(np.array([observations[i].final_accuracy for i in done], dtype=np.float64))
+        if len(believed):
+            at, final = believed - self.centre, log_error(accuracy)
             gain = final - (self.short[0][0] + self.short[0][1] * at)
             self.full = _regress(at, gain, self.prior, self.scatter)
             left = gain - (self.full[0][0] + self.full[0][1] * at)
-            freedom = max(len(done) - 2, 0)
-            squares = SCATTER_WEIGHT * SCATTER**2 + (left**2).sum() * (freedom / len(done))
+            freedom = max(len(believed) - 2, 0)
+            squares = SCATTER_WEIGHT * SCATTER**2 + (left**2).sum() * (freedom / len(believed))
             self.scatter = float(np.sqrt(squares / (SCATTER_WEIGHT + freedom)))
 
     def short_accuracy(self, log_loss: FloatArray) -> FloatArray:
@@ -72,13 +75,6 @@ class Link:
         """Standard deviation of the error at exactly known log losses: the link's own, and each network's scatter."""
         basis = np.stack([np.ones_like(mean), mean - self.centre], axis=1)
         return np.sqrt(np.einsum("ij,jk,ik->i", basis, self.short[1] + self.full[1], basis) + self.scatter**2)
-
-    def probability(self, mean: FloatArray, sd: FloatArray, accuracy_bound: float | None) -> FloatArray:
-        """That the accuracy after full training is at least the bound, for these log losses."""
-        if accuracy_bound is None:
-            return np.ones_like(mean)
-        level, spread = self.final_log_error(mean, sd)
-        return np.asarray(ndtr((log_error(accuracy_bound) - level) / spread))
 
 
 def _regress(

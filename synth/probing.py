@@ -50,7 +50,7 @@ def probe(module: NetworkModule, stimuli: Split, vertices: Sequence[str]) -> dic
 
 
 def _pooled(answer: Tensor) -> Tensor:
-    """(N, channels) of a response (N, C, H, W): 2 x 2 means where the map is larger, so that place is not lost."""
+    """(N, channels) of a response: means over the map, where it has one."""
     if answer.ndim == 2:
         return answer
     return functional.adaptive_avg_pool2d(answer, 1).flatten(1)

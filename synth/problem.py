@@ -12,7 +12,7 @@ import numpy as np
 from devices.support.files import read_json, write_json
 from synth.anchors import anchors
 from synth.candidates import Outcome, Task, run_task, seed_of
-from synth.decisions import Decisions, Observation
+from synth.decisions import Decisions, Observation, from_words, to_words
 from synth.energy.loop import BoardLoop
 from synth.networks.module import Weights, fresh_weights
 from synth.parent import Origin
@@ -27,7 +27,7 @@ from synth.tensors import load_tensors, save_tensors
 from synth.workers import Pool
 
 BANK = "edgesynth.bank/1"
-EVALUATED = "edgesynth.evaluated/1"
+EVALUATED = "edgesynth.evaluated/2"
 WRITE_BACK_STEP = 0.1
 LINK_EVERY = 5  # cycles; in each fifth the first candidate is trained in full as well, for the link to be learnt
 FINAL = "final"  # trainings long enough to be cut
@@ -45,9 +45,11 @@ class Recipes:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What one cycle left on disk: its outcomes, and the bank with what they learnt written back. final: the first
-    candidate's outcome after full training, in the cycles that have one."""
+    """What one cycle left on disk: its candidates (words of `decisions.to_words`) and their outcomes, and the bank with
+    what they learnt written back. final: the first candidate's outcome after full training, in the cycles that have
+    one."""
 
+    candidates: list[list[str]]
     outcomes: list[dict[str, Any]]
     final: dict[str, Any] | None
     bank: Weights
@@ -66,7 +68,6 @@ class NetworkProblem:
         self._parent_outcome, self._on_cycle, self._loop = parent_outcome, on_cycle, loop
         self._on_training = on_training
         self.anchors = anchors(space)
-        self.rolled_back = 0
 
     # --- the problem -----------------------------------------------------------------------------------------------
 
@@ -83,8 +84,8 @@ class NetworkProblem:
             full = [self.task(row, self._recipes.final, FINAL_LOGITS, FINAL)[0] for row in self.anchors]
             short = [self.task(row, self._recipes.short, SHORT_LOGITS, "short")[0] for row in self.anchors]
             outcomes = self._trained("anchors", [*full, *short])  # the longest first
-            return [{"short": brief.to_json(), "final": final.to_json()}
-                    for final, brief in zip(outcomes[:len(full)], outcomes[len(full):], strict=True)]
+            return [{"network": to_words(self.space.sites, row), "short": brief.to_json(), "final": final.to_json()}
+                    for row, final, brief in zip(self.anchors, outcomes[:len(full)], outcomes[len(full):], strict=True)]
 
         def save(path: Path, rows: list[dict[str, Any]]) -> None:
             write_json(path, {"anchors": rows}, EVALUATED)
@@ -94,6 +95,7 @@ class NetworkProblem:
         rows = self._folder.step("anchors.json", compute, save, lambda p: read_json(p, EVALUATED)["anchors"])
         if self._loop is not None:
             self._loop.end()
+        self.anchors = [from_words(self.space.sites, row["network"]) for row in rows]
         for decisions, row in zip(self.anchors, rows, strict=True):
             short, final = Outcome.from_json(row["short"]), Outcome.from_json(row["final"])
             self.probes.record(decisions, short.insights)
@@ -106,9 +108,9 @@ class NetworkProblem:
         if self._loop is not None:
             self._loop.end()
         self.space.parent.bank = evaluated.bank
-        self.rolled_back += evaluated.rolled_back
+        candidates = [from_words(self.space.sites, words) for words in evaluated.candidates]
         observations = []
-        for number, (decisions, row) in enumerate(zip(batch, evaluated.outcomes, strict=True)):
+        for number, (decisions, row) in enumerate(zip(candidates, evaluated.outcomes, strict=True)):
             outcome = Outcome.from_json(row)
             self.probes.record(decisions, outcome.insights)
             final = Outcome.from_json(evaluated.final).metrics.accuracy if evaluated.final and number == 0 else None
@@ -161,14 +163,15 @@ class NetworkProblem:
         outcomes = self._trained("candidates", [*full, *(task for task, _ in short)])  # the longest first
         results = [(outcome, origins) for outcome, (_, origins) in zip(outcomes[len(full):], short, strict=True)]
         parent, final = self.space.parent, outcomes[0].to_json() if full else None
+        candidates, found = [to_words(self.space.sites, d) for d in batch], [o.to_json() for o, _ in results]
         if not self._recipes.short.inherits:  # what fresh weights learnt is no neighbour of what the bank holds
-            return Evaluated([outcome.to_json() for outcome, _ in results], final, parent.bank, False)
+            return Evaluated(candidates, found, final, parent.bank, False)
         before = {key: tensor.clone() for key, tensor in parent.bank.items()}
         worth_before = self._anchor_loss()
         parent.write_back(((origins, outcome.weights or {}) for outcome, origins in results), WRITE_BACK_STEP)
         rolled_back = self._anchor_loss() > worth_before
         bank = before if rolled_back else parent.bank
-        return Evaluated([outcome.to_json() for outcome, _ in results], final, bank, rolled_back)
+        return Evaluated(candidates, found, final, bank, rolled_back)
 
     def _anchor_loss(self) -> float:
         """Mean log loss of the anchors with inherited weights, norms recalibrated, untrained."""
@@ -187,7 +190,8 @@ def _place(cycle: int) -> str:
 
 def _save_cycle(path: Path, evaluated: Evaluated) -> None:
     path.mkdir(parents=True, exist_ok=True)
-    value = {"outcomes": evaluated.outcomes, "final": evaluated.final, "rolled_back": evaluated.rolled_back}
+    value = {"candidates": evaluated.candidates, "outcomes": evaluated.outcomes, "final": evaluated.final,
+             "rolled_back": evaluated.rolled_back}
     write_json(path / "outcomes.json", value, EVALUATED)
     save_tensors(path / "bank.safetensors", evaluated.bank, BANK)
 
@@ -195,4 +199,4 @@ def _save_cycle(path: Path, evaluated: Evaluated) -> None:
 def _load_cycle(path: Path) -> Evaluated:
     value = read_json(path / "outcomes.json", EVALUATED)
     bank, _ = load_tensors(path / "bank.safetensors", BANK)
-    return Evaluated(value["outcomes"], value["final"], bank, value["rolled_back"])
+    return Evaluated(value["candidates"], value["outcomes"], value["final"], bank, value["rolled_back"])

@@ -265,7 +265,11 @@ def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, compute: Comp
         problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, folder, lab.recipes, order.seed,
                                  lab.parent_outcome)
         problem.recall_bank(order.cycles)
-        made = make(lab, Generator.load(folder.path / "generator"), seeds, prefer)
+        generator = Generator.load(folder.path / "generator")
+        if [site.choices for site in generator.sites] != [site.choices for site in lab.space.sites]:
+            raise UserError(f"{run}: its generator decides on other things than this edgesynth does: use the version "
+                            "that made it")
+        made = make(lab, generator, seeds, prefer)
         done = []
         with progress.stage("generating", len(made.seeds)) as stage:
             for finished in train_in_full(lab, problem, made, range(len(made.seeds)), folder):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from devices.cost_formula import LayerArrays
+from devices.support.errors import UserError
 from synth.decisions import Decisions, FloatArray, IntArray, Site, parent_decisions
 from synth.networks.channels import ChannelGroup
 from synth.networks.costs import costs as network_costs
@@ -60,6 +61,9 @@ class NetworkSpace:
             + [Place(BLOCK, block.addition) for block in parent.blocks]
             + [Place(ACTIVATION, name) for name in parent.activations if choices.activations]
         )
+        if not self.places:
+            raise UserError("this prototype leaves nothing to decide: it has no convolution to replace, no channels to "
+                            "leave out and no residual block")
         self._column = {place: i for i, place in enumerate(self.places)}
         self.sites: Sequence[Site] = self._sites()
         self._parent_row = parent_decisions(self.sites)
@@ -175,8 +179,8 @@ class NetworkSpace:
         return self.prices.graph_cost(key, network)
 
     def _columns(self, decisions: IntArray) -> tuple[dict[str, IntArray], dict[str, IntArray], dict[str, np.ndarray]]:
-        """Widths by group, operators (as indices into OPERATORS) by convolution, and whether a block is kept by
-        addition; each [n]."""
+        """Widths by group, operators (as indices into OPERATORS) by convolution, and whether what can be left out is
+        kept, by the addition of a block and by activation; each [n]."""
         rows = np.asarray(decisions, dtype=np.int64).reshape(-1, len(self.places))
         widths, operators, kept = {}, {}, {}
         for column, place in enumerate(self.places):
@@ -184,28 +188,33 @@ class NetworkSpace:
                 widths[place.name] = np.asarray(self.widths[place.name])[rows[:, column]]
             elif place.kind == OPERATOR:
                 operators[place.name] = self._meaning[place][rows[:, column]]
-            elif place.kind == BLOCK:
+            else:
                 kept[place.name] = rows[:, column] == 1
         return widths, operators, kept
 
     def summary(self, decisions: IntArray) -> FloatArray:
         """[n, k]: log parameters, log MACs, share of blocks kept, mean and least log width ratio, mean log width ratio
         of the last third of the groups, the share of each operator and, where they may be left out, of activations."""
-        widths, operators, kept = self._columns(decisions)
+        widths, operators, _ = self._columns(decisions)
         costs = self._table(self._rows(decisions).tobytes())
         n = len(costs.params)
         ratios = (np.stack([np.log(w / max(self.widths[name])) for name, w in widths.items()], axis=1)
                   if widths else np.zeros((n, 1)))
         chosen = np.stack(list(operators.values()), axis=1) if operators else np.full((n, 1), len(OPERATORS) - 1)
-        share = np.stack(list(kept.values()), axis=1).mean(axis=1) if kept else np.ones(n)
+        share, active = self._share_kept(decisions, BLOCK), self._share_kept(decisions, ACTIVATION)
         late = ratios[:, -max(1, ratios.shape[1] // 3):]
         shares = [(chosen == OPERATORS.index(name)).mean(axis=1) for name in self.choices.operators]
-        columns = [np.log(np.maximum(costs.params, 1)), np.log(np.maximum(costs.macs, 1)), share, ratios.mean(axis=1),
+        columns = [np.log(np.maximum(costs.params, 1)), np.log(np.maximum(costs.macs, 1)),
+                   np.ones(n) if share is None else share, ratios.mean(axis=1),
                    ratios.min(axis=1), late.mean(axis=1), *shares]
-        active = [column for place, column in self._column.items() if place.kind == ACTIVATION]
-        if active:
-            columns.append(np.asarray(decisions)[:, active].mean(axis=1))
+        if active is not None:
+            columns.append(active)
         return np.stack(columns, axis=1)
+
+    def _share_kept(self, decisions: IntArray, kind: str) -> FloatArray | None:
+        """[n] of what can be left out, of one kind of site; None without any."""
+        places = [column for place, column in self._column.items() if place.kind == kind]
+        return self._rows(decisions)[:, places].mean(axis=1) if places else None
 
     def smallest(self) -> IntArray:
         """[operators, sites]: the least widths and no block that can be left out, with each operator everywhere."""

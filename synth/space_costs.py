@@ -64,8 +64,8 @@ class CostTables:
         self._operations: dict[str, Operation] = {op.name: op for op in operations}
         self._layers: list[LayerCost] = fuse(operations, siblings=False)
         self._late = self._late_folds()
-        self._blocks_of = {name: [b.addition for b in parent.blocks if name in b.branch or name in b.bypassed]
-                           for name in self._operations}
+        self._stands_by = {name: [*(b.addition for b in parent.blocks if name in b.branch or name in b.bypassed),
+                                  *([name] if name in parent.activations else [])] for name in self._operations}
 
     def _late_folds(self) -> dict[str, tuple[str, list[str]]]:
         """Norms that fold into nothing in φ, but do once residual blocks are gone: {norm: (the convolution or linear
@@ -109,7 +109,7 @@ class CostTables:
     def of(self, widths: Mapping[str, IntArray], operators: Mapping[str, IntArray],
            kept: Mapping[str, np.ndarray]) -> CostTable:
         """widths: {group: units kept [n]}; operators: {convolution: index into OPERATORS [n]}; kept: {addition of a
-        block: whether it stays [n]}."""
+        block, or an activation that can be left out: whether it stays [n]}."""
         columns = [*widths.values(), *operators.values(), *kept.values()]
         n = len(columns[0]) if columns else 1
         channels: dict[str, FloatArray] = {}
@@ -121,8 +121,8 @@ class CostTables:
 
         def present(name: str) -> np.ndarray:
             alive = np.ones(n, dtype=bool)
-            for addition in self._blocks_of[name]:
-                alive &= kept[addition]
+            for other in self._stands_by[name]:
+                alive &= kept.get(other, True)
             return alive
 
         weighted: dict[str, _Weighted] = {}

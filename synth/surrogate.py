@@ -3,7 +3,7 @@ of sites, and a smooth part over the summary of the network.
 
 All is one composite kernel, so that the linear part is Bayesian too. With at most a few hundred observations every
 solve is small; amplitudes are set by the marginal likelihood under log-normal priors.
-Reference: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), chapters 2, 5.4.2 (leave-one-out).
+Reference: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), chapters 2 and 5.4.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from synth.decisions import FloatArray, IntArray, Site, choice_counts
 JITTER = 1e-8
 INTERACTION = 6.0  # how fast the interaction kernel forgets with the share of sites that differ
 CHOICE_REACH = 0.5  # of an ordered site's range: over this distance neighbouring choices share their effect
-# log standard deviation of each part, in natural log of the loss: mean and spread of the prior
-PARTS = ("sites", "interactions", "smooth", "noise")
+# log standard deviation of each part (sites, interactions, smooth, noise), in natural log of the loss: mean and spread
+# of the prior
 PRIOR_LOG_SD = np.log(np.array([0.20, 0.10, 0.10, 0.05]))
 PRIOR_SPREAD = np.array([0.7, 0.8, 0.8, 0.7])
 
@@ -68,7 +68,7 @@ class Surrogate:
     """Posterior of the log loss given noisy observations.
 
     prior_mean, prior_sd: [d] of the linear weights; the sign of the mean is what is known beforehand.
-    smooth_scale: [k] spread of every summary dimension over the space. log_sd: [4] log amplitudes of PARTS.
+    smooth_scale: [k] spread of every summary dimension over the space. log_sd: [4] log amplitudes of the parts.
     """
 
     def __init__(
@@ -108,16 +108,6 @@ class Surrogate:
         own = self._combine(self._parts(inputs.linear, site_map, inputs.smooth / self.scale))
         half = solve_triangular(self.lower, cross.T, lower=True, check_finite=False)
         return inputs.linear @ self.prior_mean + cross @ self.weights, own - half.T @ half
-
-    def leave_one_out(self) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation [n] of every observation as the others predict it, its own noise included."""
-        inverse = cho_solve((self.lower, True), np.eye(len(self.target)))
-        variance = 1.0 / np.diag(inverse)
-        return self.target - self.weights * variance, np.sqrt(variance)
-
-    def amplitudes(self) -> dict[str, float]:
-        """Standard deviation that each part explains, in log loss."""
-        return {name: float(np.exp(value)) for name, value in zip(PARTS, self.log_sd, strict=True)}
 
     def _parts(self, linear: FloatArray, site: FloatArray, smooth: FloatArray) -> list[FloatArray]:
         return self._kernels((linear, site, smooth), (linear, site, smooth))

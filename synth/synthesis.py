@@ -123,9 +123,10 @@ class Synthesis:
 
     def cycle(self, cycle: int) -> CycleReport:
         """One cycle, in the paper's order."""
-        candidates, reasons = self.candidates(cycle)
+        proposed, reasons = self.candidates(cycle)
+        observations = self.problem.evaluate(cycle, proposed)
+        candidates = [observation.decisions for observation in observations]
         foreseen = self.inquisitor.believe(rows(candidates, len(self.problem.space.sites)))
-        observations = self.problem.evaluate(cycle, candidates)
         self.inquisitor.observe(observations, self.problem.probe_table())
         realised = self._judge_last_step()
         insight = self._move_generator(cycle + 1)
@@ -149,7 +150,8 @@ class Synthesis:
         """What to evaluate next: most by expected improvement; one where 1r is uncertain, of those that a person would
         draw, whose order by cost tells most of where 1r begins to bind; and every few cycles one fresh seed."""
         batch = self.settings.batch
-        uncertain, fresh = int(batch >= 3), int(cycle % FRESH_EVERY == FRESH_EVERY - 1)
+        uncertain = int(batch >= 3 and np.isfinite(self.inquisitor.bound))
+        fresh = int(cycle % FRESH_EVERY == FRESH_EVERY - 1)
         improving = max(batch - fresh - uncertain, 0)
         inquisitor = self.inquisitor
         picked = [tuple(int(c) for c in row) for row in inquisitor.propose(*self.pool, improving, 0)]

@@ -159,7 +159,7 @@ def test_the_base_requirements_suffice_for_bench_check_and_devices(own_folder, t
         assert done.returncode == 0, (words, done.stderr)
     done = run(sys.executable, "-c", blocked + "edgesynth.main()", "synth", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "edgesynth: this command needs torch: pip install 'edgesynth[synth]'\n"
+    assert done.stderr == "edgesynth: this command needs torch: pip install '.[synth]' in your clone of edgesynth\n"
 
 
 def _packages(extra: str) -> list[str]:

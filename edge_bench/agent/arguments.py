@@ -9,7 +9,8 @@ Argument = collections.namedtuple("Argument", "name flag kind metavar help")
 Argument.__doc__ = """One option. kind: "integer", "number", "text", "flag" or "list" (texts, given repeatedly)."""
 
 QUICK_TRIALS, QUICK_WINDOW_S = 3, 1.0
-SOUND_TRIALS, SOUND_WINDOW_S = 5, 10.0  # fewer or shorter is marked quick (DESIGN section 7)
+SOUND_TRIALS, SOUND_WINDOW_S = 5, 10.0  # fewer or shorter is marked quick
+PAIRS = 6  # trials of each model when two are compared
 
 BENCH = (
     Argument("batch", "--batch", "integer", "N", "Images per inference. Default: the model's own, or 1."),
@@ -18,7 +19,8 @@ BENCH = (
     Argument("precision", "--precision", "text", "P", "fp32, fp16 or int8, for an engine that is built. Default: fp16 "
                                                       "where the board has it."),
     Argument("threads", "--threads", "integer", "N", "Threads of onnxruntime. Default: its own choice."),
-    Argument("trials", "--trials", "integer", "N", "Fresh processes that measure. Default: {}.".format(SOUND_TRIALS)),
+    Argument("trials", "--trials", "integer", "N", "Fresh processes that measure. Default: {}; in comparisons {} of "
+             "each model.".format(SOUND_TRIALS, PAIRS)),
     Argument("window", "--window", "number", "SECONDS", "Measured time a trial. Default: {:g}.".format(SOUND_WINDOW_S)),
     Argument("quick", "--quick", "flag", None, "{} trials of {:g} s, for a first look; marked in the result.".format(
         QUICK_TRIALS, QUICK_WINDOW_S)),

@@ -4,6 +4,7 @@ import json
 from devices.support.errors import UserError
 from devices.support.files import read_json
 from edge_bench.agent import metrics, pair, ratio, result, statistics, store
+from edge_bench.agent.arguments import PAIRS
 
 SCHEMA = "edgesynth.compare/1"
 WORSE, BETTER, NOT_CLEAR = "worse", "better", "no clear difference"
@@ -53,7 +54,7 @@ def row(name, sessions):
     estimate = ratio.of_pairs(pairs, bounds)
     if not metric.more_is_worse:
         estimate = ratio.inverse(estimate)
-    found = dict(metrics.unmeasured(name, "one pair shows no spread: measure at least {} of each".format(pair.PAIRS)),
+    found = dict(metrics.unmeasured(name, "one pair shows no spread: measure at least {} of each".format(PAIRS)),
                  ratio=estimate.value, baseline=statistics.median([old for old, _ in pairs]),
                  present=statistics.median([new for _, new in pairs]))
     if estimate.low is not None:

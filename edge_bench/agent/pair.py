@@ -7,11 +7,10 @@ import os
 from devices.support.errors import UserError
 from devices.support.files import sha256_file
 from edge_bench.agent import engines, evaluate, measure, runners, trials
-from edge_bench.agent.arguments import complete
+from edge_bench.agent.arguments import PAIRS, complete
 
 SCHEMA = "edgesynth.pair-record/1"
 BASE, HEAD = SIDES = ("base", "head")
-PAIRS = 6  # trials of each model unless --trials says otherwise
 
 
 def order(pairs):

@@ -26,6 +26,14 @@ def default_requirement() -> tuple[str, str]:
                     f"ask your package index for {wanted}: name another source with --install")
 
 
+def _baseline_by_ci(plan: Plan) -> str:
+    """How the CI service measures a baseline, and where it leaves the file."""
+    if plan.gitlab:
+        return f"run a pipeline with the variable ACTION=baseline, and take the file from its job's artifacts ({OUT}/)"
+    kept = "~/edgesynth-artifacts on the board" if plan.on_board else f"the artifact energy-gate-{plan.board}-1"
+    return f"start the workflow by hand with `baseline` ticked, and take the file from {kept}"
+
+
 def next_steps(plan: Plan, doubts: Sequence[str] = ()) -> list[str]:
     """Sentences with their commands; lines after the first of each are commands or asides. doubts: what comes last,
     those that are not empty."""
@@ -57,8 +65,7 @@ def next_steps(plan: Plan, doubts: Sequence[str] = ()) -> list[str]:
                      "gate\ntakes them only with init-ci --check --force")
     steps.append(f"measure the first baseline, {SESSIONS} sessions, and commit it:\n"
                  f"sh {SCRIPT} baseline && git add {shlex.quote(plan.baseline)}\n"
-                 "    or start the job by hand with `baseline` chosen, and take the file from "
-                 + ("~/edgesynth-artifacts" if plan.on_board and not plan.gitlab else f"the artifact {OUT}"))
+                 f"    or {_baseline_by_ci(plan)}")
     if not plan.gitlab:
         steps.append("in a public repository, also require approval for outside collaborators' workflows (Settings > "
                      "Actions >\nGeneral): the workflow skips forks, but a fork could change the workflow")

@@ -12,7 +12,8 @@ from synth.networks.operators.pointwise import IDEMPOTENT
 POINTWISE = "pointwise"
 OPERATORS = (POINTWISE, "separable", "separable relu", "project", "dense")
 SEPARABLE = ("separable", "separable relu")
-PASSING = ("batch_norm", "activation", "dropout")  # between two convolutions that see the same pixels
+# between two convolutions that see the same pixels
+PASSING = ("batch_norm", "group_norm", "channel_norm", "activation", "prelu", "dropout")
 NORM = {"eps": 1e-5, "momentum": 0.1, "affine": True}
 PROJECTION_RATIO, PROJECTION_LEAST = 4, 4
 

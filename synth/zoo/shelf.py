@@ -18,7 +18,7 @@ def shipped() -> dict[tuple[str, str], Path]:
 
 
 def find(word: str, data: str | None = None) -> Path:
-    """The folder of a trained network: a path, or the name of a shipped one such as "ferminet-d" (of `data`, or of
+    """The folder of a trained network: a path, or the name of a shipped one such as "anchor" (of `data`, or of
     whichever data set has it). UserError when there is neither."""
     if Path(word).exists():
         return Path(word)

@@ -93,7 +93,10 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
     """
     compute, progress = compute or Compute(), progress or Progress(quiet=True)
     split = dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)
-    taught_by = None if teacher is None or recipe.distil == 0 else find(teacher, dataset.name)
+    taught_by = None
+    if teacher is not None and recipe.distil:
+        taught_by = find(teacher, dataset.name)
+        load_fitting(teacher, taught_by, dataset)  # before the work, not after it
     common = {"data": dataset.name, "data_sha256": dataset.checksum, "on": on, "recipe": recipe.to_json(),
               "teacher": None if taught_by is None else sha256_file(taught_by / "weights.safetensors")}
     done: dict[Path, Trained | None] = {}

@@ -35,7 +35,7 @@ import numpy as np
 from scipy import stats
 from scipy.signal import lfilter
 
-from edge_bench.agent import pair
+from edge_bench.agent import arguments, pair
 from edge_bench.gate import baseline, checking, verdict
 from edge_bench.gate.verdict import ModelVerdict
 
@@ -59,7 +59,7 @@ SESSIONS = {
     "5 sessions, 5 trials; 1 + 3": (5, 5, 1, 3), "10 sessions, 5 trials; 1": (10, 5, 1, 0),
     "10 sessions, 5 trials; 1 + 3": (10, 5, 1, 3)}
 # name: (the side of each trial, measured once more when it cannot tell)
-PAIRS = {f"in turns, {pair.PAIRS} pairs + {pair.PAIRS} (default)": (pair.order(pair.PAIRS), True),
+PAIRS = {f"in turns, {arguments.PAIRS} pairs + {arguments.PAIRS} (default)": (pair.order(arguments.PAIRS), True),
          "in turns, 3 pairs": (pair.order(3), False), "in turns, 6 pairs": (pair.order(6), False),
          "in turns, 12 pairs": (pair.order(12), False)}
 ONE_AFTER_THE_OTHER = {"6 of one, then 6 of the other": (["base"] * 6 + ["head"] * 6, False)}

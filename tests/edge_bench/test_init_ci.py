@@ -75,6 +75,7 @@ def test_the_check_of_the_structure_can_fail(spoil, why):
 
 def test_gitlab_gets_the_same_script(repository):
     answer = call("init-ci", "--host", "nvidia@tx2", "--gitlab")
+    assert "variable ACTION=baseline" in answer.out and "artifacts (edgesynth-out/)" in answer.out
     assert answer.code == 0 and "include" in answer.out and not (repository / ".github").exists()
     found = yaml.safe_load((repository / ".gitlab/edgesynth-tx2.yml").read_text())
     job = found["energy-gate-tx2"]
@@ -134,7 +135,8 @@ def test_what_to_do_next_is_said_in_order(repository):
     assert answer.out.startswith(f"written    {SCRIPT}\nwritten    {WORKFLOW}\n\nnext\n")
     places = [answer.out.index(words) for words in (
         "with the label edgesynth-tx2", "known_hosts", "ssh-keygen -lf", "ssh-copy-id nvidia@tx2",
-        "edgesynth devices prepare --host nvidia@tx2", "3 sessions", f"sh {SCRIPT} baseline", "outside collaborators")]
+        "edgesynth devices prepare --host nvidia@tx2", "3 sessions", f"sh {SCRIPT} baseline",
+        "the artifact energy-gate-tx2-1", "outside collaborators")]
     assert places == sorted(places)
     body = json.loads(call("init-ci", "--host", "nvidia@tx2", "--json", "-").out)
     assert body["files"] == {SCRIPT: "unchanged", WORKFLOW: "unchanged"} and body["label"] == "edgesynth-tx2"

@@ -362,10 +362,32 @@ class ShapeControlled(nn.Module):
         return {"main": self.fc(x.view(x.shape[0], x.shape[1], -1).mean(dim=2)), "early": early}
 
 
+class Triple(nn.Module):
+    """Residual blocks of three 3x3 convolutions, with group norms, PReLU and SiLU, one behind the addition; a 3x3
+    convolution behind the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = conv_bn(3, 8)
+        self.blocks = nn.ModuleList(nn.Sequential(
+            nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.GroupNorm(2, 8), nn.PReLU(8),
+            nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.SiLU(),
+            nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)) for _ in range(2))
+        self.last = conv_bn(8, 12, stride=2, activation=nn.SiLU)
+        self.head = nn.Linear(12, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = functional.silu(x + block(x))
+        return self.head(self.last(x).mean((2, 3)))
+
+
 ZOO: dict[str, Callable[[], nn.Module]] = {
     "vgg": Vgg, "resnet": ResNet, "densenet": DenseNet, "mobilenet_v2": MobileNetV2, "shufflenet_v2": ShuffleNetV2,
     "squeeze_excite": SqueezeExcite, "encoder_decoder": EncoderDecoder, "preactivation": PreActivationResNet,
     "convnext": ConvNext, "functional": Functional, "shape_controlled": ShapeControlled,
+    "triple": Triple,
 }
 INPUT_SHAPE: Shape = (3, 16, 16)  # of all of them
 

@@ -153,6 +153,15 @@ def test_more_networks_come_from_the_saved_generator(finished, tmp_path, monkeyp
     assert (out / "generator" / "generator.safetensors").read_bytes() == before
     generator = Generator.load(out / "generator")
     assert np.array_equal(generator.generate([100]), generator.generate([100]))
+    card = out / "finished" / done[0].name / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"decisions": [0]}))
+    with pytest.raises(UserError, match=r"card\.json"):
+        generate(out, [100])
+    about = json.loads((out / "generator" / "generator.json").read_text())
+    about["sites"][0][2][0] = "another choice"
+    (out / "generator" / "generator.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="decides on other things"):
+        generate(out, [101])
 
 
 @pytest.mark.parametrize("words, named", [

@@ -5,9 +5,11 @@ import functools
 import module_zoo
 import numpy as np
 import pytest
+import torch
 
 from devices.board import resolve_target
 from devices.support.errors import UserError
+from synth.decisions import from_words, to_words
 from synth.feasibility import best_for, refuse_impossible
 from synth.networks.costs import costs
 from synth.networks.module import build, check
@@ -53,7 +55,24 @@ def test_parameters_macs_and_bytes_are_exact_for_every_structure(name):
         assert found["peak_memory"][i] == exact.peak_memory_bytes
 
 
-@pytest.mark.parametrize("name", ["vgg", "resnet", "mobilenet_v2", "squeeze_excite", "encoder_decoder"])
+def test_a_prototype_without_anything_to_decide_is_refused():
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 10))
+    parent = ElasticParent(*trace(module, module_zoo.INPUT_SHAPE, "flat"))
+    with pytest.raises(UserError, match="leaves nothing to decide"):
+        NetworkSpace(parent, {}, Prices(Requirements.parse(()), resolve_target("tx2")))
+
+
+def test_choices_on_disk_are_words():
+    space = space_of("resnet")
+    row = tuple(int(choice) for choice in some_rows(space, 3)[2])
+    words = to_words(space.sites, row)
+    assert from_words(space.sites, words) == row and set(words) & {"dense", "separable", "project", "pointwise"}
+    for spoilt in (words[1:], [*words[:-1], "no such choice"]):
+        with pytest.raises(UserError, match="decided on other things"):
+            from_words(space.sites, spoilt)
+
+
+@pytest.mark.parametrize("name", ["vgg", "resnet", "mobilenet_v2", "squeeze_excite", "encoder_decoder", "triple"])
 def test_predictions_for_many_are_those_for_one(name):
     compare_predictions(space_of(name), count=60, seed=0, tolerance=1e-9)
 

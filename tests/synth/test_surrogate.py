@@ -6,7 +6,7 @@ from toy_problem import SITES, ToyProblem
 import synth.surrogate
 from synth.inquisitor import Inquisitor
 from synth.moves import Moves
-from synth.surrogate import PRIOR_LOG_SD, Inputs, SiteKernel, Surrogate
+from synth.surrogate import PRIOR_LOG_SD, SiteKernel, Surrogate
 
 PROBLEM = ToyProblem()
 INQUISITOR = Inquisitor(PROBLEM)
@@ -58,22 +58,6 @@ def test_more_observations_help_and_noise_hurts():
 
     assert rmse(96, 0.05) < rmse(12, 0.05)
     assert rmse(96, 0.02) < rmse(96, 0.5)
-
-
-def test_leave_one_out_is_what_fitting_without_the_one_gives():
-    surrogate, inputs, target = fitted(20, tune=False)
-    mean, sd = surrogate.leave_one_out()
-    for left in (0, 7, 19):
-        rest = np.delete(np.arange(20), left)
-        some = Inputs(inputs.decisions[rest], inputs.linear[rest], inputs.smooth[rest])
-        one = Inputs(inputs.decisions[[left]], inputs.linear[[left]], inputs.smooth[[left]])
-        again = Surrogate(SiteKernel(SITES), surrogate.prior_mean, surrogate.prior_sd, INQUISITOR.smooth_scale,
-                          surrogate.log_sd)  # fmt: skip
-        again.fit(some, target[rest], np.full(19, 0.05), tune=False)
-        expected, spread = again.predict(one)
-        assert mean[left] == pytest.approx(expected[0], abs=1e-6)
-        noise = 0.05**2 + np.exp(2 * surrogate.log_sd[-1])
-        assert sd[left] == pytest.approx(np.sqrt(spread[0] ** 2 + noise), rel=1e-4)
 
 
 def test_the_covariance_agrees_with_the_standard_deviations():

@@ -100,6 +100,36 @@ def test_no_seed_asks_for_more_accuracy_than_an_allowed_network_has(finished):
     assert demand.max() > demand.min() + 0.05
 
 
+def test_what_was_recorded_counts_where_another_machine_would_propose_others():
+    class Elsewhere(ToyProblem):
+        def evaluate(self, cycle, batch):
+            return super().evaluate(cycle, [(3, 3, 3, 3, 3, 2, 2, 2, choice % 2) for choice in range(len(batch))])
+
+    run = Synthesis(Elsewhere(), Settings(cycles=1, batch=2, seed=0))
+    report = run.cycle(0)
+    assert report.candidates == [(3, 3, 3, 3, 3, 2, 2, 2, choice) for choice in (0, 1)]
+    foreseen = run.inquisitor.believe(rows(report.candidates, 9)).log_loss  # seen by now
+    assert report.foreseen.log_loss.shape == (2,) and not np.array_equal(report.foreseen.log_loss, foreseen)
+
+
+def test_without_a_demand_on_accuracy_nothing_about_it_is_uncertain():
+    problem = ToyProblem(ToyBounds(accuracy_bound=None))
+    _, reasons = Synthesis(problem, Settings(cycles=1, batch=4, seed=0)).candidates(0)
+    assert reasons == ["improve"] * 4
+
+
+def test_a_full_training_alone_teaches_the_link_and_nothing_of_short_ones():
+    inquisitor = Inquisitor(ToyProblem(), 0)
+    inquisitor.observe(ToyProblem().initial(), inquisitor.table)
+    places = rows([(1, 1, 1, 1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 2, 2, 2, 2, 1)], 9)
+    before = inquisitor.believe(places)
+    error = float(np.exp(before.log_error[0]))
+    inquisitor.observe_in_full([(tuple(places[0].tolist()), 1.0 - 0.5 * error)])
+    after = inquisitor.believe(places)
+    assert np.array_equal(before.log_loss, after.log_loss) and np.array_equal(before.log_loss_sd, after.log_loss_sd)
+    assert (after.log_error < before.log_error - 0.05).all() and (after.log_error_sd <= before.log_error_sd).all()
+
+
 def test_finalists_are_different_and_good(finished):
     problem, run = finished
     chosen = run.finalists(4)

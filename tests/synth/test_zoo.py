@@ -14,7 +14,9 @@ from devices.support.errors import UserError
 from synth.data.dataset import load_dataset
 from synth.evaluation import evaluate
 from synth.networks.module import build
-from synth.preparation import load_network
+from synth.networks.tracing import trace
+from synth.preparation import load_network, save_network
+from synth.prototypes.resnet import ResNet
 from synth.zoo import shelf
 
 WORDS = ("train", "resnet8", "--data", "digits", "--epochs", 1)
@@ -85,6 +87,13 @@ def test_values_of_the_recipe_can_be_set(tmp_path):
                   "optimiser=sgd", "--out", tmp_path)
     recipe = shelf.card_of(tmp_path / "seed-0")["recipe"]
     assert answer.code == 0 and (recipe["batch"], recipe["rate"], recipe["optimiser"]) == (500, 0.002, "sgd")
+
+
+def test_a_teacher_of_other_data_is_refused(trained, tmp_path):
+    network, weights = trace(ResNet(3, 10, widths=(4,), blocks=1), (3, 32, 32), "other")
+    save_network(tmp_path / "other", network, weights, {})
+    answer = call("train", "resnet8", "--epochs", 1, "--teacher", tmp_path / "other", "--out", tmp_path / "new")
+    assert answer.code == 2 and "but digits has images of" in answer.sentence and not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -67,7 +67,7 @@ class Operator:
         return inputs[0]
 
     def macs(self, attrs: Attrs, inputs: Sequence[Shape], output: Shape) -> int:
-        """Multiply-accumulates of one image; only convolutions and linear layers have any (DESIGN section 9)."""
+        """Multiply-accumulates of one image; only convolutions and linear layers have any."""
         return 0
 
     def weights(self, attrs: Attrs, inputs: Sequence[Shape]) -> dict[str, Shape]:
