@@ -87,8 +87,8 @@ data_root_option = click.option("--data-root", type=click.Path(),
 @click.option("--short-epochs", type=click.IntRange(1), help="Of the training of candidates, in place of the recipe's.")
 @set_option
 @click.option("--ferminets", default=4, show_default=True, help="How many to finish.")
-@click.option("--finalists", type=click.IntRange(1), help="Networks trained in full, of which those are chosen.  "
-              "[default: twice as many]")
+@click.option("--finalists", type=click.IntRange(1), help="Networks trained in full, of which those are chosen; "
+              "more where 1r does not hold for enough of them.  [default: twice as many]")
 @click.option("--out", type=click.Path(), help="Run folder.  [default: a new one in runs/]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @workers_option

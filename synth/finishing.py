@@ -1,4 +1,5 @@
-"""From the learned generator to FermiNets: which seeds are worth full training, trained, and judged on validation."""
+"""From what was learnt to FermiNets: which of the generator's seeds and of the networks that the search evaluated are
+worth full training, trained, and judged on validation."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ from devices.support.files import read_json
 from devices.support.reading import MEASURED, Reading
 from synth.acquisition import Wish, log_improvement
 from synth.candidates import Outcome
-from synth.decisions import Decisions, IntArray
+from synth.decisions import Decisions, IntArray, rows
 from synth.energy.loop import BoardLoop
 from synth.energy.quantities import on_board
 from synth.evaluation import Metrics
 from synth.inquisitor import Inquisitor
 from synth.link import log_error
-from synth.moves import Moves, log_cost, repair
+from synth.moves import Moves, log_cost, repair, violation
 from synth.networks.costs import costs
 from synth.networks.module import Weights
 from synth.networks.network import Network
@@ -31,6 +32,7 @@ from synth.problem import NetworkProblem
 from synth.progress import Progress
 from synth.requirements import YES, Verdict
 from synth.run_folder import RunFolder
+from synth.synthesis import CycleReport, Synthesis
 
 SEEDS = 256  # that finalists are chosen from
 # The least probability that 1r holds for a finalist, round by round. Bold at first: what is learnt when one does not
@@ -41,10 +43,11 @@ PUSH = 2  # finalists at least that are trained at once, when all is had and bet
 
 @dataclass(frozen=True)
 class Finished:
-    """A generated network after full training. seed: of the generator. verdicts: by requirement, on validation."""
+    """A network after full training. seed: of the generator, None for one that the search evaluated. verdicts: by
+    requirement, on validation."""
 
     name: str
-    seed: int
+    seed: int | None
     decisions: Decisions
     repaired: bool
     network: Network
@@ -59,9 +62,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Made:
-    """What G makes of seeds, after repair: one row a seed. names: of what is made of them on disk."""
+    """What G makes of seeds, after repair, and networks that were evaluated (seed None): a row each. names: of what is
+    made of them on disk."""
 
-    seeds: list[int]
+    seeds: list[int | None]
     names: list[str]
     decisions: IntArray
     repaired: np.ndarray
@@ -78,6 +82,20 @@ def make(lab: Laboratory, generator, seeds: Sequence[int], prefer: Sequence[floa
     fixed, changed, feasible = repair(Moves(lab.space), lab.requirements, raw)
     suffix = label if prefer is None else "-" + "-".join(f"{share:g}" for share in prefer)
     return Made(list(seeds), [f"seed-{seed}{suffix}" for seed in seeds], fixed, changed, feasible)
+
+
+def evaluated(lab: Laboratory, reports: Sequence[CycleReport]) -> Made:
+    """The candidates of all cycles. What the search believes in and saw, G may not have learnt to the last choice."""
+    decisions = rows((row for report in reports for row in report.candidates), len(lab.space.sites))
+    names = [f"candidate-{report.cycle}-{number}" for report in reports for number in range(len(report.candidates))]
+    feasible = violation(lab.requirements, lab.space.costs(decisions)) <= 0
+    return Made([None] * len(names), names, decisions, np.zeros(len(names), dtype=bool), feasible)
+
+
+def both(a: Made, b: Made) -> Made:
+    """The rows of a, then those of b."""
+    arrays = (np.concatenate([getattr(a, name), getattr(b, name)]) for name in ("decisions", "repaired", "feasible"))
+    return Made([*a.seeds, *b.seeds], [*a.names, *b.names], *arrays)
 
 
 def judge(lab: Laboratory, network: Network, metrics: Metrics) -> dict[str, Verdict]:
@@ -97,13 +115,15 @@ def accuracy_reading(metrics: Metrics, split: str) -> Reading:
     return Reading(metrics.accuracy, "", MEASURED, f"{split} split, {metrics.count} images", low, high)
 
 
-def finish(lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, generator, folder: RunFolder,
+def finish(lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folder: RunFolder,
            progress: Progress) -> list[Finished]:
     """FermiNets A (most accurate) to the smallest: chosen by belief from generated seeds, trained with distillation,
     kept where 1r holds on validation and, where boards take part, as measured by the full protocol; what fails is
-    replaced by the next best of what was learnt from it. Then as many again are trained that may be better still: full
-    trainings teach more than anything else (4 points on the same replay)."""
-    made = make(lab, generator, range(SEEDS), label="" if lab.loop is None else "-0")
+    replaced by the next best of what was learnt from it. Then as many again are trained that may be better still, of
+    seeds and of what the search evaluated: full trainings teach more than anything else (4 points on the same
+    replay)."""
+    inquisitor, generator = synthesis.inquisitor, synthesis.generator
+    generated = make(lab, generator, range(SEEDS), label="" if lab.loop is None else "-0")
     if lab.loop is not None:
         lab.loop.decide("prototype", [(lab.prototype.network, lab.prototype.weights)])
     done: list[Finished] = []
@@ -117,9 +137,9 @@ def finish(lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, gen
             if number < len(LIKELY) and holding < wanted:  # more careful from round to round
                 missing = wanted - holding
                 count = max(finalists // 2, missing) if number == 0 else max(missing + (missing < wanted), push)
-                chosen = choose(lab, inquisitor, made, count, tried, LIKELY[number])
+                made, chosen = generated, choose(lab, inquisitor, generated, count, tried, LIKELY[number])
             else:
-                left = finalists - len(done)
+                left, made = finalists - len(done), both(generated, evaluated(lab, synthesis.reports))
                 chosen = better(lab, inquisitor, made, min(push, left), tried, best_of(done)) if left > 0 else []
             if not chosen:
                 break
@@ -133,7 +153,7 @@ def finish(lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, gen
             if lab.loop is not None:
                 results = _decided(lab, lab.loop, f"final-{number}", results)
                 # what was measured moves the repair of exact requirements
-                made = make(lab, generator, range(SEEDS), label=f"-{number + 1}")
+                generated = make(lab, generator, range(SEEDS), label=f"-{number + 1}")
             done += results
             inquisitor.observe_in_full([(f.decisions, f.metrics.accuracy) for f in results])
     return named(done, wanted)

@@ -135,7 +135,7 @@ class NetworkProblem:
              keep_weights: bool = False) -> tuple[Task, Mapping[str, Origin]]:
         """Weights are inherited from the bank, unless the recipe says otherwise. On digits a full training inherits as
         well: fresh weights would end better than those that the bank begins with (10 % of the errors), but not better
-        than those that the cycles have written back to it (in whole runs the best FermiNet was 1.5 ±1.8 NetScore points
+        than those that the cycles have written back to it (in whole runs the best FermiNet was 0.9 ±1.0 NetScore points
         lower with fresh ones, six seeds)."""
         network, origins = self.space.parent.draw(self.space.design(decisions))
         seed = seed_of(self._seed, network, purpose)

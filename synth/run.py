@@ -76,8 +76,7 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, compu
             progress.say(f"{dataset.name} · {lab.prototype.name} prototype · {order.target} · "
                          f"1r: {', '.join(map(str, lab.requirements))}")
             learned = learn(lab, folder, progress)
-            done = finish(lab, learned.problem, learned.synthesis.inquisitor, learned.synthesis.generator, folder,
-                          progress)
+            done = finish(lab, learned.problem, learned.synthesis, folder, progress)
             exported = export_all(lab, done, folder, progress)
             measured = measure_here(exported, folder, progress)
             results = Results(exported, test_once(lab, done, folder), measured)

@@ -14,7 +14,7 @@ from edge_bench.report import page
 from edge_bench.report.number import Number
 from synth.report import figures
 from synth.report.columns import Column, column, columns, name_in_words, spare_in_words
-from synth.report.summary import PROTOTYPE, NetworkRow, RunSummary
+from synth.report.summary import FERMINET, PROTOTYPE, NetworkRow, RunSummary
 from synth.requirements import YES, Requirement
 
 FILE_NAME = "report.html"
@@ -109,7 +109,8 @@ def _verdicts(summary: RunSummary) -> list[dict[str, Any]]:
 
 def _row(row: NetworkRow, shown: Sequence[Column], phi: NetworkRow | None) -> dict[str, Any]:
     cells = [_cell(column_, row, phi) for column_ in shown]
-    parts = [row.note, f"seed {row.seed}" if row.seed is not None else ""]
+    origin = f"seed {row.seed}" if row.seed is not None else "evaluated in the search" if row.role == FERMINET else ""
+    parts = [row.note, origin]
     return {"name": name_in_words(row.name), "holds": row.holds if row.role != PROTOTYPE else None,
             "note": ", ".join(part for part in parts if part), "cells": cells}
 

@@ -163,7 +163,7 @@ def run(folder: Path, seed: int, cycles: int, requirements: Sequence[str], *, me
                          required, None, None, None, None, loop)
         synthesis = Synthesis(problem, Settings(cycles, order.batch, seed))
         synthesis.run()
-        done = finish(lab, problem, synthesis.inquisitor, synthesis.generator, opened, Progress(quiet=True))
+        done = finish(lab, problem, synthesis, opened, Progress(quiet=True))
     return Run(lab, problem, synthesis, done, seed)
 
 
