@@ -269,14 +269,15 @@ def named(done: Sequence[Finished], wanted: int) -> list[Finished]:
 
 
 def _spread(holding: list[Finished], wanted: int) -> list[Finished]:
-    """The best by NetScore, the most accurate, and between them by size."""
+    """The best by NetScore, the most accurate, and between them by size, no two of one size where that can be."""
     if len(holding) <= wanted:
         return holding
     best, accurate = max(holding, key=_score), max(holding, key=lambda f: f.metrics.accuracy)
     picked = list({f.name: f for f in (best, accurate)}.values())
     for share in np.linspace(0, 1, wanted + 2 - len(picked))[1:-1]:
         aim = (1 - share) * np.log(_size(best)) + share * np.log(_size(accurate))
-        free = [f for f in holding if f not in picked]
+        sizes = {_size(f) for f in picked}
+        free = [f for f in holding if _size(f) not in sizes] or [f for f in holding if f not in picked]
         picked.append(min(free, key=lambda f, aim=aim: abs(np.log(_size(f)) - aim)))  # type: ignore[misc]
     return picked[:wanted]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from synth.evaluation import Metrics
@@ -53,6 +55,13 @@ def test_one_network_may_be_both_the_best_and_the_most_accurate():
     done = [one(2, 0.99), one(3, 0.91), one(4, 0.92), one(6, 0.93), one(8, 0.94)]
     seeds = [seed for _, seed in kept(done, 3)]
     assert seeds[-1] == 2 and len(set(seeds)) == 3  # the last is the smallest, whatever else it is
+
+
+def test_no_two_are_of_one_size_where_that_can_be():
+    twins = [replace(one(2, 0.98 - number / 1000), name=f"twin-{number}") for number in range(4)]
+    sizes = [f.network for f in named([*twins, one(3, 0.95), one(12, 0.99)], 3)]
+    assert sizes == [GRAPHS[12], GRAPHS[3], GRAPHS[2]]
+    assert [f.network for f in named([*twins, one(12, 0.99)], 3)] == [GRAPHS[12], GRAPHS[2], GRAPHS[2]]
 
 
 def score(finished: Finished) -> float:
