@@ -37,7 +37,9 @@ EDGESYNTH = [sys.executable, "-m", "edgesynth"]
 GRACE_S = 20.0  # for a command to write its checkpoint after Ctrl-C
 SEARCH = {"require": "accuracy >= 86.8 %", "cycles": 4, "batch": 20, "epochs": 40, "finalists": 8}
 FASTER = ("--set", "batch=256", "--set", "final.rate=0.014", "--set", "short.rate=0.014")  # for a GPU: half the steps
-TEACHER_EPOCHS = 30
+# of ResNet-20 of twice the width: 93.8 % on validation in 40 s of an H200; 91.9 % after 30 epochs of AdamW
+TEACHER = ("--epochs", "25", "--set", "smoothing=0", "--set", "batch=256", "--set", "optimiser=muon", "--set",
+           "momentum=0.95", "--set", "decay=0.1", "--set", "rate=0.02")
 FERMINETS = ("ferminet-a", "ferminet-b", "ferminet-c", "ferminet-d")
 PEERS = ("mobilenetv2", "shufflenet")
 
@@ -75,8 +77,7 @@ def search(work: Path, options: argparse.Namespace) -> list[list[str]]:
     synth = [*EDGESYNTH, "synth", "--target", "tx2", "--prototype", "resnet20", "--data", "cifar10", *asked, *FASTER,
              "--workers", str(options.lanes), "--device", options.device, "--out", str(out), *rooted(options)]
     teacher = [*EDGESYNTH, "train", "resnet20x2", "--data", "cifar10", *rooted(options), "--recipe", "prototype",
-               "--epochs", str(TEACHER_EPOCHS), "--set", "smoothing=0", "--set", "batch=256", "--set", "rate=0.014",
-               "--device", options.device, "--out", str(work / "teacher")]
+               *TEACHER, "--device", options.device, "--out", str(work / "teacher")]
     return [teacher, synth + (["--resume"] if (out / "run.json").exists() else [])]
 
 
