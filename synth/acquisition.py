@@ -191,7 +191,7 @@ def spread_targets(
     moves: Moves, decisions: IntArray, values: FloatArray, least_distance: float, penalty: float
 ) -> IntArray:
     """[b] index of one network of a pool [n] for every seed, the best by its own `values` [b, n] less a penalty for
-    each network already taken that lies within `least_distance`. Seeds that stand to lose least choose last."""
+    each network already taken that lies within `least_distance`. Seeds choose in the order of their best value."""
     order = np.argsort(-values.max(axis=1), kind="stable")
     taken = np.zeros(len(values), dtype=np.int64)
     crowd = np.zeros(len(decisions))

@@ -142,8 +142,9 @@ class NetworkProblem:
         inherits = recipe is None or recipe.inherits
         weights = self.space.parent.inherit(origins) if inherits else fresh_weights(network, seed)
         checkpoints = self._folder.checkpoints if purpose == FINAL else None
-        return Task(network, weights, seed, recipe, teacher, self._recipes.view_seed,
-                    self.probes.vertices, keep_weights, checkpoints), origins
+        probed = () if recipe is None else self.probes.vertices  # untrained, only the loss is of interest
+        return Task(network, weights, seed, recipe, teacher, self._recipes.view_seed, probed, keep_weights,
+                    checkpoints), origins
 
     def finish(self, batch: Sequence[Decisions]) -> Iterator[Outcome]:
         """Train candidates in full, with distillation; outcomes with weights, in order, as soon as they are there."""

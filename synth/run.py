@@ -275,4 +275,5 @@ def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, compute: Comp
                 export_one(lab, finished, f"generated/{finished.name}", folder)
                 done.append(finished)
                 stage.at(len(done))
+        folder.finish()  # no training is under way any more
     return done

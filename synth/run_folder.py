@@ -3,7 +3,7 @@
     run.json            the manifest: command, arguments, versions, data checksums, when started and finished
     steps.jsonl         the journal of steps, with the checksum of every file that a step wrote
     <step>              a file or a folder a step; it appears whole or not at all
-    <name>.jsonl        further journals, such as the evaluations
+    <name>.jsonl        further journals, such as what boards measured
     checkpoints/        trainings under way; gone when the run is finished
 """
 
@@ -160,7 +160,7 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     def journal(self, name: str) -> Journal:
-        """The journal `name` of this run, in NAME.jsonl; "evaluations" holds what every candidate answered."""
+        """The journal `name` of this run, in NAME.jsonl."""
         return Journal(self.path / f"{name}.jsonl", f"edgesynth.{name}/1")
 
     def finish(self) -> None:

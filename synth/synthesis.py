@@ -130,7 +130,7 @@ class Synthesis:
         self.inquisitor.observe(observations, self.problem.probe_table())
         realised = self._judge_last_step()
         insight = self._move_generator(cycle + 1)
-        fresh = self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + FRESH_COUNT)))
+        fresh = self._fresh()
         self.inquisitor.keep_clear(fresh)
         share = float((violation(self.problem.requirements, self.problem.space.costs(fresh)) <= 0).mean())
         report = CycleReport(
@@ -143,8 +143,8 @@ class Synthesis:
         return report
 
     def _fresh(self) -> IntArray:
-        """[64, sites] what G makes of seeds it did not learn from, not repaired."""
-        return self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + 64)))
+        """[FRESH_COUNT, sites] what G makes of seeds it did not learn from, not repaired."""
+        return self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + FRESH_COUNT)))
 
     def candidates(self, cycle: int) -> tuple[list[Decisions], list[str]]:
         """What to evaluate next: most by expected improvement; one where 1r is uncertain, of those that a person would

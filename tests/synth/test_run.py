@@ -144,7 +144,10 @@ def test_more_networks_come_from_the_saved_generator(finished, tmp_path, monkeyp
     shutil.copytree(finished[0], out)
     monkeypatch.setattr("synth.preparation.recipe_for", tiny_run.short_recipes)
     before = (out / "generator" / "generator.safetensors").read_bytes()
+    (out / "checkpoints").mkdir()
+    (out / "checkpoints" / "left.safetensors").write_bytes(b"")
     done = generate(out, [100, 101, 102])
+    assert not (out / "checkpoints").exists()
     assert [one.seed for one in done] == [100, 101, 102]
     for one in done:
         assert (out / "generated" / one.name / f"{one.name}.onnx").stat().st_size > 1000
