@@ -149,7 +149,8 @@ def to_words(sites: Sequence[Site], decisions: Sequence[int]) -> list[str]:
 
 def from_words(sites: Sequence[Site], words: Sequence[str]) -> Decisions:
     """The decisions that `to_words` gave. UserError where these sites have no such choices."""
-    if len(words) != len(sites) or any(word not in site.choices for site, word in zip(sites, words, strict=True)):
+    try:
+        return tuple(site.choices.index(word) for site, word in zip(sites, words, strict=True))
+    except ValueError as error:
         raise UserError("this run decided on other things than this edgesynth does: go on with the version that "
-                        "started it, or start a new run")
-    return tuple(site.choices.index(word) for site, word in zip(sites, words, strict=True))
+                        "started it, or start a new run") from error

@@ -93,12 +93,12 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
     """
     compute, progress = compute or Compute(), progress or Progress(quiet=True)
     split = dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)
-    taught_by = None
+    taught = digest = None
     if teacher is not None and recipe.distil:
-        taught_by = find(teacher, dataset.name)
-        load_fitting(teacher, taught_by, dataset)  # before the work, not after it
+        folder = find(teacher, dataset.name)
+        taught, digest = load_fitting(teacher, folder, dataset), sha256_file(folder / "weights.safetensors")
     common = {"data": dataset.name, "data_sha256": dataset.checksum, "on": on, "recipe": recipe.to_json(),
-              "teacher": None if taught_by is None else sha256_file(taught_by / "weights.safetensors")}
+              "teacher": digest}
     done: dict[Path, Trained | None] = {}
     jobs = []
     for word, place in _places(words, out).items():
@@ -117,9 +117,9 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
         shared = {"images": split.images, "labels": split.labels}
         if on == TRAIN:
             shared |= {"validation.images": dataset.validation.images, "validation.labels": dataset.validation.labels}
-        if taught_by is not None:
+        if taught is not None:
             with single_thread():
-                shared["logits"] = _taught(taught_by, split, recipe, out / f"teacher-{on}.safetensors", common,
+                shared["logits"] = _taught(*taught, split, recipe, out / f"teacher-{on}.safetensors", common,
                                            compute.device, progress)
         name = words[0] if len(words) == 1 else f"{len(words)} networks"
         with progress.stage(name, len(jobs) * recipe.epochs) as stage, _watching(stage, jobs), \
@@ -202,16 +202,15 @@ def _done(word: str, folder: Path, seed: int, about: dict[str, Any]) -> Trained:
     return Trained(word, seed, folder, network, None if card["validation"] is None else Metrics(**card["validation"]))
 
 
-def _taught(folder: Path, split: Split, recipe: Recipe, cache: Path, about: dict[str, Any], device: str,
-            progress: Progress) -> torch.Tensor:
-    """The teacher's logits, kept on disk in half precision for the seeds and the next call."""
+def _taught(network: Network, weights: Weights, split: Split, recipe: Recipe, cache: Path, about: dict[str, Any],
+            device: str, progress: Progress) -> torch.Tensor:
+    """The logits of a teacher, kept on disk in half precision for the seeds and the next call."""
     identity = {name: about[name] for name in ("data_sha256", "on", "teacher")}
     identity |= {"views": recipe.different_views, "augmentation": recipe.to_json()["augmentation"]}
     if cache.exists():
         tensors, card = load_tensors(cache, LOGITS)
         if card == identity:
             return tensors["logits"].float()
-    network, weights = load_network(folder)
     with progress.stage("teacher", recipe.different_views) as stage:
         logits = teacher_logits(build(network, weights).to(device), split.to(device), recipe, view_seed=VIEW_SEED,
                                 precision="bf16", progress=lambda done, _: stage.at(done)).half()
