@@ -145,7 +145,7 @@ PROBES: dict[str, Callable[[Known], ProbeTable]] = {
     "probe responses shuffled": shuffled,
     "probes taken away": lambda known: ProbeTable(known.space.sites, [], []),
 }
-WITHOUT = [f"without {part}" for part in synth.surrogate.PARTS[:-1]]
+WITHOUT = [f"without {part}" for part in ("sites", "interactions", "smooth")]  # as PRIOR_LOG_SD has them
 
 
 def predicted(table: Table, split: int, variant: str) -> tuple[float, float, float]:
