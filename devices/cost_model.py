@@ -17,11 +17,10 @@ from devices.board import Target, value_of
 from devices.cost_formula import Costs, LayerArrays, formula, resolve, stacked
 from devices.layer_cost import LAYER_KINDS, LayerCost
 from devices.support.errors import UserError
-from devices.support.reading import BOARD, MODULE, PREDICTED, Reading
+from devices.support.reading import BOARD, MODULE, PREDICTED, Z95, Reading
 
 __all__ = ["CostModel", "LayerArrays", "Prediction"]
 
-Z95 = 1.959964
 UNSEEN_WIDENS = 0.5  # by what part of itself the error grows with each thing that the calibration has not seen
 ENTRIES = ("version", "parameters", "measured_scope", "feeds_images", "relative_sigma", "kind_sigma", "calibrated")
 LARGE_HOST_SHARE = 0.4  # from which a prediction says where the host's part comes from

@@ -12,6 +12,7 @@ from torch import nn
 
 from devices.support.errors import UserError
 from synth.data.dataset import Split
+from synth.share import share_error
 
 SMALLEST_LOSS = 1e-9  # below this a cross-entropy is rounding, and its logarithm would say too much
 
@@ -20,8 +21,7 @@ SMALLEST_LOSS = 1e-9  # below this a cross-entropy is rounding, and its logarith
 class Metrics:
     """cross_entropy: mean, in nats. log_loss: its natural logarithm, with standard error log_loss_se (delta method:
     standard error of the mean over the mean). accuracy: share of right answers, with standard error accuracy_se
-    (Agresti and Coull 1998: as if two right and two wrong answers had been added, so that 100 % is not called
-    certain). count: images."""
+    (`share_error`). count: images."""
 
     cross_entropy: float
     log_loss: float
@@ -43,13 +43,12 @@ def evaluate(module: nn.Module, split: Split, *, batch: int = 256) -> Metrics:
     mean = max(float(losses.mean()), SMALLEST_LOSS)
     spread = float(losses.std()) if count > 1 else mean
     right = int((outputs.argmax(dim=1) == labels).sum())
-    smooth = (right + 2) / (count + 4)
     return Metrics(
         cross_entropy=mean,
         log_loss=math.log(mean),
         log_loss_se=spread / math.sqrt(count) / mean,
         accuracy=right / count,
-        accuracy_se=math.sqrt(smooth * (1 - smooth) / (count + 4)),
+        accuracy_se=share_error(right / count, count),
         count=count,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from devices.support.errors import UserError
-from devices.support.reading import Reading
+from devices.support.reading import Z95, Reading
 from synth.decisions import FloatArray, IntArray
 from synth.evaluation import Metrics
 from synth.moves import Moves, repair, violation
@@ -17,7 +17,6 @@ from synth.requirements import Requirement, Requirements
 from synth.space import NetworkSpace
 
 STEPS = 200  # of a descent, at most
-HOPE = 1.959964  # standard errors that a prediction may be wrong by, where boards will tell
 
 
 def best_for(space: NetworkSpace, item: Requirement) -> Network:
@@ -56,7 +55,7 @@ class _Hopeful:
 
     def exact(self, costs: Mapping[str, FloatArray]) -> FloatArray:
         sigma = self.requirements.relative_sigma
-        return self.requirements.exact(costs, {key: -HOPE * value for key, value in sigma.items()})
+        return self.requirements.exact(costs, {key: -Z95 * value for key, value in sigma.items()})
 
 
 def _best_end(item: Requirement, reading: Reading) -> Reading:
@@ -90,10 +89,14 @@ def refuse_impossible(space: NetworkSpace, hopeful: bool = False) -> None:
 
 
 def refuse_unreachable_accuracy(requirements: Requirements, prototype: Metrics) -> None:
-    """UserError when the accuracy asked for is beyond φ's own by more than twice its standard error."""
-    bound = requirements.accuracy_bound
+    """UserError when the accuracy that counts as holding (`Requirements.accuracy_bound`) is beyond φ's own by more than
+    twice its standard error."""
     reach = prototype.accuracy + 2 * prototype.accuracy_se
-    if bound is not None and bound > reach:
-        raise UserError(
-            f"'accuracy >= {100 * bound:g} %' cannot be met: the prototype itself reaches "
-            f"{100 * prototype.accuracy:.1f} % on the validation split; relax it, or give a better prototype")
+    for item in requirements.items:
+        bound = requirements.accuracy_bound if item.metric == "accuracy" else None
+        if bound is not None and bound > reach:
+            need = f"to hold it for sure takes {100 * bound:.1f} % on {requirements.validation_images} images, " if (
+                requirements.validation_images) else ""
+            raise UserError(
+                f"'{item}' cannot be met: {need}the prototype itself reaches {100 * prototype.accuracy:.1f} % on the "
+                "validation split; relax it, or give a better prototype")

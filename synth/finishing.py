@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from devices.support.errors import UserError
 from devices.support.files import read_json
-from devices.support.reading import MEASURED, Reading
+from devices.support.reading import MEASURED, Z95, Reading
 from synth.acquisition import Wish, log_improvement
 from synth.candidates import Outcome
 from synth.decisions import Decisions, IntArray, rows
@@ -28,6 +28,7 @@ from synth.networks.module import Weights
 from synth.networks.network import Network
 from synth.performance import netscore
 from synth.preparation import Laboratory, load_network, save_network
+from synth.probing import Insight
 from synth.problem import NetworkProblem
 from synth.progress import Progress
 from synth.requirements import YES, Verdict
@@ -44,7 +45,7 @@ PUSH = 2  # finalists at least that are trained at once, when all is had and bet
 @dataclass(frozen=True)
 class Finished:
     """A network after full training. seed: of the generator, None for one that the search evaluated. verdicts: by
-    requirement, on validation."""
+    requirement, on validation. insights: by vertex."""
 
     name: str
     seed: int | None
@@ -54,6 +55,7 @@ class Finished:
     weights: Weights
     metrics: Metrics
     verdicts: dict[str, Verdict]
+    insights: Mapping[str, Insight]
 
     @property
     def holds(self) -> bool:
@@ -110,7 +112,7 @@ def judge(lab: Laboratory, network: Network, metrics: Metrics) -> dict[str, Verd
 
 def accuracy_reading(metrics: Metrics, split: str) -> Reading:
     """Accuracy as a fraction, with the 95 % interval of its binomial spread."""
-    spread = 1.959964 * metrics.accuracy_se
+    spread = Z95 * metrics.accuracy_se
     low, high = max(metrics.accuracy - spread, 0.0), min(metrics.accuracy + spread, 1.0)
     return Reading(metrics.accuracy, "", MEASURED, f"{split} split, {metrics.count} images", low, high)
 
@@ -241,7 +243,8 @@ def train_in_full(lab: Laboratory, problem: NetworkProblem, made: Made, chosen: 
         load = functools.partial(_load_outcome, made.row(i))
         outcome = folder.step(f"finished/{made.names[i]}", functools.partial(next, outcomes), save, load)
         yield Finished(made.names[i], made.seeds[i], made.row(i), bool(made.repaired[i]), network,
-                       outcome.weights or {}, outcome.metrics, judge(lab, network, outcome.metrics))
+                       outcome.weights or {}, outcome.metrics, judge(lab, network, outcome.metrics),
+                       outcome.insights)
     next(outcomes, None)  # lets the pool know that all were taken
 
 

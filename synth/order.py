@@ -10,7 +10,7 @@ from devices.board import Target, resolve_target
 from devices.cost_model import CostModel
 from devices.support.errors import UserError
 from devices.support.reading import MODULE
-from synth.requirements import Requirements
+from synth.requirements import MARGIN, Requirements
 
 # What is required when nothing is said; for data that are not listed, see `relative_requirements`.
 DEFAULT_REQUIREMENTS = {
@@ -95,12 +95,14 @@ class Order:
         return Requirements.parse(words) if words else None
 
 
-def relative_requirements(accuracy: float, own: float, best: float, sigma: float) -> Requirements:
+def relative_requirements(accuracy: float, accuracy_se: float, own: float, best: float, sigma: float) -> Requirements:
     """What is required when nothing is said: φ's validation accuracy less 2 points, and half of the way (in logarithm)
-    from φ's images per joule to the best that its space can reach, with the prediction's margin to spare.
+    from φ's images per joule to the best that its space can reach, both with their margin to spare.
 
-    accuracy: of φ. own, best: images per joule predicted at batch 8. sigma: relative standard error of predictions.
+    accuracy, accuracy_se: of φ. own, best: images per joule predicted at batch 8. sigma: relative standard error of
+    predictions.
     """
+    floor = max(accuracy - ACCURACY_ALLOWANCE - MARGIN * accuracy_se, 0.01)
     bound = math.sqrt(own * max(own, best)) * math.exp(-sigma)
-    return Requirements.parse((f"accuracy >= {100 * max(accuracy - ACCURACY_ALLOWANCE, 0.01):.2f} %",
+    return Requirements.parse((f"accuracy >= {100 * floor:.2f} %",
                                f"img_per_joule >= {bound:.3g} @ batch=8"))

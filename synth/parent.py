@@ -7,6 +7,7 @@ and made once: each operator answers φ's own activations as nearly as it can in
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ from synth.networks.rewriting import (
 
 RIDGE = 1e-3  # of the mean squared input, so that directions without energy get no weight
 SAMPLES = 8192  # positions that a fit looks at, at most
+PIXELS = 2**20  # of all stimuli that a fit looks at, at most
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,9 @@ def following_norm(network: Network, name: str) -> Vertex | None:
 
 
 def elastic_parent(network: Network, weights: Weights, stimuli: Tensor) -> ElasticParent:
-    """φ with its bank, fitted on the responses to `stimuli` (N, C, H, W), normalised training images."""
+    """φ with its bank, fitted on the responses to `stimuli` (N, C, H, W), normalised training images; of large ones to
+    as many as PIXELS allow, since every response is held at once."""
+    stimuli = stimuli[:: math.ceil(len(stimuli) * stimuli.shape[2] * stimuli.shape[3] / PIXELS)]
     module = build(network, weights).eval()
     parent = ElasticParent(network, dict(weights))
     with torch.no_grad():

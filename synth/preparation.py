@@ -49,7 +49,7 @@ from synth.zoo.shelf import trained_for
 WEIGHTS = "edgesynth.weights/1"
 PARENT, PROBED, LOGITS = "edgesynth.parent/1", "edgesynth.probed/1", "edgesynth.logits/1"
 LOGITS_ON_DISK = 100_000_000  # pixels that a teacher looks at, from which its answers are kept for a run that goes on
-TRAINED_ABOVE = 2.0  # times chance: a user's prototype that does so well comes trained
+TRAINED_ABOVE = 3.0  # standard errors: a user's prototype that is so much better than guessing comes trained
 MOST_SWAPS = 64
 
 
@@ -124,7 +124,8 @@ def _derived_requirements(order: Order, prototype: Prototype, dataset: Dataset) 
     (item,), prices = asked.on_costs, Prices(asked, order.resolve_target(), order.precision)
     best = prices.reading(item, best_for(_space(parent, None, prices), item)).value
     own = prices.reading(item, prototype.network).value
-    return relative_requirements(prototype.metrics.accuracy, own, best, asked.relative_sigma[item.key])
+    metrics = prototype.metrics
+    return relative_requirements(metrics.accuracy, metrics.accuracy_se, own, best, asked.relative_sigma[item.key])
 
 
 def with_margins(stated: Requirements, parent: ElasticParent, order: Order, dataset: Dataset) -> Requirements:
@@ -152,8 +153,8 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     if stated is None:
         stated = _derived_requirements(order, prototype, dataset)
         progress.say(f"no --require: taken from the prototype: {', '.join(map(str, stated))}")
-    refuse_unreachable_accuracy(stated, prototype.metrics)
     requirements = with_margins(stated, ElasticParent(network, weights), order, dataset)
+    refuse_unreachable_accuracy(requirements, prototype.metrics)
 
     stimuli = stimuli_of(dataset.train, order.seed)
     module = build(prototype.network, prototype.weights).eval()
@@ -241,8 +242,8 @@ def _recipes(order: Order, dataset: Dataset) -> Recipes:
 
 def _train_prototype(order: Order, traced: Traced, dataset: Dataset, folder: RunFolder, device: str,
                      progress: Progress) -> Prototype:
-    """Trained here, unless it comes trained: shipped for just these data, or a user's own that is better than twice
-    chance on the validation split."""
+    """Trained here, unless it comes trained: shipped for just these data, or a user's own that is clearly better
+    on the validation split than always the commonest class."""
     name, network, weights = traced
 
     def compute() -> tuple[Weights, Metrics, bool]:
@@ -254,7 +255,7 @@ def _train_prototype(order: Order, traced: Traced, dataset: Dataset, folder: Run
                 return found, evaluate(build(network, found).eval(), dataset.validation), False
         module = build(network, weights).eval()
         before = evaluate(module, dataset.validation)
-        if ":" in name and before.accuracy > TRAINED_ABOVE / len(dataset.classes):
+        if ":" in name and comes_trained(before, dataset.validation.labels):
             return weights, before, False
         recipe = _recipe(order, dataset, "prototype")
         with single_thread(), progress.stage("prototype", recipe.epochs) as stage:
@@ -277,6 +278,12 @@ def _train_prototype(order: Order, traced: Traced, dataset: Dataset, folder: Run
 
     trained, metrics, trained_here = folder.step("prototype", compute, save, load)
     return Prototype(name, network, trained, metrics, trained_here)
+
+
+def comes_trained(metrics: Metrics, labels: torch.Tensor) -> bool:
+    """Whether a network is clearly better on images with these labels [N] than to say always the commonest."""
+    guessing = int(torch.bincount(labels).max()) / len(labels)
+    return metrics.accuracy - TRAINED_ABOVE * metrics.accuracy_se > guessing
 
 
 # --- the elastic parent --------------------------------------------------------------------------------------------

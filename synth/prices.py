@@ -16,7 +16,7 @@ from devices.board import Target
 from devices.cost_formula import Costs
 from devices.cost_model import CostModel, LayerArrays, Prediction
 from devices.layer_cost import fuse
-from devices.support.reading import BOARD, COMPUTED, MODULE, Reading
+from devices.support.reading import BOARD, COMPUTED, MODULE, Z95, Reading
 from synth.decisions import FloatArray
 from synth.energy.correction import Correction
 from synth.energy.quantities import BOARD_ENERGY, ENERGY, descriptors, on_board, quantity_of
@@ -177,7 +177,7 @@ def _shown(batch: int) -> tuple[Requirement, ...]:
 def _log_sigma(reading: Reading) -> float:
     """Relative standard error of an interval that is symmetric in the logarithm."""
     assert reading.low is not None and reading.high is not None
-    return math.log(reading.high / reading.low) / (2 * 1.959964)
+    return math.log(reading.high / reading.low) / (2 * Z95)
 
 
 def _metric(item: Requirement, found: Costs, batch: int) -> FloatArray:

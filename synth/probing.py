@@ -23,6 +23,7 @@ from synth.space import ACTIVATION, BLOCK, OPERATOR, WIDTH, NetworkSpace, Place
 # What the table says of a (site, choice), each against φ at the same vertex; all cost loss when they are large.
 STATISTICS = ("damage", "rank lost", "dependence lost", "importance cut")
 SIGNS = (1, 1, 1, 1)
+AT_ONCE = 32  # stimuli whose responses are held at all vertices: of 224 x 224 px they are gigabytes
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,19 @@ class Insight:
 
 def probe(module: NetworkModule, stimuli: Split, vertices: Sequence[str]) -> dict[str, Insight]:
     """Insights of the named vertices, those that the network has. Responses are averaged over the map."""
+    pooled: dict[str, list[Tensor]] = {}
     with torch.no_grad():
-        answers = responses(module.eval(), stimuli.images)
+        for images in stimuli.images.split(AT_ONCE):
+            answers = responses(module.eval(), images)
+            for name in vertices:
+                if name in answers:
+                    pooled.setdefault(name, []).append(_pooled(answers[name]).cpu())
     labels = stimuli.labels.cpu()
     found = {}
-    for name in vertices:
-        if name in answers:
-            pooled = _pooled(answers[name]).cpu()
-            found[name] = Insight(float(effective_rank(pooled)), float(label_dependence(pooled, labels)),
-                                  float(redundancy(pooled)))
+    for name, parts in pooled.items():
+        whole = torch.cat(parts)
+        found[name] = Insight(float(effective_rank(whole)), float(label_dependence(whole, labels)),
+                              float(redundancy(whole)))
     return found
 
 
@@ -61,21 +66,21 @@ def importance(module: NetworkModule, channels: Channels, stimuli: Split) -> np.
     convolutions and linear layers read of the mean of (response times gradient) squared. [labels]"""
     network = module.network
     read = {s for v in network.vertices if v.op in ("conv", "conv_transpose", "linear") for s in v.inputs}
+    names = [v.name for v in network.vertices if v.name in read and v.op != "input"]
     module.eval()
-    with torch.enable_grad():
-        images = stimuli.images.clone().requires_grad_(True)
-        answers = responses(module, images)
-        loss = functional.cross_entropy(answers[network.outputs[0]], stimuli.labels, reduction="sum")
-        names = [v.name for v in network.vertices if v.name in read and v.op != "input"]
-        gradients = torch.autograd.grad(loss, [answers[name] for name in names], allow_unused=True)
     total = np.zeros(len(channels.keep_all()))
-    for name, gradient in zip(names, gradients, strict=True):
-        if gradient is None:
-            continue
-        product = (answers[name].detach() * gradient).flatten(2).sum(2) if gradient.ndim == 4 else (
-            answers[name].detach() * gradient)
-        np.add.at(total, channels.labels[name], product.square().mean(0).double().numpy())
-    return total
+    for part, labels in zip(stimuli.images.split(AT_ONCE), stimuli.labels.split(AT_ONCE), strict=True):
+        with torch.enable_grad():
+            answers = responses(module, part.clone().requires_grad_(True))
+            loss = functional.cross_entropy(answers[network.outputs[0]], labels, reduction="sum")
+            gradients = torch.autograd.grad(loss, [answers[name] for name in names], allow_unused=True)
+        for name, gradient in zip(names, gradients, strict=True):
+            if gradient is None:
+                continue
+            product = (answers[name].detach() * gradient).flatten(2).sum(2) if gradient.ndim == 4 else (
+                answers[name].detach() * gradient)
+            np.add.at(total, channels.labels[name], product.square().sum(0).double().numpy())
+    return total / len(stimuli.labels)
 
 
 def order_of_units(channels: Channels, unit_importance: np.ndarray) -> dict[str, np.ndarray]:

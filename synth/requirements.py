@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.support.errors import UserError
-from devices.support.reading import COMPUTED, Reading
+from devices.support.reading import COMPUTED, Z95, Reading
 from devices.units import format_quantity, parse_quantity
 from synth import requirement_language as language
 from synth.requirement_language import AT_LEAST, METRICS, Clause, Metric
+from synth.share import least_share
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -97,15 +98,17 @@ class Requirement:
         if self.scope is not None and reading.scope not in (None, self.scope):
             raise ValueError(f"'{self}' is about the {self.scope}, the reading about the {reading.scope}")
         factor = _factor(reading, self.kind)
-        value, sigma = reading.value * factor, MARGIN * reading.sigma * factor
+        value = reading.value * factor
         slack = float(self.slack(value))
         if reading.low is None or reading.high is None:
             margin = 0.0
         elif self.metric == "accuracy":
+            # an interval ends at 0 and 1: the longer half tells the standard error
+            sigma = MARGIN * factor * max(reading.value - reading.low, reading.high - reading.value) / Z95
             margin = abs(slack - float(self.slack(value - sigma)))
         else:  # intervals of positive metrics are symmetric in the logarithm, as the slack is
             ends = self.slack(np.array([reading.low * factor, reading.high * factor]))
-            margin = MARGIN * abs(float(ends[1] - ends[0])) / (2 * 1.959964)
+            margin = MARGIN * abs(float(ends[1] - ends[0])) / (2 * Z95)
         holds = (YES if slack >= 0 else NO) if abs(slack) >= margin else UNCERTAIN
         return Verdict(holds, slack, margin)
 
@@ -151,8 +154,8 @@ class Requirements:
     def accuracy_bound(self) -> float | None:
         """The least validation accuracy (fraction) that counts as holding, None when none is required.
 
-        With a known split size: the least v with v - MARGIN * sqrt(v (1 - v) / images) >= bound, which is the upper
-        Wilson limit (1927) of the bound.
+        With a known split size: the least that `judge` calls "yes", MARGIN standard errors above the bound, but never
+        more than 1.
         """
         bounds = [item.bound for item in self.items if item.metric == "accuracy"]
         if not bounds:
@@ -160,9 +163,7 @@ class Requirements:
         bound, n = bounds[0], self.validation_images
         if not n:
             return bound
-        share = MARGIN**2 / n
-        wilson = (bound + share / 2 + math.sqrt(share * (bound * (1 - bound) + share / 4))) / (1 + share)
-        return min(1.0, max(bound, wilson))  # rounding
+        return min(1.0, max(bound, least_share(bound, n, MARGIN)))
 
     def exact(self, costs: Mapping[str, FloatArray], relative_sigma: Mapping[str, float] | None = None) -> FloatArray:
         """[n, r] slack of every requirement on costs (`on_costs`), less its margin; >= 0 where it holds.

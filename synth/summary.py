@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from devices.support.errors import UserError
-from devices.support.reading import COMPUTED, MEASURED, Reading
+from devices.support.reading import COMPUTED, MEASURED, Z95, Reading
 from synth.decisions import rows
 from synth.energy.feedback import Feedback
 from synth.energy.quantities import on_board
@@ -22,6 +20,7 @@ from synth.networks.costs import costs
 from synth.networks.network import Network
 from synth.performance import information_density, netscore
 from synth.preparation import Laboratory
+from synth.probing import Insight
 from synth.progress import Progress
 from synth.report.summary import (
     FERMINET,
@@ -36,6 +35,7 @@ from synth.report.summary import (
 )
 from synth.requirements import Verdict
 from synth.run_folder import RunFolder
+from synth.share import share_interval
 from synth.synthesis import FRESH_COUNT, Synthesis
 
 
@@ -65,9 +65,11 @@ def summarise(lab: Laboratory, synthesis: Synthesis, done: Sequence[Finished], r
     """The summary of a run that is through."""
     order, dataset = lab.order, lab.dataset
     judgements = judge(lab, lab.prototype.network, lab.prototype.metrics)
-    networks = [_row(lab, PROTOTYPE, PROTOTYPE, lab.prototype.network, lab.prototype.metrics, results, judgements)]
-    networks += [_row(lab, f.name, FERMINET, f.network, f.metrics, results, f.verdicts, f.seed) for f in done]
-    networks[0] = replace(networks[0], name=lab.prototype.name.rpartition(":")[2])
+    phi = _row(lab, PROTOTYPE, PROTOTYPE, lab.prototype.network, lab.prototype.metrics, results, judgements)
+    networks = [replace(phi, name=lab.prototype.name.rpartition(":")[2])]
+    for f in done:
+        row = _row(lab, f.name, FERMINET, f.network, f.metrics, results, f.verdicts)
+        networks.append(replace(row, seed=f.seed, insights=_seen(lab, f.network, f.insights)))
     first = done[0].name if done else "ferminet-a"
     manifest = folder.manifest
     making = Making(
@@ -92,7 +94,7 @@ def summarise(lab: Laboratory, synthesis: Synthesis, done: Sequence[Finished], r
 
 
 def _row(lab: Laboratory, name: str, role: str, network: Network, validation: Metrics, results: Results,
-         verdicts: Mapping[str, Verdict], seed: int | None = None) -> NetworkRow:
+         verdicts: Mapping[str, Verdict]) -> NetworkRow:
     found = costs(network)
     accuracy = accuracy_reading(results.tested[name], "test")
     graph = "the graph"
@@ -109,10 +111,12 @@ def _row(lab: Laboratory, name: str, role: str, network: Network, validation: Me
         "macs": Reading(found.macs, "", COMPUTED, graph),
         "information_density": of_accuracy(information_density, found.params, unit="%/M",
                                            source="test accuracy over parameters"),
-        "netscore": of_accuracy(netscore, found.params, found.macs, unit="", source="test accuracy and exact costs"),
         "size": Reading(found.weight_bytes, "B", COMPUTED, graph),
         "peak_memory": Reading(found.peak_memory_bytes, "B", COMPUTED, graph),
     }
+    if accuracy.low:  # else it is without an end
+        readings["netscore"] = of_accuracy(netscore, found.params, found.macs, unit="",
+                                           source="test accuracy and exact costs")
     if name in results.measured:
         readings["latency_here"] = results.measured[name]
     for batch in sorted({1, *(item.batch or 1 for item in lab.requirements.on_costs)}):
@@ -124,8 +128,20 @@ def _row(lab: Laboratory, name: str, role: str, network: Network, validation: Me
         reading = (accuracy_reading(validation, "validation") if item.metric == "accuracy"
                    else lab.space.prices.reading(item, network))
         judged.append(Judgement(words, verdict, reading))
-    return NetworkRow(name, role, readings, tuple(judged), seed, network.to_json(),
+    return NetworkRow(name, role, readings, tuple(judged), network=network.to_json(),
                       folder=results.exported[name].folder)
+
+
+def _seen(lab: Laboratory, network: Network, insights: Mapping[str, Insight]) -> dict[str, str]:
+    """{vertex: what its responses to the stimuli say, beside φ's}, for feature maps."""
+    said = {}
+    for name, here in insights.items():
+        there = lab.probes.parent_insights.get(name)
+        if there is not None and len(network.shapes[name]) == 3:
+            said[name] = (f"effective rank {here.rank:.1f} of {network.shapes[name][0]} (prototype {there.rank:.1f} of "
+                          f"{lab.prototype.network.shapes[name][0]}), dependence on the label {here.dependence:.2f} "
+                          f"({there.dependence:.2f}), redundancy {here.redundancy:.2f} ({there.redundancy:.2f})")
+    return said
 
 
 def _cycles(synthesis: Synthesis) -> list[CycleRow]:
@@ -139,12 +155,9 @@ def _cycles(synthesis: Synthesis) -> list[CycleRow]:
 
 
 def share_reading(share: float, count: int) -> Reading:
-    """A share of seeds with its 95 % Wilson interval (1927); exact requirements are computed, not measured."""
-    z2 = 1.959964**2
-    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = np.sqrt(share * (1 - share) * z2 / count + z2 * z2 / (4 * count * count)) / (1 + z2 / count)
-    low, high = min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
-    return Reading(share, "", COMPUTED, f"{count} fresh seeds, before repair", float(low), float(high))
+    """A share of seeds with its interval; exact requirements are computed, not measured."""
+    low, high = share_interval(share, count)
+    return Reading(share, "", COMPUTED, f"{count} fresh seeds, before repair", low, high)
 
 
 def _candidates(lab: Laboratory, synthesis: Synthesis) -> list[Candidate]:
@@ -154,7 +167,7 @@ def _candidates(lab: Laboratory, synthesis: Synthesis) -> list[Candidate]:
         decisions = rows(report.candidates, len(lab.space.sites))
         table = lab.space.costs(decisions)
         missed = violation(lab.requirements, table)
-        mean, spread = report.foreseen.log_loss, 1.959964 * report.foreseen.log_loss_sd
+        mean, spread = report.foreseen.log_loss, Z95 * report.foreseen.log_loss_sd
         link = synthesis.inquisitor.link
         predicted, low, high = (link.short_accuracy(loss) for loss in (mean, mean + spread, mean - spread))
         for i, observation in enumerate(report.observations):

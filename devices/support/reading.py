@@ -4,6 +4,7 @@ MEASURED, PREDICTED, COMPUTED = "measured", "predicted", "computed"
 CORRECTED = "corrected"  # predicted by a model that measurements of other networks corrected
 MODULE, BOARD = "module", "board"
 CONFIDENCE = 0.95  # of every interval
+Z95 = 1.959964  # standard errors to its ends, of a normal one
 
 
 class Reading(object):
@@ -27,7 +28,7 @@ class Reading(object):
     @property
     def sigma(self):
         """Standard error, from the 95 % interval (normal); 0 for exact numbers."""
-        return 0.0 if self.low is None else (self.high - self.low) / (2 * 1.959964)
+        return 0.0 if self.low is None else (self.high - self.low) / (2 * Z95)
 
     def to_json(self):
         return {name: getattr(self, name) for name in self.__slots__}

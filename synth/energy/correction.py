@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 
-from devices.support.reading import CORRECTED, Reading
+from devices.support.reading import CORRECTED, Z95, Reading
 from synth.decisions import FloatArray
 from synth.energy.quantities import logarithms, measured_reading
 from synth.requirements import Requirement
 
-Z95 = 1.959964
 # hyperparameters that the evidence chooses among: spread over the cost model's own sigma, share of the common part in
 # the variance, reach in units of the descriptors, and sd of what no descriptor tells
 SPREADS, SHARES, REACHES, OWNS = (0.7, 1.0, 1.5, 2.2), (0.4, 0.6, 0.8), (1.5, 3.0, 6.0), (0.01, 0.03, 0.08)

@@ -10,7 +10,7 @@ import numpy as np
 
 from devices.cost_formula import LayerArrays
 from devices.layer_cost import LAYER_KINDS
-from devices.support.reading import BOARD, MODULE, Reading
+from devices.support.reading import BOARD, MODULE, Z95, Reading
 from synth.decisions import FloatArray
 from synth.requirements import Requirement
 
@@ -76,7 +76,7 @@ def logarithms(readings: Mapping[str, Any], names: Iterable[str]) -> dict[str, t
         if reading is not None and reading.value > 0:
             noise = UNKNOWN_NOISE
             if reading.low is not None and reading.low > 0:
-                noise = math.log(reading.high / reading.low) / (2 * 1.959964)
+                noise = math.log(reading.high / reading.low) / (2 * Z95)
             found[name] = math.log(reading.value), max(noise, LEAST_NOISE)
     return found
 

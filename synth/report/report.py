@@ -110,9 +110,8 @@ def _verdicts(summary: RunSummary) -> list[dict[str, Any]]:
 def _row(row: NetworkRow, shown: Sequence[Column], phi: NetworkRow | None) -> dict[str, Any]:
     cells = [_cell(column_, row, phi) for column_ in shown]
     origin = f"seed {row.seed}" if row.seed is not None else "evaluated in the search" if row.role == FERMINET else ""
-    parts = [row.note, origin]
     return {"name": name_in_words(row.name), "holds": row.holds if row.role != PROTOTYPE else None,
-            "note": ", ".join(part for part in parts if part), "cells": cells}
+            "note": origin, "cells": cells}
 
 
 def _cell(shown: Column, row: NetworkRow, phi: NetworkRow | None) -> Number | None:

@@ -15,8 +15,7 @@ from synth.requirements import NO, UNCERTAIN, YES, Verdict
 SCHEMA = "edgesynth.summary/1"
 FILE_NAME = "summary.json"
 
-PROTOTYPE, FERMINET, BASELINE, PUBLISHED = "prototype", "ferminet", "baseline", "published"
-ROLES = (PROTOTYPE, FERMINET, BASELINE, PUBLISHED)
+PROTOTYPE, FERMINET = ROLES = ("prototype", "ferminet")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ class NetworkRow:
     network: Mapping[str, Any] | None = None
     insights: Mapping[str, str] = field(default_factory=dict)
     folder: str = ""
-    note: str = ""
 
     @property
     def holds(self) -> str | None:

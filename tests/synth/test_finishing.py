@@ -21,7 +21,7 @@ GRAPHS = {width: trace(ResNet(1, 10, widths=(width, 2 * width), blocks=1), (1, 8
 def one(width: int, accuracy: float, holds: str = YES) -> Finished:
     metrics = Metrics(0.1, -2.3, 0.1, accuracy, 0.01, 100)
     verdict = Verdict(holds, 0.1 if holds == YES else -0.1, 0.0)
-    return Finished(f"seed-{width}", width, (width,), False, GRAPHS[width], {}, metrics, {"accuracy": verdict})
+    return Finished(f"seed-{width}", width, (width,), False, GRAPHS[width], {}, metrics, {"accuracy": verdict}, {})
 
 
 def kept(done, wanted):

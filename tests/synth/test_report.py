@@ -46,7 +46,7 @@ def test_every_number_shows_where_it_comes_from():
 def test_nothing_that_is_said_becomes_markup():
     wild = "<script>alert(1)</script>&\"'"
     summary = example_summary({"ferminet-a": chain().to_json()})
-    row = replace(summary.networks[1], name=wild, note=wild, insights={"stem": wild})
+    row = replace(summary.networks[1], name=wild, insights={"stem": wild})
     making = Making(wild, {wild: wild}, 0, DataSource(wild, wild, wild, {wild: 1}, {wild: wild}), wild, wild, wild,
                     {wild: 1.0}, {wild: wild})
     text = render(replace(summary, prototype=wild, target=wild, networks=(summary.networks[0], row), making=making,

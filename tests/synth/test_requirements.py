@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from devices.support.errors import UserError
 from devices.support.reading import Reading
+from synth.evaluation import Metrics
+from synth.finishing import accuracy_reading
 from synth.requirements import LIMIT, NO, UNCERTAIN, YES, Requirement, Requirements
+from synth.share import share_error
 
 positive = st.floats(1e-6, 1e12, allow_nan=False)
 share = st.floats(0.01, 1.0)
@@ -117,7 +120,21 @@ def test_the_accuracy_bound_clears_its_standard_error(bound, images):
     requirements = Requirements((Requirement("accuracy", ">=", bound),)).with_margins(images)
     v = requirements.accuracy_bound
     assert bound <= v <= 1.0
-    assert v - math.sqrt(v * (1 - v) / images) == pytest.approx(bound, abs=1e-6)
+    if v < 1:
+        assert v - share_error(v, images) == pytest.approx(bound, abs=1e-6)
+
+
+@given(bound=st.floats(0.05, 0.999), images=st.integers(20, 10_000), missing=st.integers(0, 20))
+def test_what_counts_as_holding_in_the_search_is_what_is_judged_to_hold(bound, images, missing):
+    right = images - min(missing, images)
+    requirements = Requirements((Requirement("accuracy", ">=", bound),)).with_margins(images)
+    verdict = requirements.items[0].judge(accuracy_reading(metrics_of(right, images), "validation"))
+    if requirements.accuracy_bound < 1 and abs(right / images - requirements.accuracy_bound) > 1e-9:
+        assert (verdict.holds == YES) == (right / images > requirements.accuracy_bound)
+
+
+def metrics_of(right, images):
+    return Metrics(0.1, math.log(0.1), 0.1, right / images, share_error(right / images, images), images)
 
 
 def test_the_accuracy_bound_without_a_split_or_a_requirement():

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -17,11 +18,13 @@ import tiny_run
 import torch
 
 from devices.support.errors import UserError
+from synth.evaluation import Metrics
 from synth.generator import Generator
 from synth.networks.module import build
-from synth.preparation import load_network
+from synth.preparation import comes_trained, load_network
 from synth.report.summary import RunSummary
 from synth.run import generate
+from synth.share import share_error
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,10 @@ def test_a_run_leaves_what_it_says(finished):
         assert row.readings["img_per_joule@1:module"].provenance == "predicted"
         assert row.readings["accuracy"].provenance == "measured"
         assert {j.requirement.split()[0] for j in row.judgements} == {"accuracy", "img_per_joule", "params"}
+        assert row.insights and set(row.insights) <= {vertex.name for vertex in network.vertices}
+        for name, words in row.insights.items():
+            rank, width = map(float, re.findall(r"rank ([\d.]+) of (\d+)", words)[0])
+            assert 0 <= rank <= width + 0.05 and width == network.shapes[name][0]
     assert (out / "report.html").stat().st_size > 10_000
     assert RunSummary.load(out / "summary.json").to_json() == summary.to_json()
 
@@ -75,6 +82,16 @@ def test_the_same_seed_gives_the_same_ferminets_whatever_the_workers(finished, t
     out, _ = finished
     tiny_run.run(tmp_path / "again", workers=2)
     assert fingerprint(tmp_path / "again") == fingerprint(out)
+
+
+@pytest.mark.parametrize(("right", "labels", "trained"), [
+    (358, [0] * 180 + [1] * 180, True),  # two classes: nothing is better than twice chance
+    (216, [0] * 216 + list(range(1, 10)) * 16, False),  # always the commonest
+    (40, list(range(10)) * 36, False),  # chance, and a little luck
+])  # fmt: skip
+def test_a_prototype_comes_trained_when_it_is_better_than_guessing(right, labels, trained):
+    metrics = Metrics(1.0, 0.0, 0.1, right / 360, share_error(right / 360, 360), 360)
+    assert comes_trained(metrics, torch.tensor(labels)) == trained
 
 
 def test_another_seed_gives_another_run(finished, tmp_path):
