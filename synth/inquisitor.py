@@ -35,7 +35,6 @@ SEARCHED = 16  # seeds of a step that search for themselves; the others choose f
 PULL = 8.0  # nats that a target pays for the whole distance from G(s): near ones are learnt, far ones only recited
 NEAREST, CROWDED = 0.06, 1.0  # least cost-weighted distance between targets, and nats paid below it
 FIRST_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 0.5, 0.1, 1.5  # of the trust region, nats per site
-FINAL_POOL, DRAWS = 120, 256  # networks that finalists are chosen from, and draws of the belief to choose by
 TAIL = 0.1  # share of seeds whose worst slack sets how far targets keep from exact bounds
 
 
@@ -268,30 +267,13 @@ class Inquisitor:
             top = np.delete(top, best)
         return picked
 
-    def choose(self, decisions: IntArray, count: int, random: np.random.Generator) -> list[int]:
-        """Rows of `decisions` [n, sites] that together promise most: greedily, by the expectation of the best U under
-        1r among them, over draws of the joint belief."""
-        belief = self.believe(decisions)
-        _, _, reference = self.incumbent()
-        value = log_improvement(belief, Wish(np.float64(self.bound), np.float64(reference - CAUTION)))
-        top = np.argsort(-value, kind="stable")[:FINAL_POOL]
-        mean, covariance = self.surrogate.covariance(self.inputs(decisions[top]))
-        lower = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(mean)))
-        losses = mean + random.standard_normal((DRAWS, len(mean))) @ lower.T
-        level, scatter = self.link.final_log_error(losses.ravel(), np.zeros(losses.size))
-        # what is uncertain about the link is so for all networks at once
-        errors = level.reshape(losses.shape) + scatter.mean() * random.standard_normal((DRAWS, 1))
-        u = performance(1.0 - np.exp(np.minimum(errors, -1e-3)), belief.take(top).costs)
-        holds = (errors <= self.bound) & (belief.violation[top] <= 0)
-        worth = np.where(holds, u, reference - 4 * CAUTION)
-        chosen: list[int] = []
-        have = np.full(DRAWS, -np.inf)
-        for _ in range(min(count, len(top))):
-            total = np.maximum(have[:, None], worth).mean(axis=0)
-            total[chosen] = -np.inf
-            chosen.append(int(np.argmax(total)))
-            have = np.maximum(have, worth[:, chosen[-1]])
-        return [int(top[index]) for index in chosen]
+    def candidates(self, pool: IntArray, belief: Belief, improving: int, uncertain: int) -> dict[Decisions, str]:
+        """{what to evaluate next: why}: `improving` networks of a pool by expected improvement, and `uncertain` ones
+        where 1r is, of those that a person would draw, whose order by cost tells most of where it begins to bind."""
+        picked = {tuple(row.tolist()): "improve" for row in self.propose(pool, belief, improving, 0)}
+        drawn = rows((row for row in map(tuple, self.scaled.tolist()) if row not in picked), len(self.space.sites))
+        return picked | {tuple(row.tolist()): "uncertain"
+                         for row in self.propose(drawn, self.believe(drawn), 0, uncertain)}
 
     def _imagine(self, picked: list[IntArray], decisions: IntArray) -> Belief:
         """The belief of networks, had the picked ones come out as believed."""

@@ -56,9 +56,10 @@ class Link:
             gain = final - (self.short[0][0] + self.short[0][1] * at)
             self.full = _regress(at, gain, self.prior, self.scatter)
             left = gain - (self.full[0][0] + self.full[0][1] * at)
-            freedom = max(len(believed) - 2, 0)
-            squares = SCATTER_WEIGHT * SCATTER**2 + (left**2).sum() * (freedom / len(believed))
-            self.scatter = float(np.sqrt(squares / (SCATTER_WEIGHT + freedom)))
+            basis = _basis(at)
+            taken = np.einsum("ij,jk,ik->", basis, self.full[1], basis) / self.scatter**2  # by the two of the line
+            squares = SCATTER_WEIGHT * SCATTER**2 + (left**2).sum()
+            self.scatter = float(np.sqrt(squares / (SCATTER_WEIGHT + len(believed) - taken)))
 
     def short_accuracy(self, log_loss: FloatArray) -> FloatArray:
         """The accuracy that goes with these log losses after the short training."""
@@ -73,15 +74,19 @@ class Link:
 
     def common_sd(self, mean: FloatArray) -> FloatArray:
         """Standard deviation of the error at exactly known log losses: the link's own, and each network's scatter."""
-        basis = np.stack([np.ones_like(mean), mean - self.centre], axis=1)
+        basis = _basis(mean - self.centre)
         return np.sqrt(np.einsum("ij,jk,ik->i", basis, self.short[1] + self.full[1], basis) + self.scatter**2)
+
+
+def _basis(at: FloatArray) -> FloatArray:
+    return np.stack([np.ones_like(at), at], axis=1)
 
 
 def _regress(
     at: FloatArray, target: FloatArray, prior: tuple[FloatArray, FloatArray], scatter: float
 ) -> tuple[FloatArray, FloatArray]:
     """Posterior mean and covariance of (level, slope), Gaussian prior, known scatter."""
-    basis = np.stack([np.ones_like(at), at], axis=1)
+    basis = _basis(at)
     precision = np.linalg.inv(prior[1]) + basis.T @ basis / scatter**2
     covariance = np.linalg.inv(precision)
     mean = covariance @ (np.linalg.solve(prior[1], prior[0]) + basis.T @ target / scatter**2)

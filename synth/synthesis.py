@@ -6,6 +6,7 @@ same state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,7 @@ from synth.moves import log_cost, repair, violation
 FRESH_COUNT = 64  # seeds of the unbiased count
 FRESH_EVERY = 4  # cycles in which one candidate is a fresh seed's; G made most of the others too, by its targets
 FRESH_FROM = 1_000_000  # seeds of the unbiased count, never used for learning
+FRESH_TRIES = 32  # seeds, until one gives a network that was not evaluated yet
 BATCH_SEEDS = 16  # seeds a Δθ_G is fitted to
 LAST_STEPS, LAST_SEEDS = 12, 48  # steps after the last cycle, and the seeds of each
 LAST_RADIUS = 2.0  # of their trust region: what they are fitted to will not change any more
@@ -123,8 +125,8 @@ class Synthesis:
 
     def cycle(self, cycle: int) -> CycleReport:
         """One cycle, in the paper's order."""
-        proposed, reasons = self.candidates(cycle)
-        observations = self.problem.evaluate(cycle, proposed)
+        proposed = self.candidates(cycle)
+        observations = self.problem.evaluate(cycle, list(proposed))
         candidates = [observation.decisions for observation in observations]
         foreseen = self.inquisitor.believe(rows(candidates, len(self.problem.space.sites)))
         self.inquisitor.observe(observations, self.problem.probe_table())
@@ -134,10 +136,9 @@ class Synthesis:
         self.inquisitor.keep_clear(fresh)
         share = float((violation(self.problem.requirements, self.problem.space.costs(fresh)) <= 0).mean())
         report = CycleReport(
-            cycle, candidates, reasons, observations, self.inquisitor.incumbent()[2], share, self.inquisitor.radius,
-            insight.step.divergence, insight.predicted_gain, realised, self.generator, self.inquisitor,
-            foreseen,
-        )  # fmt: skip
+            cycle, candidates, list(proposed.values()), observations, self.inquisitor.incumbent()[2], share,
+            self.inquisitor.radius, insight.step.divergence, insight.predicted_gain, realised, self.generator,
+            self.inquisitor, foreseen)
         self.reports.append(report)
         self.problem.end_cycle(cycle, report)
         return report
@@ -146,29 +147,19 @@ class Synthesis:
         """[FRESH_COUNT, sites] what G makes of seeds it did not learn from, not repaired."""
         return self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + FRESH_COUNT)))
 
-    def candidates(self, cycle: int) -> tuple[list[Decisions], list[str]]:
-        """What to evaluate next: most by expected improvement; one where 1r is uncertain, of those that a person would
-        draw, whose order by cost tells most of where 1r begins to bind; and every few cycles one fresh seed."""
+    def candidates(self, cycle: int) -> dict[Decisions, str]:
+        """{what to evaluate next: why}: `Inquisitor.candidates`, and every few cycles one fresh seed."""
         batch = self.settings.batch
         uncertain = int(batch >= 3 and np.isfinite(self.inquisitor.bound))
         fresh = int(cycle % FRESH_EVERY == FRESH_EVERY - 1)
-        improving = max(batch - fresh - uncertain, 0)
-        inquisitor = self.inquisitor
-        picked = [tuple(int(c) for c in row) for row in inquisitor.propose(*self.pool, improving, 0)]
-        reasons = ["improve"] * len(picked)
-        scaled = rows((row for row in map(tuple, inquisitor.scaled.tolist()) if row not in picked),
-                      len(self.problem.space.sites))
-        for row in inquisitor.propose(scaled, inquisitor.believe(scaled), 0, uncertain):
-            picked.append(tuple(int(c) for c in row))
-            reasons.append("uncertain")
-        seed = FRESH_FROM + 1000 + cycle * batch
-        while len(picked) < batch:
-            picked.append(self.make([seed])[0])
-            reasons.append("fresh")
-            seed += 1
-        return picked, reasons
+        picked = self.inquisitor.candidates(*self.pool, max(batch - fresh - uncertain, 0), uncertain)
+        known = {observation.decisions for observation in self.inquisitor.observations}
+        first = FRESH_FROM + 1000 + cycle * FRESH_TRIES
+        made = [network for network in self.make(range(first, first + FRESH_TRIES)) if network not in picked]
+        made.sort(key=known.__contains__)  # of a small space all may be known
+        return picked | dict.fromkeys(list(dict.fromkeys(made))[:batch - len(picked)], "fresh")
 
-    def make(self, seeds: list[int]) -> list[Decisions]:
+    def make(self, seeds: Sequence[int]) -> list[Decisions]:
         """G(s), repaired where exact requirements are missed."""
         fixed, _, _ = repair(self.inquisitor.moves, self.problem.requirements, self.generator.generate(seeds))
         return [tuple(int(c) for c in row) for row in fixed]
@@ -193,12 +184,3 @@ class Synthesis:
         self.generator.move(now - self._before)
         self.inquisitor.trust(after - before, self._last.predicted_gain)
         return after - before
-
-    def finalists(self, count: int) -> list[Decisions]:
-        """`count` networks that together promise most, of what was evaluated, generated or found by the search."""
-        best, _, _ = self.inquisitor.incumbent()
-        made = rows(self.make(list(range(FRESH_FROM + 2000, FRESH_FROM + 2064))), len(self.problem.space.sites))
-        decisions, belief = self.pool
-        pool = np.unique(np.concatenate([best, made, decisions[belief.violation <= 0]]), axis=0)
-        random = np.random.default_rng([self.settings.seed, 0x4])
-        return [tuple(int(c) for c in pool[index]) for index in self.inquisitor.choose(pool, count, random)]

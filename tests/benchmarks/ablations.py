@@ -56,17 +56,16 @@ def table_of_costs(problem: Landscape) -> ProbeTable:
 
 
 def shuffled(problem: Landscape) -> ProbeTable:
-    """The probe table with the responses of every choice given to another site of its kind."""
+    """The probe table with all responses of a site given to another of its kind and number of choices."""
     real = problem.probe_table()
     random = np.random.default_rng([problem.number, problem.run_seed, 31])
     table = ProbeTable(problem.space.sites, real.names, [int(s) for s in real.signs])
-    groups: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    groups: dict[tuple[str, int], list[int]] = {}
     for j, site in enumerate(problem.space.sites):
-        for choice in range(len(site.choices)):
-            groups.setdefault((site.kind, len(site.choices)), []).append((j, choice))
+        groups.setdefault((site.kind, len(site.choices)), []).append(j)
     for places in groups.values():
-        for (j, c), source in zip(places, random.permutation(len(places)), strict=True):
-            table.values[j, c], table.visits[j, c] = real.values[places[source]], real.visits[places[source]]
+        sources = random.permutation(places)
+        table.values[places], table.visits[places] = real.values[sources], real.visits[sources]
     return table
 
 

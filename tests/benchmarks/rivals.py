@@ -148,8 +148,8 @@ def no_generator(landscape: Landscape, evaluations: int, batch: int) -> list[Obs
     for cycle in range(evaluations // batch):
         starts = feasible(landscape, inquisitor.moves, random, 16)
         wish = inquisitor.wishes(range(16 * cycle, 16 * cycle + 16))
-        picked = inquisitor.propose(*inquisitor.search(starts, wish), batch - 1, 1)
-        new = landscape.evaluate(cycle, tuples(np.array(picked)))
+        picked = inquisitor.candidates(*inquisitor.search(starts, wish), batch - 1, 1)
+        new = landscape.evaluate(cycle, list(picked))
         inquisitor.observe(new, landscape.probe_table())
         seen += new
     return seen

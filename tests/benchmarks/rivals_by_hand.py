@@ -12,7 +12,7 @@ from landscapes import Landscape
 from rivals import tuples
 
 from devices.support.files import read_json
-from synth.decisions import FloatArray, IntArray, Observation
+from synth.decisions import Decisions, FloatArray, IntArray, Observation, rows
 from synth.link import Link, log_error
 from synth.moves import Moves, log_cost, violation
 
@@ -43,12 +43,16 @@ class Bisection:
 
 
 def bisect_paths(landscape: Landscape, evaluations: int, batch: int, paths: Iterator[IntArray]) -> list[Observation]:
-    """As many paths at once as a batch holds, one more for each that is done; ends when none is left."""
+    """As many paths at once as a batch holds, one more for each that is done. When none is left, what was not evaluated
+    of their networks, nearest in cost to the smallest that seems to hold first; ends when there is no more."""
     everything = list(landscape.initial())
     seen: list[Observation] = []
     open_paths: list[Bisection] = []
+    family: dict[Decisions, float] = {}
+    walked: set[bytes] = set()
+    smallest = np.inf
     for cycle in range(evaluations // batch):
-        asked: list[tuple[Bisection, IntArray]] = []
+        asked: list[tuple[Bisection | None, IntArray]] = []
         open_paths = [b for b in open_paths if b.next() is not None]
         for bisection in open_paths:
             row = bisection.next()
@@ -57,9 +61,16 @@ def bisect_paths(landscape: Landscape, evaluations: int, batch: int, paths: Iter
         while len(asked) < batch and (path := next(paths, None)) is not None:
             bisection = Bisection(_allowed(landscape, path))
             row = bisection.next()
-            if row is not None:
+            if row is not None and bisection.path.tobytes() not in walked:
+                walked.add(bisection.path.tobytes())
                 open_paths.append(bisection)
                 asked.append((bisection, row))
+                family |= dict(zip(tuples(bisection.path), log_cost(landscape.space, bisection.path), strict=True))
+        known = {o.decisions for o in everything}.union(tuples(np.array([row for _, row in asked])) if asked else ())
+        left = sorted(set(family) - known, key=lambda row: (abs(family[row] - smallest), row))
+        if not np.isfinite(smallest):  # the largest are the likeliest to hold
+            left.sort(key=lambda row: (-family[row], row))
+        asked += [(None, np.array(row)) for row in left[:batch - len(asked)]]
         if not asked:
             break
         new = landscape.evaluate(cycle, tuples(np.array([row for _, row in asked])))
@@ -69,7 +80,12 @@ def bisect_paths(landscape: Landscape, evaluations: int, batch: int, paths: Iter
         link.fit(everything, loss)
         error, _ = link.final_log_error(loss, np.zeros(len(loss)))
         for (bisection, _), value in zip(asked, error[-len(new):], strict=True):
-            bisection.told(bool(value <= log_error(landscape.accuracy_bound)))
+            held = bool(value <= log_error(landscape.accuracy_bound))
+            if bisection is not None:
+                bisection.told(held)
+        cost = log_cost(landscape.space, rows((o.decisions for o in seen), len(landscape.space.sites)))
+        holds = error[-len(seen):] <= log_error(landscape.accuracy_bound)
+        smallest = float(cost[holds].min()) if holds.any() else np.inf
     return seen
 
 
@@ -80,17 +96,26 @@ def _allowed(landscape: Landscape, path: IntArray) -> IntArray:
 
 
 def scaling(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:
-    """Width and depth scaling of φ and the hand-made anchors: one width multiplier for all, at every depth (blocks left
-    out from the last to the first), with the operators of each."""
+    """Width and depth scaling: one width multiplier for all, at every depth (blocks left out from the last to the
+    first), with the operators of φ and of the hand-made anchors, and then with every other one everywhere."""
     sites = landscape.space.sites
     last = np.array([len(site.choices) - 1 for site in sites])
     blocks = [j for j, site in enumerate(sites) if site.kind == "block"]
+    chooses = [j for j, site in enumerate(sites) if not site.ordered and site.kind != "activation"]
+    operators = sorted({choice for j in chooses for choice in sites[j].choices})
+    drawn = [np.array(anchor.decisions) for anchor in landscape.initial()]
+    everywhere = []
+    for operator in operators:
+        row = last.copy()
+        row[chooses] = [sites[j].choices.index(operator) if operator in sites[j].choices else last[j] for j in chooses]
+        everywhere.append(row)
 
     def paths() -> Iterator[IntArray]:
-        for dropped, anchor in itertools.product(range(len(blocks) + 1), landscape.initial()):
+        for template, dropped in [*((t, d) for d in range(len(blocks) + 1) for t in drawn),
+                                  *((t, d) for d in range(len(blocks) + 1) for t in everywhere)]:
             grid = []
             for share in np.linspace(1.0, 0.0, 17):
-                row = np.array(anchor.decisions)
+                row = template.copy()
                 for j, site in enumerate(sites):
                     if site.ordered and site.kind != "block":
                         row[j] = round(share * last[j])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from synth.decisions import Observation
-from synth.link import LEAST_ERROR, Link, log_error
+from synth.link import LEAST_ERROR, SCATTER, SCATTER_WEIGHT, Link, log_error
 
 
 def observed(loss, final=None):
@@ -51,3 +51,18 @@ def test_a_network_that_turned_out_unlike_the_link_widens_its_scatter():
     smooth.fit(exact, losses)
     scattered.fit(rough, losses)
     assert scattered.scatter > 2 * smooth.scatter
+
+
+@pytest.mark.parametrize("count", [3, 6, 20])
+def test_the_scatter_of_few_full_trainings_is_not_called_small(count):
+    """Mean square over many draws: what is left beside the line, over the freedom that the line leaves, and a prior."""
+    random, true, found = np.random.default_rng(count), 0.2, []
+    for _ in range(200):
+        losses = random.uniform(-2, -0.5, count)
+        final = 1 - np.exp(0.9 * losses - 1.5 + true * random.standard_normal(count))
+        link = Link()
+        link.fit([observed(v, f) for v, f in zip(losses, final, strict=True)], losses)
+        found.append(link.scatter**2)
+    free = max(count - 2, 0)
+    expected = (SCATTER_WEIGHT * SCATTER**2 + free * true**2) / (SCATTER_WEIGHT + free)
+    assert 0.9 * expected < np.mean(found) < true**2 * 1.1
