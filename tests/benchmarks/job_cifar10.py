@@ -7,9 +7,9 @@
 Stages, each from what the ones before left in WORK; exit code 1 when time was up, and the same command goes on:
   search   `edgesynth synth`: a generator, and four FermiNets trained for SEARCH["epochs"]; beside it a strong teacher,
            ResNet-20 of twice the width
-  finals   `edgesynth train` of each FermiNet (or of --networks) and of the hand-drawn anchor on all 50,000 images,
-           distilled from the teacher (ResNet-20 where the search made none), three seeds each
-  peers    MobileNetV2 and ShuffleNet, which the paper compares with, by the recipe of prototypes
+  finals   `edgesynth train` of each FermiNet (or of --networks), of the hand-drawn anchor, and of MobileNetV2 and
+           ShuffleNet, which the paper compares with, all by one recipe: on all 50,000 images, distilled from the
+           teacher (ResNet-20 where the search made none), three seeds each
   table    trained networks of the space (table_of_networks.py), off which bench_short_training.py reads what the short
            training is worth
 
@@ -83,16 +83,11 @@ def search(work: Path, options: argparse.Namespace) -> list[list[str]]:
 
 def finals(work: Path, options: argparse.Namespace) -> list[list[str]]:
     strong = work / "teacher" / "seed-0"
-    networks = ["anchor", *(options.networks or [str(work / "run" / name) for name in FERMINETS])]
+    networks = ["anchor", *(options.networks or [str(work / "run" / name) for name in FERMINETS]), *PEERS]
     return [[*EDGESYNTH, "train", *networks, "--data", "cifar10", *rooted(options), "--on", "train+validation",
              "--teacher", str(strong) if strong.exists() else "resnet20", "--epochs", str(options.epochs),
-             "--seeds", "0:3", "--set", "batch=256", "--set", "rate=0.014", "--workers", str(options.lanes),
+             "--seeds", "0:3", "--set", "batch=256", "--set", "rate=0.02", "--workers", str(options.lanes),
              "--device", options.device, "--out", str(work / "finals")]]
-
-
-def peers(work: Path, options: argparse.Namespace) -> list[list[str]]:
-    return [[*EDGESYNTH, "train", *PEERS, "--data", "cifar10", *rooted(options), "--recipe", "prototype", "--workers",
-             str(min(options.lanes, len(PEERS))), "--device", options.device, "--out", str(work / "peers")]]
 
 
 def table(work: Path, options: argparse.Namespace) -> list[list[str]]:
@@ -105,7 +100,7 @@ def rooted(options: argparse.Namespace) -> list[str]:
     return ["--data-root", str(options.data_root)] if options.data_root else []
 
 
-STAGES = {"search": search, "finals": finals, "peers": peers, "table": table}
+STAGES = {"search": search, "finals": finals, "table": table}
 
 
 def main() -> None:
