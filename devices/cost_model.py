@@ -30,7 +30,7 @@ LARGE_HOST_SHARE = 0.4  # from which a prediction says where the host's part com
 class Prediction:
     """Predicted readings of one network. latency_ms is that of the batch; energy is per image.
 
-    power_w, energy_mj and img_per_joule: by scope, "module" and "board". layers: every layer with its share of the
+    power_w, energy_mj and img_per_joule: by scope, as `CostModel.scopes`. layers: every layer with its share of the
     latency, heaviest first. warnings: what a reader must know before relying on the numbers.
     """
 
@@ -126,7 +126,8 @@ class CostModel:
         latency = float(several.latency_ms[0])
         beyond = self._beyond_calibration(layers, batch, several)
         widened = 1 + UNSEEN_WIDENS * sum(beyond.values())
-        energy = {scope: getattr(several, f"{scope}_mj") for scope in self.scopes}
+        # another scope ("package", "gpu") has no carrier beside it: the two energies are the same there
+        energy = {scope: several.module_mj if scope == MODULE else several.board_mj for scope in self.scopes}
         carrier = self.constants["parameters"]["carrier_w"]
 
         def sigma(what: str, values: np.ndarray, scope: str | None = None) -> float:

@@ -19,8 +19,8 @@ def model_entry(fitted: Fit, samples: Sequence[Sample], sigma: Mapping[str, floa
 
     sigma: relative standard errors of "latency", and where power was measured "power" and "energy". source: of what was
     fitted; sources: of single constants instead. carrier: {"value", "low", "high", "source"} in W; without an interval
-    nothing is known of one, and only the measured scope can be predicted. scope: of the power that was measured,
-    "module" or "board"; the carrier's interval goes to the other one. feeds_images: whether the host's part of the rows
+    nothing is known of one, and only the measured scope can be predicted. scope: of the power that was measured; of
+    "module" and "board" the carrier's interval goes to the other one. feeds_images: whether the host's part of the rows
     prepares images, so that a program whose input lies ready spends less.
     """
     parameters: dict[str, Any] = {

@@ -18,7 +18,7 @@ from devices.cost_formula import ELEMENT_BYTES
 from devices.layer_cost import LayerCost
 from devices.model_entry import model_entry, rounded
 from devices.support.errors import CannotMeasure
-from devices.support.reading import MODULE
+from devices.support.reading import BOARD, MODULE
 
 __all__ = ["Calibration", "Measured", "calibrated_board"]
 
@@ -38,7 +38,8 @@ NO_MODE = "DEFAULT"  # the name of the one mode of a machine without power modes
 class Measured:
     """What one condition gave. latency_ms: median, host to host, of the batch; compute_ms: of the device, where it can
     tell. power_w, idle_w: mean of the total rail in `scope` under load and at rest; None without a power source.
-    gpu_mhz: the device's clock as it was seen. marks: of the result ("not_steady", ...)."""
+    scope: "module" or "board", or of a host "package" or "gpu". gpu_mhz: the device's clock as it was seen. marks: of
+    the result ("not_steady", ...)."""
 
     network: str
     batch: int
@@ -71,7 +72,7 @@ class Calibration:
 
     @property
     def scope(self) -> str:
-        """Of what was measured, "module" or "board"."""
+        """Of what was measured, as `Measured.scope`."""
         return value_of(self.data["cost_model"]["measured_scope"])
 
     @property
@@ -101,7 +102,8 @@ def calibrated_board(base: Board, rows: Sequence[Measured], layers: Mapping[str,
     fitted: Fit = fit(samples, board, fixed, priors)
     left_out = leave_one_family_out(samples, board, fixed, priors)
     powered = all(row.power_w is not None for row in rows)
-    scope, carrier = rows[0].scope or MODULE, _carrier(base) if powered else UNKNOWN_CARRIER
+    scope = rows[0].scope or MODULE
+    carrier = _carrier(base) if powered and scope in (MODULE, BOARD) else UNKNOWN_CARRIER
     beside = carrier["value"] if scope == MODULE else 0.0
     whole = replace(fitted, constants={**fitted.constants, "idle_w": {k: v + beside for k, v in idle_w.items()}})
     sigma = {what: relative_sigma(left_out, what) for what in ("latency", *(("power", "energy") if powered else ()))}

@@ -12,7 +12,8 @@ class Reading(object):
 
     value: the number, in `unit`. low, high: the 95 % interval (both None for what is computed exactly).
     provenance: "measured", "predicted", "corrected" or "computed". source: where and when it was measured, which model
-    predicted it, or what computed it. scope: "module" or "board" for power and energy, else None.
+    predicted it, or what computed it. scope: of power and energy, "module" or "board" ("package" or
+    "gpu" of a host), else None.
     """
 
     __slots__ = ("value", "unit", "low", "high", "provenance", "source", "scope")

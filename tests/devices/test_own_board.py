@@ -115,6 +115,18 @@ def test_a_board_of_which_no_peaks_are_known_gets_nominal_ones(base):
     assert set(found.energy_mj) == {"module"}  # nothing is known of its carrier
 
 
+@pytest.mark.parametrize("scope", ["package", "gpu"])
+def test_a_host_predicts_the_scope_that_its_power_source_measures(scope):
+    rows = [dataclasses.replace(row, mode=None, precision="fp32", scope=scope)
+            for row in measurements(same_shape) if row.precision == "fp16" and row.network in FEW]
+    data = calibrated_board(load_board("cpu"), rows, layers(), "mine", "1", "a law").data
+    found = model(data, "fp32").predict(layers_of("cnv_25"), 8)
+    latency_ms, _, watts = same_shape(layers_of("cnv_25"), "fp16", 8)
+    assert set(found.energy_mj) == set(found.power_w) == set(found.img_per_joule) == {scope}
+    assert found.energy_mj[scope].value == pytest.approx(latency_ms * watts / 8, rel=0.15)
+    assert found.energy_mj[scope].scope == scope
+
+
 def test_too_little_is_refused():
     with pytest.raises(CannotMeasure, match="3 measurements of 3 networks: too few"):
         calibrated_board(load_board("tx2"), measurements(same_shape)[:3], layers(), "mine", "1", "a law")
