@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,10 @@ def identity(result: dict[str, Any]) -> dict[str, Any]:
     return {name: found[name] for name in IDENTITY}
 
 
-def differences(present: dict[str, Any], stored: dict[str, Any]) -> list[str]:
-    """["TensorRT is 8.2.1, was 8.0.1", ...] of two identities."""
+def differences(present: dict[str, Any], stored: dict[str, Any], names: Sequence[str] = IDENTITY) -> list[str]:
+    """["TensorRT is 8.2.1, was 8.0.1", ...] of two identities, as far as `names` go."""
     return [f"{name.replace('_', ' ')} is {_word(present[name])}, was {_word(stored[name])}"
-            for name in IDENTITY if present[name] != stored[name]]
+            for name in names if present[name] != stored[name]]
 
 
 def _word(value: Any) -> str:

@@ -18,6 +18,7 @@ __all__ = ["MORE_SESSIONS", "check_comparisons", "check_kept_comparisons", "chec
 # Where one session cannot tell, so many more are measured, once: with these a 10 % regression is told from a tolerance
 # of 5 % in 99 of 100 cases even where all of 2 % of noise re-rolls by session (tests/benchmarks/bench_gate.py).
 MORE_SESSIONS = 3
+WORK = ("batch", "pipelined")  # what the two sides of a comparison have in common, whatever else a change touches
 
 Result = dict[str, Any]
 Paths = Sequence[str | os.PathLike[str]]
@@ -169,12 +170,17 @@ def check_comparisons(found: ModelVerdict, compared: list[dict[str, Any]], allow
                       more: Callable[[], list[tuple[str, dict[str, Any]]]] | None = None) -> ModelVerdict:
     """`found` with the verdict of comparisons (schema edgesynth.compare/1) of one base and one head.
 
-    All pairs of all comparisons count. allowed, more: as for `check_results`.
+    All pairs of all comparisons count. allowed, more: as for `check_results`. Where the sides do not do the same work
+    an inference, nothing is compared.
     """
     head = compared[0]["head"]
-    found.identity, found.method = baseline.identity(head), "interleaved"
-    marks = [mark for mark in compared[0]["marks"] if mark in results.NOT_COMPARABLE]
-    found.notes += [f"marked {', '.join(marks)}"] if marks else []
+    found.identity = baseline.identity(head)
+    different = dict.fromkeys(words for one in compared for words in baseline.differences(
+        baseline.identity(one["head"]), baseline.identity(one["base"]), WORK))
+    if different:
+        return found.settled(verdict.UNMEASURED,
+                             f"not comparable: {', '.join(different)}: measure both at one --batch and in one way")
+    found.method = "interleaved"
     if allowed is None:
         allowed = dict(tolerances.DEFAULTS)
         if not metrics.values(head, "energy_mj"):
@@ -184,6 +190,9 @@ def check_comparisons(found: ModelVerdict, compared: list[dict[str, Any]], allow
     found.sessions = {"baseline": count, "present": count, "more": 0}
     compared = _decide(found, compared, allowed, lambda name, measured: comparison.row(
         name, [(one["base"], one["head"]) for one in measured]), more)
+    marks = [mark for mark in results.NOT_COMPARABLE if any(mark in one["marks"] for one in compared)]
+    found.notes += [f"marked {', '.join(marks)}"] if marks else []
+    found.notes += dict.fromkeys(text for one in compared for text in one["warnings"])
     found.layers = next((one["layers"] for one in compared if one["layers"]), None)
     return found.judged()
 

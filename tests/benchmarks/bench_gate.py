@@ -127,7 +127,7 @@ def in_turns(board: Board, factor: float, order: list[str], again: bool) -> tupl
         seen.append(samples)
         sides = {side: board.result(samples[[of == side for of in order]], side) for side in pair.SIDES}
         return {"created": sides["head"]["created"], "base": sides["base"], "head": sides["head"], "marks": [],
-                "layers": None}
+                "warnings": [], "layers": None}
 
     found = checking.check_comparisons(ModelVerdict("net"), [compare()], TOLERANCE,
                                    (lambda: [("", compare())]) if again else None)

@@ -238,6 +238,27 @@ def test_a_comparison_without_energy_says_so():
     assert asked.verdict == "could not measure" and "base has no energy" in asked.line
 
 
+def test_the_marks_and_warnings_of_every_comparison_are_noted():
+    throttled = compared(1.0, created="2026-02-01T00:00:00Z")
+    throttled["marks"].append("throttled")
+    throttled["warnings"].append("clocks were held down")
+    found = checking.check_comparisons(ModelVerdict("new"), [compared(1.0), throttled, compared(1.0)], LATENCY)
+    assert "marked quick, throttled" in found.notes and found.notes.count("clocks were held down") == 1
+    unclear = comparison.make(make_pair_record((1.0, 1.1, 0.9, 1.0), (1.2, 1.05, 1.15, 1.0)))
+    found = checking.check_comparisons(ModelVerdict("new"), [unclear], LATENCY, lambda: [("b.json", throttled)])
+    assert "marked quick, throttled" in found.notes
+
+
+@pytest.mark.parametrize("option, words", [({"batch": 8}, "batch is 8, was 1"),
+                                           ({"pipelined": True}, "pipelined is yes, was no")])
+def test_sides_of_another_batch_or_pipelined_alone_are_not_compared(option, words):
+    both = compared(5.0)
+    both["head"]["runner"].update(option)
+    both["head"]["batch"] = both["head"]["runner"]["batch"]
+    found = checking.check_comparisons(ModelVerdict("new"), [compared(1.0), both], LATENCY)
+    assert found.verdict == "could not measure" and words in found.line and found.method is None
+
+
 # tolerances
 
 def test_tolerances_are_read():
