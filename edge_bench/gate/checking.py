@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from devices.support.errors import EdgesynthError
@@ -220,7 +221,8 @@ def update_baseline(paths: Paths, baseline_path: str | os.PathLike[str], force: 
     All or nothing for a file: every result is read and found sound before anything is written. UserError for a result
     that is marked quick, unlocked, not steady or throttled, or has no raw samples beside it, unless forced.
     """
-    empty = not os.path.exists(baseline_path) or (os.path.isdir(baseline_path) and not os.listdir(baseline_path))
+    folder = Path(baseline_path)
+    empty = not any(folder.glob("*.json")) if folder.is_dir() else not folder.exists()  # git keeps one by a .gitkeep
     entries = [] if empty else baseline.load(baseline_path)
     loaded = [(os.fspath(path), results.load(os.fspath(path))) for path in paths]
     for path, result in loaded:

@@ -115,6 +115,14 @@ def test_a_folder_has_a_file_an_entry_and_only_changed_ones_are_written(tmp_path
     assert [len(entry["sessions"]) for entry in baseline.load(folder)] == [1, 2]
 
 
+def test_the_first_baseline_goes_into_a_folder_that_git_keeps(tmp_path):
+    folder = tmp_path / "baselines"
+    folder.mkdir()
+    (folder / ".gitkeep").touch()
+    checking.update_baseline([kept(tmp_path / "r", name="a")], folder)
+    assert [entry["identity"]["model"] for entry in baseline.load(folder)] == ["a"]
+
+
 def test_a_file_of_another_name_in_a_folder_is_refused_before_its_sessions_are_lost(tmp_path):
     folder = tmp_path / "baselines"
     checking.update_baseline([kept(tmp_path / "r", name="a")], f"{folder}/")
