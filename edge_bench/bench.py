@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from devices.support.errors import UserError
-from edge_bench.agent import evaluate, store
+from edge_bench.agent import evaluate, onnx_words, store
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.measure import measure
+from edge_bench.agent.runners.base import check_batch
 
 __all__ = ["bench_model", "predict_model", "replay_record"]
 
@@ -48,7 +49,7 @@ def predict_model(model: str | os.PathLike[str], target: str, *, batch: int | No
                   precision: str | None = None) -> Any:
     """The cost model's `devices.cost_model.Prediction` of an ONNX file on a target; nothing is measured.
 
-    precision defaults to fp16 where the target has it.
+    batch defaults to the file's own, else 1; precision to fp16 where the target has it.
     """
     from devices.board import resolve_target
     from devices.cli import predict_onnx
@@ -60,4 +61,5 @@ def predict_model(model: str | os.PathLike[str], target: str, *, batch: int | No
         raise UserError(f"--batch {batch} makes no sense: give a whole number of at least 1")
     if precision is None:
         precision = "fp16" if resolve_target(target).board.has("fp16") else "fp32"
-    return predict_onnx(path, target, precision, 1 if batch is None else batch, input_ready=True)
+    batch = check_batch(batch, [shape[0] for shape in onnx_words.inputs(path).values() if shape], path)
+    return predict_onnx(path, target, precision, batch, input_ready=True)

@@ -10,7 +10,9 @@ import pytest
 from bench_samples import write_model
 from onnx import TensorProto
 
+from devices.support.errors import UserError
 from edge_bench.agent import result as results
+from edge_bench.bench import predict_model
 
 FAST = ["--trials", "2", "--window", "0.2"]
 
@@ -101,6 +103,17 @@ def test_predict_measures_nothing(model, tmp_path):
     predicted = json.loads((tmp_path / "p.json").read_text())
     assert predicted["latency_ms"]["provenance"] == "predicted" and predicted["batch"] == 2
     assert "predicted" in done.stdout and not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("own, asked, batch", [(8, None, 8), (8, 8, 8), ("N", None, 1), ("N", 4, 4)])
+def test_predict_takes_the_batch_of_the_file(tmp_path, own, asked, batch):
+    found = predict_model(write_model(tmp_path / "net.onnx", batch=own), "tx2", batch=asked)
+    assert found.batch == batch
+
+
+def test_predict_refuses_a_batch_that_the_file_was_not_built_for(tmp_path):
+    with pytest.raises(UserError, match="built for batch 8, not 4"):
+        predict_model(write_model(tmp_path / "net.onnx", batch=8), "tx2", batch=4)
 
 
 def test_help_imports_neither_torch_nor_onnxruntime(tmp_path):
