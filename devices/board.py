@@ -58,6 +58,11 @@ class Board:
         self.rails = data.get("rails", [])
         self.software = data.get("software", [])
 
+    @property
+    def base_name(self):
+        """The name of the board that it is: of a calibrated one, that of the board that it was made of."""
+        return self.data.get("calibrated_from", self.name)
+
     def mode(self, word):
         """The power mode that a name, alias or id stands for; UserError when the board does not have it."""
         for mode in self.modes:

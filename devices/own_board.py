@@ -152,7 +152,7 @@ def _board_data(base: Board, rows: Sequence[Measured], layers: Mapping[str, Sequ
     """The base's file with the measured modes and precisions alone, and every peak that the formula refers to."""
     data = copy.deepcopy(base.data)
     data.update(schema="edgesynth.board/1", name=name, title=f"{base.title}, calibrated",
-                calibrated_from=base.data.get("calibrated_from", base.name))
+                calibrated_from=base.base_name)
     data["sources"] = {**data.get("sources", {}), "calibration": source}
     data["modes"] = [_mode(base, mode, rows, layers) for mode in dict.fromkeys(row.mode for row in rows)]
     data["default_mode"] = {"value": data["modes"][0]["name"], "source": "calibration"}

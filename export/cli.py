@@ -71,7 +71,7 @@ def export(model: str, target: str, check: bool, json_path: str | None, out: str
     with _progress() as say:
         report, engine = export_model(model, target, out=out, jetpack=jetpack, progress=say, **options)
     if json_path != "-":
-        _print_report(report, engine)
+        _print_report(report, engine, target)
     _give({**report.to_json(), "engine": engine}, json_path)
 
 
@@ -191,7 +191,7 @@ def _print_findings(path: str, dialect: Any, found: Lint, out: str | None) -> No
         console.print("mended in the check alone; write the mended file with --out", highlight=False)
 
 
-def _print_report(report: ExportReport, engine: dict[str, Any] | None) -> None:
+def _print_report(report: ExportReport, engine: dict[str, Any] | None, target: str) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
@@ -212,11 +212,13 @@ def _print_report(report: ExportReport, engine: dict[str, Any] | None) -> None:
     if report.parity.origin == "random":
         console.print("note       compared on noise: real images (--samples) prove more")
     if engine is not None:
-        _print_engine(console, engine, report.target)
+        _print_engine(console, engine, target)
 
 
 def _print_engine(console: Any, engine: dict[str, Any], target: str) -> None:
-    said = engine["sidecar"] or {}
+    from devices.board import resolve_target
+
+    said, board = engine["sidecar"] or {}, resolve_target(target).board
     console.print(f"engine     {engine['engine']}{' (from the cache)' if engine['cached'] else ''}")
     smallest, best, largest = said.get("batches") or [1, 1, 1]
     batch = f"batch {best}" if smallest == largest else f"batch {smallest} to {largest}, tuned for {best}"
@@ -225,8 +227,8 @@ def _print_engine(console: Any, engine: dict[str, Any], target: str) -> None:
     parts = [said.get("board"), f"TensorRT {said.get('tensorrt')}", said.get("precision"), said.get("mode"), batch,
              layers, built]  # fmt: skip
     console.print("           " + " · ".join(str(part) for part in parts if part))
-    if said.get("board") not in (None, target):
-        console.print(f"warning    the file was written for {target}, the engine is of a {said['board']}")
+    if said.get("board") not in (None, board.base_name):
+        console.print(f"warning    the file was written for {board.name}, the engine is of a {said['board']}")
 
 
 def _give(value: dict[str, Any], place: str | None) -> None:

@@ -84,7 +84,7 @@ def dialect_of(target: str | Target, jetpack: str | None = None) -> Dialect:
     elif board.kind == "jetson":
         raise UserError(f"{board.title}: its board file names no JetPack whose opset is known; add max_opset to one")
     else:
-        tensorrt, opset = HOSTS.get(board.name, HOSTS["cpu"])
+        tensorrt, opset = HOSTS.get(board.base_name, HOSTS["cpu"])
     ir = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
     return Dialect(board.name, tuple(row["jetpack"] for row in rows), tensorrt, opset, ir, board)
 

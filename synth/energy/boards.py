@@ -65,8 +65,7 @@ class SshBoard:
     def state(self, power: bool) -> dict[str, Any]:
         found = probe_host(self.name, self.root)
         board = found["board"]["board"]
-        made_for = self.target.board
-        if board != made_for.data.get("calibrated_from", made_for.name):
+        if board != self.target.board.base_name:
             raise UserError(f"{self.name} is a {board or 'machine that no board file fits'}, and the networks are made "
                             f"for {self.target}: name its board with --target, or another --host")
         if power and not found["power_source"]["name"]:

@@ -112,6 +112,9 @@ def test_a_board_file_of_ones_own(tmp_path: pathlib.Path) -> None:
     path.write_text(json.dumps(data))
     assert str(resolve_target(f"{path}:maxq")) == "mine:maxq"
     assert str(resolve_target(str(path))) == "mine:maxn"
+    assert load_board(path).base_name == "mine"
+    path.write_text(json.dumps(dict(data, calibrated_from="tx2")))
+    assert load_board(path).base_name == load_board("tx2").base_name == "tx2"
     path.write_text(json.dumps({"schema": "edgesynth.board/1", "name": "mine"}))
     with pytest.raises(UserError, match="lacks title, kind, precisions"):
         resolve_target(str(path))

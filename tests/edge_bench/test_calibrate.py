@@ -107,7 +107,7 @@ def test_the_file_serves_as_a_target(whole_set, tmp_path):
 def test_a_calibrated_board_is_the_board_that_it_was_made_of(board):
     calibrate(board, LawBench())
     target = resolve_target("my-board.json")
-    assert target.board.name == "my-board" and target.board.data["calibrated_from"] == "tx2"
+    assert target.board.name == "my-board" and target.board.base_name == "tx2"
 
 
 def test_a_cut_run_keeps_what_it_has_and_goes_on(board):

@@ -6,8 +6,10 @@ import pytest
 from click.testing import CliRunner
 
 import edgesynth
+from devices.board import load_board
 from devices.support.errors import CheckFailed, EdgesynthError, UserError
-from export import document, source
+from export import document, engine, source
+from export.dialect import dialect_of
 from export.samples import Samples, judge, read_samples
 
 NET = """
@@ -200,6 +202,29 @@ def test_weights_beside_the_file_are_brought_into_it(folder):
 def test_an_engine_here_needs_tensorrt(folder):
     code, text = run(*MAKE, "--engine")
     assert code == 3 and "no TensorRT" in text
+
+
+def calibrated(name, base):
+    """The file of a board of one's own."""
+    data = dict(load_board(base).data, name=name, calibrated_from=base)
+    with open(f"{name}.json", "w") as stream:
+        json.dump(data, stream)
+    return f"{name}.json"
+
+
+@pytest.mark.parametrize("base, warned", [("tx2", False), ("nano", True)])
+def test_an_engine_of_the_board_that_a_calibrated_one_was_made_of(folder, monkeypatch, base, warned):
+    built = {"engine": "make.engine", "cached": False, "sidecar": {"board": "tx2", "tensorrt": "8.2.1"}}
+    monkeypatch.setattr(engine, "build_engine", lambda report, host, say: built)
+    target = calibrated("my-board", base)
+    code, text = run("net.py:make", "--input", "3x8x8", "--target", target, "--engine", "--host", "board")
+    assert code == 0 and "make.engine" in text
+    assert ("the file was written for my-board, the engine is of a tx2" in text) is warned
+
+
+def test_a_calibrated_host_reads_what_its_base_does(folder):
+    mine, base = dialect_of(calibrated("my-pc", "nvidia-gpu")), dialect_of("nvidia-gpu")
+    assert (mine.target, mine.opset, mine.tensorrt) == ("my-pc", base.opset, base.tensorrt)
 
 
 def test_the_folder_of_a_network_needs_the_front_door(tmp_path, monkeypatch):
