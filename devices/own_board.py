@@ -98,7 +98,7 @@ def calibrated_board(base: Board, rows: Sequence[Measured], layers: Mapping[str,
     # the fit is to what was measured; a carrier beside a module draws its part all the time, like more idle power
     idle_w = _idle_w(rows)
     fixed = {"reference_gpu_mhz": board.modes[0].gpu_mhz, "idle_w": idle_w, "carrier_w": 0.0}
-    priors = _priors([mode.name for mode in board.modes], {row.precision for row in rows})
+    priors = _priors([mode.name for mode in board.modes])
     fitted: Fit = fit(samples, board, fixed, priors)
     left_out = leave_one_family_out(samples, board, fixed, priors)
     powered = all(row.power_w is not None for row in rows)
@@ -121,7 +121,7 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _priors(modes: Sequence[str], precisions: set[str]) -> dict[str, tuple[float, float]]:
+def _priors(modes: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Those of `devices.calibration`, looser, without what they say of a TX2's modes."""
     shared = {name: prior for name, prior in PRIORS.items() if "_factor." not in name}
     tables = {f"{table}.{mode}": prior for table, prior in MODE_PRIORS.items() for mode in modes[1:]}

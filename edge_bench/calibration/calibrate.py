@@ -102,9 +102,15 @@ def _precisions(board: Board, words: Sequence[str]) -> list[str | None]:
         if words:
             raise UserError("--precision is for Jetson boards; here the runner computes in its own")
         return [None]
-    if words:
-        return [board.require_precision(word) for word in dict.fromkeys(words)]
-    return [precision for precision in PRECISIONS if board.has(precision)]
+    able = [precision for precision in PRECISIONS if board.has(precision)]
+    if not words:
+        return list(able)
+    chosen = list(dict.fromkeys(board.require_precision(word) for word in words))
+    for precision in chosen:
+        if precision not in able:  # it would fail after all others were measured
+            raise UserError(f"--precision {precision}: the networks of the calibration set are not quantised; "
+                            f"calibrate in {' or '.join(able)}")
+    return list(chosen)
 
 
 def _warnings(rows: Sequence[Measured], board: Board) -> list[str]:

@@ -177,6 +177,14 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(board, optio
     assert not bench.asked
 
 
+def test_a_precision_that_the_set_is_not_made_for_is_refused_before_anything_is_measured(board):
+    board.write("proc/device-tree/model", "NVIDIA Orin NX Developer Kit\0")
+    bench = LawBench()
+    with pytest.raises(UserError, match=r"--precision int8: .* not quantised; calibrate in fp16 or fp32"):
+        calibrate(board, bench, precisions=("fp32", "INT8"), power=False)
+    assert not bench.asked
+
+
 @pytest.mark.parametrize("out", ["my-board", "tx2.json", "folder/nano.json"])
 def test_a_file_of_another_name_is_refused(board, out):
     with pytest.raises(UserError, match=r"ends in \.json, such as my-board\.json"):
