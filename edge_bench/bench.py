@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from devices.support.errors import UserError
+from devices.support.errors import UserError, unknown
 from edge_bench.agent import evaluate, onnx_words, store
-from edge_bench.agent.arguments import complete
+from edge_bench.agent.arguments import BENCH, complete
 from edge_bench.agent.measure import measure
 from edge_bench.agent.runners.base import check_batch
 
-__all__ = ["bench_model", "predict_model", "replay_record"]
+__all__ = ["bench_model", "predict_model", "replay_record", "require_options"]
+
+OPTIONS = {*(argument.name for argument in BENCH), "root", "locked_board"}  # of `measure`
 
 
 def bench_model(model: str | os.PathLike[str], *, host: str | None = None,
@@ -28,6 +30,7 @@ def bench_model(model: str | os.PathLike[str], *, host: str | None = None,
 
     UserError for a model or option that is wrong; CannotMeasure where nothing sound can be measured.
     """
+    require_options(options)
     if host is not None:
         from edge_bench.remote import bench_on_host
 
@@ -38,6 +41,13 @@ def bench_model(model: str | os.PathLike[str], *, host: str | None = None,
     if save_to is not None:
         result["saved"] = store.save(result, record, os.fspath(save_to))
     return result
+
+
+def require_options(options: Mapping[str, Any]) -> None:
+    """UserError for a name that is no option: the agent keeps what it does not know, and measures without it."""
+    for name in options:
+        if name not in OPTIONS:
+            raise unknown("option", name, OPTIONS)
 
 
 def replay_record(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edge_bench.agent import comparison, pair
+from edge_bench.bench import require_options
 
 __all__ = ["compare_models"]
 
@@ -23,6 +24,7 @@ def compare_models(base: str | os.PathLike[str], head: str | os.PathLike[str], *
 
     UserError for a model or option that is wrong; CannotMeasure where nothing sound can be measured.
     """
+    require_options(options)
     options = {name: value for name, value in options.items() if value is not None}
     request = {**options, "base": os.fspath(base), "model": os.fspath(head)}
     pair.complete_pair(request)  # what makes no sense is refused before the board is asked

@@ -12,7 +12,8 @@ from onnx import TensorProto
 
 from devices.support.errors import UserError
 from edge_bench.agent import result as results
-from edge_bench.bench import predict_model
+from edge_bench.bench import bench_model, predict_model
+from edge_bench.compare import compare_models
 
 FAST = ["--trials", "2", "--window", "0.2"]
 
@@ -103,6 +104,13 @@ def test_predict_measures_nothing(model, tmp_path):
     predicted = json.loads((tmp_path / "p.json").read_text())
     assert predicted["latency_ms"]["provenance"] == "predicted" and predicted["batch"] == 2
     assert "predicted" in done.stdout and not (tmp_path / "results").exists()
+
+
+def test_a_misspelt_option_is_refused_before_anything_is_measured(model):
+    with pytest.raises(UserError, match="unknown option 'trails': did you mean trials"):
+        bench_model(model, trails=9, host="nowhere")
+    with pytest.raises(UserError, match="unknown option 'windows': did you mean window"):
+        compare_models(model, model, windows=2.0)
 
 
 @pytest.mark.parametrize("own, asked, batch", [(8, None, 8), (8, 8, 8), ("N", None, 1), ("N", 4, 4)])
