@@ -173,28 +173,30 @@ def _check(path: str, target: str, jetpack: str | None, out: str | None, json_pa
 
 def _print_findings(path: str, dialect: Any, found: Lint, out: str | None) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    console = Console(highlight=False)
     if not found.findings:
         console.print(
-            f"{path}: nothing that {dialect.reader} on {dialect.target} would misread or refuse", highlight=False
+            f"{path}: nothing that {dialect.reader} on {dialect.target} would misread or refuse", markup=False
         )
         return
     table = Table("", "node", "problem", "remedy", box=None, header_style="bold", pad_edge=False)
     colours = {"error": "red", "warning": "yellow", "mended": "green"}
     for state in ("error", "warning", "mended"):
         for item in found.of(state):
-            table.add_row(f"[{colours[state]}]{state}[/]", item.node, item.problem, item.remedy)
+            words = (escape(text) for text in (item.node, item.problem, item.remedy))
+            table.add_row(f"[{colours[state]}]{state}[/]", *words)
     console.print(table)
     if out is None and found.of("mended") and not found.errors:
-        console.print("mended in the check alone; write the mended file with --out", highlight=False)
+        console.print("mended in the check alone; write the mended file with --out")
 
 
 def _print_report(report: ExportReport, engine: dict[str, Any] | None, target: str) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     told = " (tell the builder: the file itself is FP32)" if report.precision_by == "builder" else ""
     inputs = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in report.inputs.items())
     console.print(f"{report.path} · {report.target} ({report.reader}) · opset {report.opset} · IR {report.ir}")
@@ -208,7 +210,7 @@ def _print_report(report: ExportReport, engine: dict[str, Any] | None, target: s
     if report.precision_parity is not None:
         console.print(f"in FP16    {report.precision_parity}, forecast by an FP16 copy on this machine")
     for finding in report.findings:
-        console.print(f"{finding.state:<10} {finding}", markup=False)
+        console.print(f"{finding.state:<10} {finding}")
     if report.parity.origin == "random":
         console.print("note       compared on noise: real images (--samples) prove more")
     if engine is not None:
@@ -248,10 +250,11 @@ def _give(value: dict[str, Any], place: str | None) -> None:
 def _progress() -> Iterator[Callable[[str], None]]:
     """Says on standard error what is being done: in one moving line for a person, in plain lines elsewhere."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda text: click.echo(text, err=True)
         return
     with console.status("export") as status:
-        yield lambda text: status.update(text)
+        yield lambda text: status.update(escape(text))

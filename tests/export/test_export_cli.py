@@ -8,8 +8,10 @@ from click.testing import CliRunner
 import edgesynth
 from devices.board import load_board
 from devices.support.errors import CheckFailed, EdgesynthError, UserError
-from export import document, engine, source
+from export import document, engine, lint, source
 from export.dialect import dialect_of
+from export.lint import Lint
+from export.rules.finding import Finding
 from export.samples import Samples, judge, read_samples
 
 NET = """
@@ -98,6 +100,18 @@ def test_a_check_that_finds_errors_ends_with_one(folder):
     assert code == 1 and "1 place" in text
     code, text = run("det.onnx", "--target", "tx2", "--out", "out.onnx")
     assert code == 2 and "the_det" in text and not (folder / "out.onnx").exists()
+
+
+def test_names_with_brackets_are_shown_as_they_are(folder, monkeypatch):
+    built = {"engine": "/srv[/b]/net.engine", "cached": False, "sidecar": {"board": "nano[b]"}}
+    monkeypatch.setattr(engine, "build_engine", lambda report, host, say: built)
+    code, text = run(*MAKE, "--out", "net[b].onnx", "--engine")
+    assert code == 0 and "net[b].onnx · tx2" in text and "/srv[/b]/net.engine" in text and "of a nano[b]" in text
+    assert "net[b].onnx: nothing that" in run("--check", "net[b].onnx", "--target", "tx2")[1]
+    found = Lint(onnx.ModelProto(), [Finding("rule", "Conv [b]/a", "warning", "[/b] in it", "take [b] out")])
+    monkeypatch.setattr(lint, "lint", lambda model, dialect: found)
+    code, text = run("--check", "net[b].onnx", "--target", "tx2")
+    assert code == 0 and all(words in text for words in ("Conv [b]/a", "[/b] in it", "take [b] out"))
 
 
 def test_accuracy_is_compared_on_labelled_images(folder):
