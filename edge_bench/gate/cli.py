@@ -15,6 +15,11 @@ from edge_bench.cli import bench_options, progress, show_measured, write_json
 
 __all__ = ["check", "compare"]
 
+# options that would be passed over in silence
+NOT_IN_TURNS = ("force", "rest")
+NOT_FOR_UPDATE = ("host", "more-sessions", "rest", "tolerance", "summary", "json")
+NOT_FOR_KEPT = ("force", "host", "more-sessions", "rest")
+
 
 @click.command()
 @click.argument("base", required=False)
@@ -92,7 +97,10 @@ def check(words: tuple[str, ...], baseline_path: str | None, against: str | None
         [*tolerance, *(word for word in words if tolerances.is_tolerance(word))]) or None
     options = {name: value for name, value in _plain(given).items()
                if value is not None and value is not False and value != []}
-    _refuse_nonsense(paths, baseline_path, against, update, options)
+    own = {"force": force or None, "host": host, "more-sessions": more_sessions, "rest": rest_s, "tolerance": allowed,
+           "summary": summary, "json": json_path}
+    said = [name for name, value in own.items() if value is not None]
+    _refuse_nonsense(paths, baseline_path, against, update, options, said)
     if update:
         assert baseline_path is not None
         for sentence in checking.update_baseline(paths, baseline_path, force):
@@ -106,7 +114,7 @@ def check(words: tuple[str, ...], baseline_path: str | None, against: str | None
             models, held = check_against(paths, against, allowed, host=host, again=more > 0, save_to=save_to,
                                          progress=progress, **options)
         else:
-            models, held = _check_files(paths, baseline_path, allowed, force,
+            models, held = _check_files(paths, baseline_path, allowed, force, said,
                                         {"sessions": more, "host": host, "save_to": save_to, "rest_s": rest_s})
     document = verdict.document(models, held, now_utc(), inconclusive)
     _tell(document, json_path, summary)
@@ -131,7 +139,8 @@ def _plain(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_nonsense(paths: list[str], baseline_path: str | None, against: str | None, update: bool,
-                     options: dict[str, Any]) -> None:
+                     options: dict[str, Any], said: list[str]) -> None:
+    """UserError for options that do not go together. options: those for --against; said: those of check itself."""
     if not paths:
         raise UserError("name a result or a model: edgesynth check RESULT --baseline FILE")
     if against and (baseline_path or update):
@@ -140,10 +149,20 @@ def _refuse_nonsense(paths: list[str], baseline_path: str | None, against: str |
         raise UserError(f"--{next(iter(options)).replace('_', '-')} is for --against: results are measured already")
     if update and not baseline_path:
         raise UserError("--update needs the baseline to write: --baseline FILE")
+    if against:
+        _refuse(said, NOT_IN_TURNS, "--against measures both sides alike, in turns")
+    if update:
+        _refuse(said, NOT_FOR_UPDATE, "--update writes the baseline and does nothing else")
+
+
+def _refuse(said: list[str], senseless: tuple[str, ...], why: str) -> None:
+    found = [f"--{name}" for name in said if name in senseless]
+    if found:
+        raise UserError(f"{why}: leave {' and '.join(found)} out")
 
 
 def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str, float] | None, force: bool,
-                 more: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+                 said: list[str], more: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """The verdicts of results or of comparisons, and what they were held against. more: see `measure_again`."""
     from edge_bench.agent import comparison
     from edge_bench.gate import checking, remeasuring
@@ -152,6 +171,7 @@ def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str,
     if all(kind == comparison.SCHEMA for kind in kinds):
         if baseline_path is not None:
             raise UserError("a comparison is judged by itself: leave --baseline out")
+        _refuse(said, NOT_FOR_KEPT, "a comparison that was kept is judged as it was measured")
         return checking.check_kept_comparisons(paths, allowed), {"kind": "comparison"}
     if comparison.SCHEMA in kinds:
         raise UserError("check results and comparisons apart: a comparison needs no baseline")

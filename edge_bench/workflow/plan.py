@@ -152,7 +152,9 @@ def files(plan: Plan) -> dict[str, str]:
         "requirement": plan.requirement,
         "models": " ".join(map(_pattern, plan.models)), "bench": _after(plan.bench_words), "force": force,
         "tolerance": _after([word for one in plan.tolerance for word in ("--tolerance", one)]),
-        "check": _after(plan.check), "gitlab_file": plan.gitlab_file}
+        "check": _after(plan.check),
+        # nothing needs to be forced where both sides are measured in turns, and check refuses it there
+        "check_in_turns": _after([word for word in plan.check if word != "--force"]), "gitlab_file": plan.gitlab_file}
     made = {SCRIPT: _template("gate.sh.jinja").render(values)}
     if plan.gitlab:
         made[plan.gitlab_file] = _template("gitlab.yml.jinja").render(values)

@@ -144,6 +144,12 @@ def test_a_session_counts_once_however_often_it_is_named(folder):
     (["pair.json", "new.json", "--baseline", "b.json"], "check results and comparisons apart"),
     (["pair.json", "--baseline", "nowhere.json"], "a comparison is judged by itself"),
     (["new.json", "--baseline", "b.json", "--trials", "0"], "--trials is for --against"),
+    (["net.onnx", "--against", "HEAD", "--force"], "in turns: leave --force out"),
+    (["net.onnx", "--against", "HEAD", "--rest", "0"], "in turns: leave --rest out"),
+    (["new.json", "--baseline", "b.json", "--update", "--more-sessions", "0", "--json", "-"],
+     "does nothing else: leave --more-sessions and --json out"),
+    (["new.json", "--baseline", "b.json", "--update", "energy=5%"], "does nothing else: leave --tolerance out"),
+    (["pair.json", "--force", "--host", "nvidia@tx2"], "as it was measured: leave --force and --host out"),
     (["none.onnx", "--against", "HEAD"], "none.onnx: there is no such file"),
     (["net.onnx", "--against", "HEAD"], "in no git repository")])
 def test_bad_input_is_one_sentence(folder, monkeypatch, words, sentence):

@@ -124,6 +124,8 @@ def test_a_job_says_what_was_asked_for():
                      check="--force")[SCRIPT]
     assert 'bench "$model" --power --lock --mode MAXQ --batch 8 ${host:+--host "$host"}' in script
     assert "--tolerance energy=3% --tolerance latency_p99=10% --force \\\n" in script
+    assert '--against "$against" --power --lock --mode MAXQ --batch 8 --tolerance energy=3% --tolerance ' \
+           'latency_p99=10% \\\n' in script  # check refuses --force there
     assert '--update --force' in script and "sessions=${EDGESYNTH_SESSIONS-3}" in script
     assert " --mode " not in planned()[SCRIPT]  # the present mode is kept unless one was named
     assert " --lock " not in planned(target="cpu")[SCRIPT]
