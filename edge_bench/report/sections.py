@@ -21,6 +21,8 @@ MARKS = {
     "not_steady": ("the warm-up ended before the numbers were steady", "cool or quieten the board, or raise "
                                                                        "--warmup-cap"),
     "unlocked": ("clocks were not seen to be pinned, so they may have moved", "measure with --lock"),
+    "clocks_unknown": ("the machine does not show its clocks, so they may have moved",
+                       "compare it with results of that machine alone"),
     "throttled": ("clocks were held down while it was measured", "let the board cool, or improve its cooling"),
     "busy": ("other processes used the processor", "end them; preflight names them"),
     "pipelined": ("inferences overlapped: a throughput run, not comparable with others", "leave --pipelined out"),

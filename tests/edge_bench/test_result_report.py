@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from bench_samples import make_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import SORTED, checked, probe
@@ -19,6 +20,7 @@ from edge_bench.agent import evaluate, pair, store
 from edge_bench.report import page
 from edge_bench.report.measurement import Measurement
 from edge_bench.report.report import render, write_report
+from edge_bench.report.sections import marks
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,12 @@ def test_a_result_is_there_with_all_that_it_rests_on(one):
                   "energy, attributed", "quick", "leave --quick, --trials and --window out"):
         assert found in text, found
     assert text.count("measured window of trial") == 2 * 5
+
+
+@pytest.mark.parametrize("locked", [False, None])
+def test_what_is_said_of_the_clocks_has_a_meaning_and_a_remedy(locked):
+    ((_, meaning, remedy),) = marks(evaluate.evaluate(make_record(locked=locked)))
+    assert "clocks" in meaning and remedy
 
 
 def test_the_command_that_measures_again_is_complete(one):
