@@ -44,7 +44,7 @@ def _fold_sizes(graph: Graph) -> bool:
         picked: list = sizes
         if node.op_type == "Gather":
             index = graph.constant(node.input[1])
-            if index is None or (np.abs(index) > len(sizes)).any():
+            if index is None or ((index >= len(sizes)) | (index < -len(sizes))).any():
                 continue
             picked = [sizes[i] for i in index.ravel()]
             shape = index.shape

@@ -291,6 +291,14 @@ def test_constant_branches_and_sizes_are_folded():
     assert [n.op_type for n in mended(before).graph.node] == ["Relu"]
 
 
+@pytest.mark.parametrize("index", [4, -5])
+def test_an_index_beyond_a_shape_is_left_to_those_who_run_it(index):
+    nodes = [node("Shape", ["x"], ["shape"]), node("Gather", ["shape", "index"], ["size"]),
+             helper.make_node("Cast", ["size"], ["y"], to=TensorProto.FLOAT)]  # fmt: skip
+    found = lint(model(nodes, {"index": np.int64(index)}, output=()), TX2)
+    assert "Gather" in [n.op_type for n in found.model.graph.node]
+
+
 def test_the_given_model_is_left_alone_and_findings_are_json():
     before = model([node("ReduceMean", ["x", "axes"])], {"axes": np.int64([2, 3])}, 18)
     bytes_before = before.SerializeToString(deterministic=True)
