@@ -68,7 +68,10 @@ def read_words(path: str, known: Labels) -> Labels:
     normalisation, labels = value.pop("normalisation", known.normalisation), value.pop("labels", known.labels)
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise UserError(f"{path}: labels must be a list of names")
-    return Labels(value.pop("name", known.name), normalisation, labels, {**known.others, **value})
+    name = value.pop("name", known.name)
+    if name is not None and not isinstance(name, str):
+        raise UserError(f"{path}: name must be a text")
+    return Labels(name, normalisation, labels, {**known.others, **value})
 
 
 def load_source(text: str, input_shape: tuple[int, ...] | None = None, data: str | None = None,

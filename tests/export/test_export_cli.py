@@ -170,6 +170,7 @@ BAD = {
     "a report in no folder": ((*MAKE, "--json", "no/where.json"), "no such folder"),
     "an engine of another name": ((*MAKE, "--engine", "--out", "a.bin"), "ends in .onnx"),
     "metadata that is none": ((*MAKE, "--metadata", "net.py"), "not JSON"),
+    "a name that is no text": ((*MAKE, "--metadata", "five.json"), "name must be a text"),
     "metadata of edgesynth's own": ((*MAKE, "--metadata", "own.json"), "batch is written by edgesynth itself"),
     "a host without an engine": ((*MAKE, "--host", "nvidia@tx2"), "add --engine"),
     "a batch that the file fixes": (("fixed.onnx", "--target", "tx2", "--batch", "1:2:4"), "fixes its input to 1"),
@@ -182,6 +183,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(folder, case):
     (folder / "damaged.onnx").write_bytes(b"\x08\x07\x12\xff nonsense")
     (folder / "empty.onnx").write_bytes(b"")
     (folder / "own.json").write_text('{"batch": 4}')
+    (folder / "five.json").write_text('{"name": 5}')
     if words[0] in ("later.onnx", "outside.onnx", "fixed.onnx", "nan.onnx", "foreign.onnx"):
         assert run("net.py:make", "--input", "3x8x8", "--target", "tx2", "--out", words[0])[0] == 0
         model = onnx.load(words[0])
