@@ -101,7 +101,7 @@ def export_model(
     from export.source import load_source, parse_shape, read_words
 
     dialect = dialect_of(target, jetpack)
-    dialect.require_precision(precision)
+    precision = dialect.require_precision(precision)
     source = load_source(model, parse_shape(input_text) if input_text else None, data, data_root)
     samples = read_samples(samples_path) if samples_path else source.samples
     words = Labels(source.name, source.normalisation, source.labels, source.others)

@@ -100,8 +100,6 @@ def export_file(
     `export_network`. UserError for a file that is damaged, has several inputs, or does not fit what is asked.
     """
     original = document.load(source)
-    if precision == "int8" and any(node.op_type == "QuantizeLinear" for node in original.graph.node):
-        raise UserError(f"{source}: it is quantised already; export the network before quantisation")
     value = document.single_input(original, source)
     order = Order.check(
         path,
@@ -113,6 +111,8 @@ def export_file(
         verify_accuracy=verify_accuracy,
         progress=progress,
     )
+    if order.precision == "int8" and any(node.op_type == "QuantizeLinear" for node in original.graph.node):
+        raise UserError(f"{source}: it is quantised already; export the network before quantisation")
     model = document.with_input(original, order.batch, input_shape)
     shape = document.image_shape(model, source)
     words = words or Labels(os.path.splitext(os.path.basename(source))[0])

@@ -301,6 +301,14 @@ def test_dicts_name_their_outputs_and_a_file_says_the_rest(folder):
     assert document.description(onnx.load("b.onnx"))["labels"] == words["labels"]  # kept from file to file
 
 
+def test_a_precision_in_capitals_is_the_same_one(folder):
+    assert run(*MAKE, "--out", "net.onnx")[0] == 0
+    words = ("--target", "orin-nx", "--precision", "INT8", "--samples", "images.npz")
+    assert run("net.onnx", *words)[0] == 0 and (folder / "net-orin-nx-int8.onnx").exists()
+    code, text = run("net-orin-nx-int8.onnx", *words, "--out", "again.onnx")
+    assert code == 2 and "it is quantised already" in text
+
+
 def test_accuracy_stands_beside_the_size_of_a_reduced_precision(folder):
     code, text = run(*MAKE, "--samples", "images.npz", "--precision", "fp16")
     lines = text.splitlines()
