@@ -27,7 +27,7 @@ def agent_files() -> dict[str, bytes]:
     bench, boards = Path(edge_bench.__file__).parent, Path(devices.__file__).parent
     sources = [bench / "__init__.py", *(bench / "agent").rglob("*.py"), boards / "__init__.py", boards / "board.py",
                *(boards / "boards").glob("*.json"),
-               *(path for path in (boards / "support").glob("*.py") if path.name != "console.py")]
+               *(path for path in (boards / "support").glob("*.py") if path.name != "factories.py")]
     rooms = {bench: "edge_bench", boards: "devices"}
     files = {"__main__.py": MAIN.encode()}
     for path in sources:
