@@ -100,14 +100,6 @@ class Board:
         """The newest software row of this board ({} for hosts): jetpack, l4t, tensorrt, cuda, python, max_opset."""
         return self.software[-1] if self.software else {}
 
-    def software_of(self, l4t):
-        """The software row whose L4T release `l4t` ("32.7.1") belongs to; None when it is not known."""
-        for row in self.software:
-            listed = row["l4t"]
-            if l4t == listed or (listed.endswith(".x") and l4t.startswith(listed[:-1])):
-                return row
-        return None
-
     def __repr__(self):
         return f"Board({self.name!r})"
 
