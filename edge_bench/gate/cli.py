@@ -12,6 +12,7 @@ import click
 
 from devices.support.errors import CannotMeasure, CheckFailed, EdgesynthError, UserError
 from edge_bench.cli import bench_options, progress, show_measured, write_json
+from edge_bench.gate.verdict import INCONCLUSIVE_IS, WARN
 
 __all__ = ["check", "compare"]
 
@@ -66,7 +67,7 @@ def compare(base: str | None, head: str | None, host: str | None, replay: str | 
               help="Measured once where the first look tells nothing; 0 for never. Default: 3.")
 @click.option("--rest", "rest_s", type=click.FloatRange(0, 3600), metavar="SECONDS",
               help="The board rests so long before each further session. Default: 60.")
-@click.option("--inconclusive", type=click.Choice(["warn", "fail", "pass"]), default="warn", show_default=True,
+@click.option("--inconclusive", type=click.Choice(INCONCLUSIVE_IS), default=WARN, show_default=True,
               help="What becomes of a verdict that the noise hides.")
 @click.option("--update", is_flag=True, help="Put the results into the baseline instead.")
 @click.option("--force", is_flag=True, help="Also take marked results, other boards or versions, too few sessions.")
@@ -164,7 +165,7 @@ def _refuse(said: list[str], senseless: tuple[str, ...], why: str) -> None:
 def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str, float] | None, force: bool,
                  said: list[str], more: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """The verdicts of results or of comparisons, and what they were held against. more: see `measure_again`."""
-    from edge_bench.agent import comparison
+    from edge_bench.agent import comparison, runners
     from edge_bench.gate import checking, remeasuring
 
     kinds = [_schema(path) for path in paths]
@@ -176,7 +177,7 @@ def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str,
     if comparison.SCHEMA in kinds:
         raise UserError("check results and comparisons apart: a comparison needs no baseline")
     if baseline_path is None:
-        if any(path.endswith((".onnx", ".engine", ".plan", ".trt")) for path in paths):
+        if any(path.endswith((".onnx", *runners.ENGINES)) for path in paths):
             raise UserError("a model is held against a revision with --against REF; results need --baseline FILE")
         raise UserError("name what to hold them against: --baseline FILE, or --against REF for models")
 

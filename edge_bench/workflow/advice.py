@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Sequence
 from importlib import metadata
 
-from edge_bench.workflow.plan import OUT, SCRIPT, SESSIONS, Plan
+from edge_bench.gate.baseline import SESSIONS
+from edge_bench.workflow.plan import OUT, SCRIPT, Plan
 
 PACKAGE = "edgesynth"
 

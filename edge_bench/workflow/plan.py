@@ -14,12 +14,12 @@ from typing import Any
 from devices.board import Target, resolve_target
 from devices.support.errors import UserError
 from edge_bench.agent.arguments import BENCH
+from edge_bench.gate.baseline import SESSIONS
 from edge_bench.gate.tolerances import parse_tolerances
 
 WORKFLOW, SCRIPT = ".github/workflows/edgesynth-{board}.yml", "ci/edgesynth-gate.sh"
 GITLAB = ".gitlab/edgesynth-{board}.yml"
 OUT = "edgesynth-out"
-SESSIONS = 3  # of a baseline
 MINUTES_A_JOB = 120  # a model takes two minutes, and up to ten where the noise asks for more sessions
 # pinned by commit: a tag can be moved to other code
 ACTIONS = {"checkout": "actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8  # v5.0.0",
