@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from devices.board import Board, known_boards, load_board, resolve_target
 from devices.cost_model import Prediction
-from devices.support.files import write_text
+from devices.json_output import give_json
 
 __all__ = ["list_boards", "predict", "predict_onnx", "show"]
 
@@ -29,14 +28,6 @@ def predict_onnx(model: str | os.PathLike[str], target: str, precision: str = "f
 
     cost_model = CostModel.for_target(resolve_target(target), precision, input_ready)
     return cost_model.predict(fuse(operations_of_onnx(model)), batch)
-
-
-def _write_json(value: Any, path: str) -> None:
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    if path == "-":
-        click.echo(text)
-    else:
-        write_text(path, text + "\n")
 
 
 def _summary(board: Board) -> dict[str, Any]:
@@ -60,7 +51,7 @@ def list_boards(json_path: str | None) -> None:
     """
     boards = [_summary(load_board(name)) for name in known_boards()]
     if json_path:
-        _write_json({"schema": "edgesynth.boards/1", "boards": boards}, json_path)
+        give_json({"schema": "edgesynth.boards/1", "boards": boards}, json_path)
     if json_path != "-":
         from rich.console import Console
         from rich.table import Table
@@ -85,7 +76,7 @@ def show(board: str, json_path: str | None) -> None:
     """
     known = load_board(board)
     if json_path:
-        _write_json(known.data, json_path)
+        give_json(known.data, json_path)
     if json_path == "-":
         return
     from rich.console import Console
@@ -146,7 +137,7 @@ def predict(model: str, target: str, precision: str, batch: int, input_ready: bo
     """
     prediction = predict_onnx(model, target, precision, batch, input_ready)
     if json_path:
-        _write_json({"schema": "edgesynth.prediction/1", "model": os.fspath(model), **prediction.to_json()}, json_path)
+        give_json({"schema": "edgesynth.prediction/1", "model": os.fspath(model), **prediction.to_json()}, json_path)
     if json_path != "-":
         print_prediction(prediction, model, top)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from devices.json_output import give_json
 from devices.support.errors import UserError
 from edge_bench.agent.arguments import BENCH
 
@@ -28,16 +28,6 @@ def bench_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def write_json(path: str, text: str) -> None:
-    """JSON text to a path, or to standard output for "-"."""
-    from devices.support.files import write_text
-
-    if path == "-":
-        click.echo(text, nl=False)
-    else:
-        write_text(path, text)
-
-
 def progress(text: str) -> None:
     """A plain line on standard error: a moving bar would use the very processor that is being measured."""
     click.echo(text, err=True)
@@ -45,10 +35,10 @@ def progress(text: str) -> None:
 
 def show_measured(found: dict[str, Any], kind: Any, json_path: str | None) -> None:
     """A result or a comparison as JSON where that was asked for, else as text with where it was kept. kind: the module
-    of its `to_json_text` and `to_text`."""
+    of its `SCHEMA` and `to_text`."""
     saved = found.pop("saved", None)
     if json_path:
-        write_json(json_path, kind.to_json_text(found))
+        give_json({"schema": kind.SCHEMA, **found}, json_path)
     if json_path != "-":
         click.echo(kind.to_text(found))
         if saved:
@@ -107,7 +97,6 @@ def _predict(model: str | None, target: str | None, given: dict[str, Any], json_
 
     prediction = predict_model(model, target, batch=given["batch"], precision=given["precision"])
     if json_path:
-        body = {"schema": "edgesynth.prediction/1", "model": model, **prediction.to_json()}
-        write_json(json_path, json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        give_json({"schema": "edgesynth.prediction/1", "model": model, **prediction.to_json()}, json_path)
     if json_path != "-":
         print_prediction(prediction, model)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from typing import Any
 
 import click
 
-from edge_bench.cli import progress, write_json
+from devices.json_output import give_json
+from edge_bench.cli import progress
 
 __all__ = ["build_agent", "calibrate", "install_agent", "prepare", "probe", "read_log"]
 
@@ -37,8 +37,7 @@ def probe(host: str | None, json_path: str | None) -> None:
 
     found = _probe(host)
     if json_path:
-        body = {"schema": "edgesynth.probe/1", **found}
-        write_json(json_path, json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        give_json({"schema": "edgesynth.probe/1", **found}, json_path)
     if json_path != "-":
         click.echo(to_text(found))
 
@@ -91,7 +90,7 @@ def calibrate(host: str | None, out: str, modes: tuple[str, ...], precisions: tu
         body = {"schema": "edgesynth.calibration-fit/1", "board_file": str(done.board_file), "source": done.source,
                 "scope": done.calibration.scope, "rows": fit_rows(done.calibration), "warnings": done.warnings,
                 "relative_sigma": done.calibration.data["cost_model"]["relative_sigma"]}
-        write_json(json_path, json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        give_json(body, json_path)
     if json_path == "-":
         return
     from rich.console import Console
@@ -153,8 +152,7 @@ def read_log(path: str, board: str | None, json_path: str | None) -> None:
         load_board(board)
     rows = list(read_lines(path, board))
     if json_path:
-        body = {"schema": "edgesynth.power-log/1", "file": path, "lines": rows}
-        write_json(json_path, json.dumps(body, indent=1, allow_nan=False) + "\n")
+        give_json({"schema": "edgesynth.power-log/1", "file": path, "lines": rows}, json_path)
     if json_path != "-":
         _show_log(path, rows)
 

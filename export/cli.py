@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from devices.json_output import give_json
 from devices.support.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def export(model: str, target: str, check: bool, json_path: str | None, out: str
         report, engine = export_model(model, target, out=out, jetpack=jetpack, progress=say, **options)
     if json_path != "-":
         _print_report(report, engine, target)
-    _give({**report.to_json(), "engine": engine}, json_path)
+    give_json({**report.to_json(), "engine": engine}, json_path)
 
 
 def export_model(
@@ -165,7 +165,7 @@ def _check(path: str, target: str, jetpack: str | None, out: str | None, json_pa
         _print_findings(path, dialect, found, out)
     written = None if found.errors else out
     who = {"file": path, "target": dialect.target, "reader": dialect.reader, "opset": dialect.opset}
-    _give({"schema": LINT_SCHEMA, **who, "findings": found.to_json(), "written": written}, json_path)
+    give_json({"schema": LINT_SCHEMA, **who, "findings": found.to_json(), "written": written}, json_path)
     if found.errors:
         count = len(found.errors)
         raise CheckFailed(f"{path}: {dialect.reader} would misread or refuse it in {count} place{'s' * (count > 1)}")
@@ -231,19 +231,6 @@ def _print_engine(console: Any, engine: dict[str, Any], target: str) -> None:
     console.print("           " + " · ".join(str(part) for part in parts if part))
     if said.get("board") not in (None, board.base_name):
         console.print(f"warning    the file was written for {board.name}, the engine is of a {said['board']}")
-
-
-def _give(value: dict[str, Any], place: str | None) -> None:
-    """JSON to a file, or to standard output for "-"."""
-    if place is None:
-        return
-    text = json.dumps(value, indent=1, allow_nan=False)
-    if place == "-":
-        click.echo(text)
-    else:
-        from devices.support.files import write_text
-
-        write_text(place, text + "\n")
 
 
 @contextlib.contextmanager

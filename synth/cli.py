@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -13,8 +12,8 @@ from typing import Any
 import click
 
 from devices.board import absolute_target
+from devices.json_output import give_json
 from devices.support.errors import CannotMeasure, CheckFailed, EdgesynthError, UserError
-from devices.support.files import write_text
 from synth.device import AUTO, DEVICES, Compute, device_named
 
 RUNS = "runs"
@@ -29,15 +28,6 @@ class Stopped(EdgesynthError):
 
 def _default_workers() -> int:
     return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
-
-
-def give(value: Any, place: str) -> None:
-    """JSON to a file, or to standard output for "-"."""
-    text = json.dumps(value, indent=1, allow_nan=False)
-    if place == "-":
-        click.echo(text)
-    else:
-        write_text(place, text + "\n")
 
 
 def _refuse_no_folder(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
@@ -140,7 +130,7 @@ def synth(out: str | None, resume: bool, workers: int | None, device: str, json_
     if json_path != "-":
         Console(width=None if sys.stdout.isatty() else 140).print(console_table(summary))
     if json_path:
-        give({"schema": SCHEMA, **summary.to_json()}, json_path)
+        give_json({"schema": SCHEMA, **summary.to_json()}, json_path)
     if any(row.holds != "yes" for row in summary.ferminets) or not summary.ferminets:
         raise CheckFailed("not every FermiNet satisfies 1r on the validation split; see the table above")
 
@@ -203,7 +193,7 @@ def generate(run: str, seeds: list[int], prefer: str | None, workers: int | None
     if json_path != "-":
         _print_generated(rows)
     if json_path:
-        give({"schema": "edgesynth.generated/1", "networks": rows}, json_path)
+        give_json({"schema": "edgesynth.generated/1", "networks": rows}, json_path)
 
 
 def _print_generated(rows: list[dict[str, Any]]) -> None:

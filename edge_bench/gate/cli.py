@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
+from devices.json_output import give_json
 from devices.support.errors import CannotMeasure, CheckFailed, EdgesynthError, UserError
-from edge_bench.cli import bench_options, progress, show_measured, write_json
+from edge_bench.cli import bench_options, progress, show_measured
 from edge_bench.gate.verdict import INCONCLUSIVE_IS, WARN
 
 __all__ = ["check", "compare"]
@@ -209,7 +210,7 @@ def _tell(document: dict[str, Any], json_path: str | None, summary: str | None) 
     from edge_bench.gate import ci_output
 
     if json_path:
-        write_json(json_path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        give_json(document, json_path)
     for_program = json_path == "-"
     if not for_program:
         _show(document)

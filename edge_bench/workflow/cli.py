@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
+
+from devices.json_output import give_json
 
 __all__ = ["init_ci"]
 
@@ -42,7 +43,6 @@ def init_ci(target: str, requirement: str | None, no_power: bool, out: str, forc
             **asked: Any) -> None:
     """Put the energy gate into a repository's CI: a workflow that measures its models on a board for every change, and
     the shell script that it calls, which works everywhere else too."""
-    from edge_bench.cli import write_json
     from edge_bench.workflow.advice import default_requirement, next_steps
     from edge_bench.workflow.plan import files, make_plan
     from edge_bench.workflow.writing import write_files
@@ -57,7 +57,7 @@ def init_ci(target: str, requirement: str | None, no_power: bool, out: str, forc
     if json_path:
         body = {"schema": "edgesynth.init-ci/1", "target": str(plan.target), "host": plan.host or None,
                 "label": plan.runner, "files": written, "baseline": plan.baseline, "next": steps}
-        write_json(json_path, json.dumps(body, indent=1, ensure_ascii=False) + "\n")
+        give_json(body, json_path)
     if json_path != "-":
         for path, what in written.items():
             click.echo(f"{what:10} {path}")

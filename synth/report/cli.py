@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from devices.json_output import give_json
 from devices.support.errors import UserError
 from synth.cli import json_option
 
@@ -29,9 +29,7 @@ def report(given: tuple[str, ...], out: str | None, json_path: str | None) -> No
     else:
         body, place = _of_results(given, out)
     if json_path:
-        from edge_bench.cli import write_json
-
-        write_json(json_path, json.dumps(body, indent=1, allow_nan=False) + "\n")
+        give_json(body, json_path)
     if json_path != "-":
         click.echo(f"report: {place}")
 

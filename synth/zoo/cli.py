@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from devices.json_output import give_json
 from devices.support.errors import UserError
-from synth.cli import SeedRange, Stopped, data_root_option, device_option, give, json_option, set_option
+from synth.cli import SeedRange, Stopped, data_root_option, device_option, json_option, set_option
 from synth.device import Compute, device_named
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def train(networks: tuple[str, ...], data: str, data_root: str | None, purpose: 
     if json_path:
         rows = [{"network": one.name, "seed": one.seed, "folder": str(one.folder),
                  "validation": None if one.validation is None else one.validation.to_json()} for one in done]
-        give({"schema": "edgesynth.trained/1", "networks": list(networks), "data": dataset.name, "on": on,
-              "seeds": rows}, json_path)
+        give_json({"schema": "edgesynth.trained/1", "networks": list(networks), "data": dataset.name, "on": on,
+                   "seeds": rows}, json_path)
 
 
 def _tell(done: Sequence[Trained], seeds: int) -> None:
@@ -118,8 +119,8 @@ def evaluate(network: str, data: str | None, data_root: str | None, split: str, 
                    f" · cross-entropy {metrics.cross_entropy:.4f}")
         click.echo(f"{found.params:,} parameters · {found.macs:,} MACs · NetScore {score:.1f}".replace(",", " "))
     if json_path:
-        give({"schema": "edgesynth.evaluation/1", "network": network, "data": dataset.name, "split": split,
-              **metrics.to_json(), "params": found.params, "macs": found.macs, "netscore": score}, json_path)
+        give_json({"schema": "edgesynth.evaluation/1", "network": network, "data": dataset.name, "split": split,
+                   **metrics.to_json(), "params": found.params, "macs": found.macs, "netscore": score}, json_path)
 
 
 def _data_of(folder: Path) -> str:
