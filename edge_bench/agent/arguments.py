@@ -27,8 +27,9 @@ BENCH = (
     Argument("warmup_cap", "--warmup-cap", "number", "SECONDS", "Longest warm-up before the verdict not_steady. "
                                                                 "Default: 60."),
     Argument("power", "--power", "flag", None, "Measure energy from the power rails too."),
-    Argument("power_source", "--power-source", "text", "NAME", "ina3221, tegrastats, nvml, rapl, jtop or replay:FILE. "
-                                                               "Default: the first that is there."),
+    Argument("power_source", "--power-source", "text", "NAME", "ina3221, tegrastats, nvml (GPUs), rapl (CPUs), jtop or "
+                                                               "replay:FILE. Default: the first that is there and "
+                                                               "measures what the model runs on."),
     Argument("mode", "--mode", "text", "NAME", "Power mode to measure in. Default: the present one."),
     Argument("lock", "--lock", "flag", None, "Pin the clocks with jetson_clocks while measuring."),
     Argument("layers", "--layers", "flag", None, "Times of single layers, in a separate pass."),

@@ -15,12 +15,12 @@ IDLE_S, IDLE_SAMPLES = 5.0, 30
 class PowerSession(object):
     """Samples power from before the idle window until after the last trial.
 
-        with PowerSession(source, root) as power:
+        with PowerSession(source, root, runs_on) as power:
             power.measure_idle(); ...trials...; record = power.finish()
     """
 
-    def __init__(self, source=None, root="/"):
-        self.sampler = Sampler(source, root)
+    def __init__(self, source=None, root="/", runs_on=None):
+        self.sampler = Sampler(source, root, runs_on=runs_on)
         self.idle = None
 
     def __enter__(self):

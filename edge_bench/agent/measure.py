@@ -103,4 +103,4 @@ def power_session(request):
     """The sampler for a `with`, or one that is None where no power is asked for."""
     if not (request["power"] or request["power_source"]):
         return _NoPower()
-    return PowerSession(request["power_source"], request["root"])
+    return PowerSession(request["power_source"], request["root"], runners.runs_on(request["runner"]))

@@ -36,14 +36,15 @@ LOOK_S, LOOK_PAUSE_S = 1.0, 0.001
 # the child
 
 def main(words):
-    """`_sample JSON`: {"source", "root", "board", "interval_s", "until_stdin_closes"}, all optional."""
+    """`_sample JSON`: {"source", "root", "board", "runs_on", "interval_s", "until_stdin_closes"}, all optional."""
     options = json.loads(words[0]) if words else {}
     lines = protocol.claim_stdout()
     place = cores.Settled()
     stop = _Stop(sys.stdin.fileno() if options.get("until_stdin_closes") else None)
     try:
         with stop:
-            source = find_source(options.get("source"), options.get("root") or "/", options.get("board"))
+            source = find_source(options.get("source"), options.get("root") or "/", options.get("board"),
+                                 options.get("runs_on"))
             try:
                 _run(source, options.get("interval_s") or INTERVAL_S, lines, stop, place)
             finally:
@@ -172,12 +173,13 @@ class Sampler(object):
             ...                         # windows are marked with time.monotonic()
             samples = sampler.stop()
 
-    source: a word of power.SOURCES, or None for the first that is there. CannotMeasure without one. samples: grows
-    while the child samples; a column may be one longer than the next at any moment, until `stop`.
+    source: a word of power.SOURCES, or None for the first that is there and measures what `runs_on` says ("cpu",
+    "gpu", None for any). CannotMeasure without one. samples: grows while the child samples; a column may be one longer
+    than the next at any moment, until `stop`.
     """
 
-    def __init__(self, source=None, root="/", board=None, interval_s=INTERVAL_S, python=None):
-        self.options = {"source": source, "root": root, "board": board, "interval_s": interval_s,
+    def __init__(self, source=None, root="/", board=None, interval_s=INTERVAL_S, python=None, runs_on=None):
+        self.options = {"source": source, "root": root, "board": board, "interval_s": interval_s, "runs_on": runs_on,
                         "until_stdin_closes": True}
         self.python = python
         self.process: Any = None

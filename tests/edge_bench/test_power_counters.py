@@ -5,7 +5,9 @@ import os
 
 import pytest
 
-from devices.support.errors import CannotMeasure
+from devices.support.errors import CannotMeasure, UserError
+from edge_bench.agent import measure
+from edge_bench.agent.power import find_source
 from edge_bench.agent.power.nvml import Nvml
 from edge_bench.agent.power.rapl import Rapl
 from edge_bench.agent.power.source import Absent, ReadFailed
@@ -213,3 +215,24 @@ def test_rapl_damage_is_a_failed_reading(tmp_path):
     path.write_text("?")
     with pytest.raises(ReadFailed, match="energy_uj"):
         source.read()
+
+
+# which of the two
+
+def test_a_run_is_never_billed_the_power_of_what_it_does_not_run_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(Nvml, "open", lambda self: None)
+    zone(tmp_path, "intel-rapl:0", "package-0", 1)
+    for runs_on, name in ((None, "nvml"), ("gpu", "nvml"), ("cpu", "rapl")):
+        assert find_source(root=str(tmp_path), runs_on=runs_on).name == name
+    for name, runs_on in (("nvml", "cpu"), ("rapl", "gpu")):
+        with pytest.raises(UserError, match=f"alone, and the model runs on the {runs_on.upper()}; leave"):
+            find_source(name, str(tmp_path), runs_on=runs_on)
+
+
+def test_a_bench_asks_for_the_power_of_its_runner(tmp_path):
+    zone(tmp_path, "intel-rapl:0", "package-0", 1)
+    request = {"power": True, "power_source": None, "root": str(tmp_path)}
+    with measure.power_session(dict(request, runner="onnxruntime")) as power:
+        assert power.sampler.samples.source["name"] == "rapl"
+    with pytest.raises(CannotMeasure, match="rapl: it measures the CPU alone, and the model runs on the GPU"):
+        measure.power_session(dict(request, runner="tensorrt")).__enter__()

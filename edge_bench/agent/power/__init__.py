@@ -16,17 +16,21 @@ AUTOMATIC = collections.OrderedDict([
 ])
 NAMED = {"jtop": "edge_bench.agent.power.jtop:Jtop", "replay": "edge_bench.agent.power.replay:Replay"}
 SOURCES = tuple(AUTOMATIC) + tuple(NAMED)
+PART = {"nvml": "gpu", "rapl": "cpu"}  # measure this part of a machine alone, the others the whole module
 
 
-def find_source(name=None, root="/", board=None):
+def find_source(name=None, root="/", board=None, runs_on=None):
     """An open PowerSource: the one of that name, or the first that is there.
 
     name: a word of SOURCES, "replay:FILE", or None. board: name of the board file; found from `root` if None.
-    CannotMeasure lists every source that was looked for, why it is not there and what would help; UserError for a
-    name that does not exist.
+    runs_on: "cpu" or "gpu", of which the power is wanted; None for any. CannotMeasure lists every source that was
+    looked for, why it is not there and what would help; UserError for a name that does not exist or that measures
+    another part than the one wanted.
     """
     board = board or _board(root)
     if name is not None:
+        if _is_of_another(name, runs_on):
+            raise UserError("power source {}: {}; leave --power-source out".format(name, _other(name, runs_on)))
         source = _make(name, root, board)
         try:
             source.open()
@@ -35,6 +39,9 @@ def find_source(name=None, root="/", board=None):
         return source
     missing = []
     for word in AUTOMATIC:
+        if _is_of_another(word, runs_on):
+            missing.append("{}: {}".format(word, _other(word, runs_on)))
+            continue
         source = _make(word, root, board)
         try:
             source.open()
@@ -65,6 +72,14 @@ def describe_sources(root="/", board=None):
             source.close()
         found.append(entry)
     return found
+
+
+def _is_of_another(name, runs_on):
+    return runs_on is not None and PART.get(name, runs_on) != runs_on
+
+
+def _other(name, runs_on):
+    return "it measures the {} alone, and the model runs on the {}".format(PART[name].upper(), runs_on.upper())
 
 
 def _board(root):

@@ -35,6 +35,11 @@ def runner_for(model, root="/"):
     raise UserError("{}: neither an ONNX file (.onnx) nor a TensorRT engine ({})".format(model, ", ".join(ENGINES)))
 
 
+def runs_on(name):
+    """"gpu" or "cpu": the part of the machine that a runner's inferences run on."""
+    return "gpu" if name in NEED_ENGINE else "cpu"
+
+
 def spares_a_core(request):
     """Whether inference can leave one core to the power sampler: always on a GPU, on the CPU with few threads."""
     return request["runner"] in NEED_ENGINE or (request.get("threads") or len(cores.allowed())) < len(cores.allowed())
