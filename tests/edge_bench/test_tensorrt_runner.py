@@ -15,6 +15,7 @@ from devices.support.errors import CannotMeasure, UserError
 from edge_bench.agent import engine_builder
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.runners import cuda, tensors
+from edge_bench.agent.runners.base import check_batch
 from edge_bench.agent.runners.tensorrt import TensorRtRunner
 
 HERE = Path(__file__).parent
@@ -193,6 +194,17 @@ def test_a_fixed_batch_is_refused_at_build_and_run(use, tmp_path):
     net(tmp_path, batch=1)
     with pytest.raises(UserError, match="built for batch 1, not 2"):
         engine_builder.build_engine(request(tmp_path, batch=2))
+
+
+@pytest.mark.parametrize("declared, requested, batch", [
+    ([8, 8], 8, 8), ([8, 8], None, 8), ([8, 1], 8, 8), ([8, None], 4, 4), ([None, None], 4, 4), ([None], None, 1),
+    ([8], 4, None), ([8, 8], 4, None), ([8, 1], 4, None)])
+def test_a_batch_that_no_input_has_is_refused_however_many_there_are(declared, requested, batch):
+    if batch is not None:
+        assert check_batch(requested, declared, "m") == batch
+        return
+    with pytest.raises(UserError, match=r"built for batch .*8, not 4"):
+        check_batch(requested, declared, "m")
 
 
 @pytest.mark.parametrize("extra, given, error, words", [

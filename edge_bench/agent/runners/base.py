@@ -60,7 +60,7 @@ def check_batch(requested, declared, model):
     fixed = sorted({size for size in declared if size is not None})
     if requested is None:
         return fixed[0] if len(fixed) == 1 else 1
-    if fixed and len(fixed) == len(declared) and requested not in fixed:
+    if fixed and None not in declared and requested not in fixed:
         raise UserError("{}: built for batch {}, not {}: export it with that batch or leave --batch out".format(
             model, " and ".join(str(size) for size in fixed), requested))
     return requested
