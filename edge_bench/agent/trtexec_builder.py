@@ -8,9 +8,8 @@ from devices.support.errors import CannotMeasure, UserError
 from edge_bench.agent import onnx_words
 from edge_bench.agent.engine_builder import read_layers, require_quantised, say_errors, shape_ranges
 from edge_bench.agent.identity import software
-from edge_bench.agent.runners.trtexec import program
+from edge_bench.agent.runners.trtexec import bindings, program
 
-_BINDING = re.compile(r"(?:Input binding|Input) (?:for )?(\S+) with dimensions? (\d+(?:x\d+)*)")
 _TOLD = re.compile(r"\[(?:\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] \[)?([A-Z])\] (.*)")
 
 
@@ -122,6 +121,6 @@ def _layers(path, known):
 
 def _seen(output, request):
     """The shapes that trtexec said it uses, for a file whose inputs could not be read."""
-    found = {name: [int(size) for size in sizes.split("x")] for name, sizes in _BINDING.findall(output)}
+    found = bindings(output)
     batch = next((shape[0] for shape in found.values() if shape), request["batch"] or 1)
     return {"batch": batch, "batches": [batch] * 3, "inputs": found, "profile": {}}

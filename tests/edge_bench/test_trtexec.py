@@ -28,10 +28,15 @@ if unknown:
 print("&&&& RUNNING TensorRT.trtexec [TensorRT v8201] # trtexec")
 if "loadEngine" in options:
     with open(options["loadEngine"]) as stream:
-        if stream.read() != "an engine":
+        kept = stream.read()
+        if not kept.startswith("an engine"):
             print("[E] Error[1]: [stdArchiveReader.cpp::StdArchiveReader::32] Serialization assertion failed")
             print("&&&& FAILED TensorRT.trtexec")
             sys.exit(1)
+    built = kept[len("an engine at "):] or "1x3x8x8"
+    shape = options.get("shapes", "x:" + built).split(":")[1]
+    if " " in built:
+        shape = "1x3x8x8"  # a version that does what it likes
 if "saveEngine" in options:
     if {broken!r}:
         print("[11/26/2026-04:00:00] [E] Error[10]: Could not find any implementation for node conv1.")
@@ -47,7 +52,10 @@ if "saveEngine" in options:
             stream.write("timings")
     with open(options["saveEngine"], "w") as stream:
         stream.write("an engine")
-    print("[I] Input binding for x with dimensions 1x3x8x8 is created.")
+    shape = options.get("optShapes", "x:1x3x8x8").split(":")[1]
+print("[I] Using random values for input x")
+print({binding!r} % shape)
+print("[I] Created output binding for y with dimensions 5x10")
 print("[I] Starting inference")
 duration = float(options.get("duration", 3))
 time.sleep(duration)
@@ -70,15 +78,17 @@ separateProfileRun"
 HELP = {"8.0": COMMON + " nvtxMode timingCacheFile buildOnly",
         "8.6": COMMON + " memPoolSize profilingVerbosity exportLayerInfo timingCacheFile skipInference",
         "11": COMMON.replace(" fp16 int8 workspace", "") + " memPoolSize profilingVerbosity exportLayerInfo"}
+CREATED, IS_CREATED = ("[I] Created input binding for x with dimensions %s",
+                       "[I] Input binding for x with dimensions %s is created.")
 
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
     """Function that puts the stand-in of a version on the PATH."""
-    def put(version="8.6", broken=False):
+    def put(version="8.6", broken=False, binding=CREATED):
         program = tmp_path / "bin" / "trtexec"
         program.write_text(STAND_IN.format(python=sys.executable, log=str(tmp_path / "calls.log"), help=HELP[version],
-                                           broken=broken))
+                                           broken=broken, binding=binding))
         program.chmod(0o755)
 
     (tmp_path / "bin").mkdir()
@@ -116,7 +126,8 @@ def test_an_engine_of_another_tensorrt_is_refused_and_its_power_mode_told(calls,
     status.parent.mkdir(parents=True)
     status.write_text("Package: libnvinfer8\nStatus: install ok installed\nVersion: 8.2.1-1+cuda10.2\n\n")
     wanted = {**request(tmp_path), "root": str(tmp_path)}
-    sidecar = {"schema": "edgesynth.engine/1", "tensorrt": "8.2.1", "device": None, "mode": "MAXQ", "batch": 2}
+    sidecar = {"schema": "edgesynth.engine/1", "tensorrt": "8.2.1", "device": None, "mode": "MAXQ", "batch": 2,
+               "inputs": {"x": [2, 3, 8, 8]}}
     (tmp_path / "net.engine.json").write_text(json.dumps(sidecar))
     told = trtexec.TrtexecRunner.open(wanted).describe()
     assert (told["built_in_mode"], told["batch"], told["origin_unknown"]) == ("MAXQ", 2, False)
@@ -126,9 +137,52 @@ def test_an_engine_of_another_tensorrt_is_refused_and_its_power_mode_told(calls,
 
 
 def test_a_damaged_engine_gives_trtexecs_reason(calls, tmp_path):
-    runner = trtexec.TrtexecRunner.open(request(tmp_path, content="an eng"))
     with pytest.raises(CannotMeasure, match="Serialization assertion failed"):
-        runner.run_for(0.1)
+        trtexec.TrtexecRunner.open(request(tmp_path, content="an eng"))
+
+
+@pytest.mark.parametrize("binding", [CREATED, IS_CREATED])
+@pytest.mark.parametrize("content, given, batch", [
+    ("an engine", {}, 1), ("an engine at 8x3x8x8", {}, 8), ("an engine at 8x3x8x8", {"batch": 8}, 8),
+    ("an engine", {"shape": ["x=8x3x8x8"]}, 8), ("an engine", {"shape": ["x=8x3x8x8"], "batch": 8}, 8)])
+def test_images_of_an_engine_from_elsewhere_are_those_that_trtexec_runs(install, tmp_path, content, given, batch,
+                                                                        binding):
+    install(binding=binding)
+    runner = trtexec.TrtexecRunner.open(request(tmp_path, content, **given))
+    assert runner.batch == batch and runner.inputs == [{"name": "x", "dtype": None, "shape": [batch, 3, 8, 8]}]
+    runner.run_for(0.1)
+
+
+@pytest.mark.parametrize("content, given, words", [
+    ("an engine", {"batch": 8}, r"runs it at batch 1, not 8: .*--shape x=8x3x8x8"),
+    ("an engine at 8x3x8x8", {"batch": 1}, "runs it at batch 8, not 1"),
+    ("an engine", {"batch": 4, "shape": ["x=8x3x8x8"]}, "runs it at batch 8, not 4")])
+def test_a_batch_that_trtexec_does_not_run_is_refused(calls, tmp_path, content, given, words):
+    with pytest.raises(UserError, match=words):
+        trtexec.TrtexecRunner.open(request(tmp_path, content, **given))
+
+
+def test_shapes_that_trtexec_does_not_run_are_refused(install, tmp_path):
+    install()
+    with pytest.raises(CannotMeasure, match="ran input 'x' at 1x3x8x8, not 8x3x8x8"):
+        trtexec.TrtexecRunner.open(request(tmp_path, "an engine at its own shape", shape=["x=8x3x8x8"]))
+    known = {"schema": "edgesynth.engine/1", "batch": 8, "inputs": {"x": [8, 3, 8, 8]}}
+    wanted = request(tmp_path)
+    (tmp_path / "net.engine.json").write_text(json.dumps(known))
+    with pytest.raises(CannotMeasure, match="ran input 'x' at 1x3x8x8, not 8x3x8x8"):
+        trtexec.TrtexecRunner.open(wanted).run_for(0.1)
+    (tmp_path / "net.engine.json").unlink()
+    install(binding="[I] %s")
+    with pytest.raises(CannotMeasure, match="does not say at which shapes"):
+        trtexec.TrtexecRunner.open(wanted)
+
+
+@pytest.mark.parametrize("binding", [CREATED, IS_CREATED])
+def test_inputs_that_cannot_be_read_from_the_file_are_those_that_trtexec_tells(install, tmp_path, binding):
+    install(binding=binding)
+    asked = to_build(tmp_path)
+    (tmp_path / "net.onnx").write_bytes(b"")
+    assert trtexec_builder.build_engine(asked)["inputs"] == {"x": [1, 3, 8, 8]}
 
 
 def to_build(tmp_path, batch=None, sizes=(1, 3, 8, 8), kind="Relu", **given):

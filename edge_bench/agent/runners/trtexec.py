@@ -8,7 +8,7 @@ import tempfile
 import time
 from typing import Any
 
-from devices.support.errors import CannotMeasure
+from devices.support.errors import CannotMeasure, UserError
 from edge_bench.agent import interpreter
 from edge_bench.agent import sidecar as sidecars
 from edge_bench.agent.arguments import shapes
@@ -16,6 +16,10 @@ from edge_bench.agent.identity import software
 from edge_bench.agent.runners.base import Runner
 
 _PLACES = "/usr/src/tensorrt/bin"
+# two ways to say it: "Created input binding for x with dimensions 1x3", and "Input binding for x with dimensions 1x3 is
+# created." of newer versions
+_BINDING = re.compile(r"[Ii]nput binding for (.+?) with dimensions? (\d+(?:x\d+)*)")
+_LOOK = ["--warmUp=0", "--duration=0", "--iterations=1"]  # as little inference as it can
 _SPAN = re.compile(r"Timing trace has (\d+) queries over ([0-9.]+) s")
 
 
@@ -50,17 +54,49 @@ class TrtexecRunner(Runner):
         runner.sidecar = sidecars.read_sidecar(runner.path)
         if runner.sidecar and runner.version:  # the device is not known here, and trtexec says when it is another
             sidecars.refuse_foreign(runner.path, dict(runner.sidecar, device=None), runner.version, (0, 0))
-        runner.batch = request.get("batch") or (runner.sidecar or {}).get("batch") or 1
         found = sidecars.shapes_at(runner.path, runner.sidecar, request.get("batch"))
+        known = bool(found)
         found.update(shapes(request))
-        runner.inputs = [{"name": name, "dtype": None, "shape": shape} for name, shape in found.items()]
+        runner._take(found)
+        if not known:  # no side-car says what the engine runs at
+            output = _run(["--loadEngine=" + runner.path] + _LOOK + runner._shape_words())[1]
+            runner._check(output)
+            runner._take(bindings(output))
+        runner.batch = runner._batch()
         return runner
+
+    def _take(self, found):
+        self.inputs = [{"name": name, "dtype": None, "shape": shape} for name, shape in found.items()]
+
+    def _batch(self):
+        """Images of an inference, by the inputs as they are run."""
+        wanted, given = self.request.get("batch"), shapes(self.request)
+        if not self.inputs:
+            raise CannotMeasure("{}: trtexec does not say at which shapes it runs this engine, so its images cannot be "
+                                "counted: build it here from the ONNX file".format(self.path))
+        first = [item["shape"][0] for item in self.inputs if item["shape"] and (not given or item["name"] in given)]
+        first = first or [1]
+        if wanted is not None and wanted not in first:
+            item = self.inputs[0]
+            raise UserError("{}: trtexec runs it at batch {}, not {}: leave --batch out, or where it may vary name the "
+                            "shape with --shape {}={}".format(self.path, first[0], wanted, item["name"],
+                                                              _words([wanted] + item["shape"][1:])))
+        sidecar = self.sidecar or {}
+        return wanted or (sidecar.get("batch") if sidecar.get("inputs") and not given else None) or first[0]
+
+    def _check(self, output):
+        """CannotMeasure when trtexec ran an input at another shape than the one that is counted."""
+        told = bindings(output)
+        for item in self.inputs:
+            if told.get(item["name"], item["shape"]) != item["shape"]:
+                raise CannotMeasure("{}: trtexec ran input '{}' at {}, not {}: build it again from the ONNX "
+                                    "file".format(self.path, item["name"], _words(told[item["name"]]),
+                                                  _words(item["shape"])))
 
     def _shape_words(self):
         """--shapes for the inputs that vary: without it trtexec runs them at 1."""
         varying = set(shapes(self.request)) | set((self.sidecar or {}).get("profile") or {})
-        words = ["{}:{}".format(item["name"], "x".join(str(size) for size in item["shape"])) for item in self.inputs
-                 if item["name"] in varying]
+        words = ["{}:{}".format(item["name"], _words(item["shape"])) for item in self.inputs if item["name"] in varying]
         return ["--shapes=" + ",".join(words)] if words else []
 
     def run_for(self, seconds):
@@ -73,6 +109,7 @@ class TrtexecRunner(Runner):
             words = ["--loadEngine=" + self.path, "--warmUp=0", "--duration={:g}".format(seconds), "--iterations=10",
                      "--exportTimes=" + times]
             start, output = _run(words + self._shape_words())
+            self._check(output)
             try:
                 with open(times) as stream:
                     rows = json.load(stream)
@@ -104,6 +141,15 @@ class TrtexecRunner(Runner):
                 return [{"name": row["name"], "ms": row["averageMs"]} for row in rows if "averageMs" in row]
             except (OSError, ValueError, KeyError, TypeError):
                 return None
+
+
+def bindings(output):
+    """{input: shape} that trtexec said it runs."""
+    return {name: [int(size) for size in sizes.split("x")] for name, sizes in _BINDING.findall(output)}
+
+
+def _words(shape):
+    return "x".join(str(size) for size in shape)
 
 
 def _run(words):
