@@ -44,7 +44,10 @@ def receive(stream):
         raise UserError("'{}' is no SHA-256".format(sha256))
     path = path_of(header.get("folder") or sha256, name)
     if header.get("query"):
-        return {"path": path, "present": os.path.isfile(path) and os.path.getsize(path) == size}
+        present = os.path.isfile(path) and os.path.getsize(path) == size
+        if present:
+            os.utime(os.path.dirname(path))  # who asks is about to use it
+        return {"path": path, "present": present}
     folder = state.make_folder(os.path.dirname(path))
     free = shutil.disk_usage(folder).free
     if free < size + (1 << 20):
@@ -96,7 +99,7 @@ def _write(stream, path, sha256, size):
 
 
 def _forget_old(folder, keep):
-    """Remove the files that were sent longest ago, beyond KEEP."""
+    """Remove the files that were sent or asked for longest ago, beyond KEEP."""
     entries = sorted((name for name in os.listdir(folder) if name != keep),
                      key=lambda name: os.path.getmtime(os.path.join(folder, name)))
     for name in entries[:-KEEP]:

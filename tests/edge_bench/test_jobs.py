@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from agent_on_board import wait_for, write_net
 
-from edge_bench.agent import evaluate, store
+from edge_bench.agent import evaluate, store, uploads
 
 
 @pytest.fixture
@@ -170,6 +172,23 @@ def test_put_keeps_a_file_by_its_content(agent):
     path = put(agent, header(content), content)["result"]["path"]
     assert Path(path).read_bytes() == content
     assert put(agent, header(content, query=True), b"")["result"]["present"] is True
+
+
+def test_a_file_that_was_asked_for_is_not_the_next_to_go(agent, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", agent.environment["XDG_STATE_HOME"])
+    monkeypatch.setattr(uploads, "KEEP", 2)
+
+    def sent(content, age_s):
+        path = uploads.receive(io.BytesIO(header(content) + b"\n" + content))["path"]
+        os.utime(Path(path).parent, (time.time() - age_s,) * 2)
+
+    for age_s, content in ((30, b"first"), (20, b"second"), (10, b"third")):
+        sent(content, age_s)
+    assert put(agent, header(b"first", query=True), b"")["result"]["present"] is True
+    sent(b"fourth", 0)
+    there = [put(agent, header(content, query=True), b"")["result"]["present"]
+             for content in (b"first", b"second", b"third", b"fourth")]
+    assert there == [True, False, True, True]
 
 
 @pytest.mark.parametrize("given, cut, code", [
