@@ -1,5 +1,6 @@
 """The side-car of an engine: a file beside it that says of what, where and by which TensorRT it was built."""
 import os
+import re
 
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import read_json
@@ -22,12 +23,17 @@ def refuse_foreign(engine, sidecar, version, capability):
     if not sidecar:
         return
     here = "sm_{}{}".format(*capability)
-    if sidecar.get("tensorrt") and sidecar["tensorrt"] != version:
+    if sidecar.get("tensorrt") and _release(sidecar["tensorrt"]) != _release(version):
         raise CannotMeasure("{}: built by TensorRT {}, here is {}: build it again from the ONNX file".format(
             engine, sidecar["tensorrt"], version))
     if sidecar.get("device") and sidecar["device"] != here:
         raise CannotMeasure("{}: built on a {} device, here is {}: build it again from the ONNX file".format(
             engine, sidecar["device"], here))
+
+
+def _release(version):
+    """The three numbers that Debian's package and the Python module agree about: 8.2.1 and 8.2.1.8 are one version."""
+    return re.findall(r"\d+", version)[:3]
 
 
 def shapes_at(engine, sidecar, batch):

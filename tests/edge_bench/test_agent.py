@@ -121,7 +121,7 @@ def test_a_person_gets_a_table_a_file_and_an_exit_code(pyz, tmp_path):
     done = subprocess.run([*words, "--json", "out.json"], cwd=tmp_path, env=agent.environment, capture_output=True,
                           text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("tx2 (serial …0042) · L4T 32.7.1 · tensorrt 8.2.1 fp16 · batch 1")
+    assert done.stdout.startswith("tx2 (serial …0042) · L4T 32.7.1 · tensorrt 8.2.1.8 fp16 · batch 1")
     assert results.load(str(tmp_path / "out.json")) and list((tmp_path / "results").glob("0001-net-tx2.json"))
     record = next((tmp_path / "results").glob("*.record.gz"))
     replay = subprocess.run([agent.python, pyz, "bench", "--replay", record, "--json", "-"], cwd=tmp_path,

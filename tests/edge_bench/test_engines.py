@@ -59,7 +59,7 @@ def test_the_sidecar_says_of_what_where_and_how_it_was_built(agent, tmp_path):
     made = agent.result("build", {"model": str(model), "root": str(agent.board.root)})
     said = json.loads(Path(made["engine"] + ".json").read_text())
     assert said == made["sidecar"] and said["schema"] == "edgesynth.engine/1"
-    known = {"onnx": "net.onnx", "board": "tx2", "l4t": "32.7.1", "tensorrt": "8.2.1", "precision": "fp16",
+    known = {"onnx": "net.onnx", "board": "tx2", "l4t": "32.7.1", "tensorrt": "8.2.1.8", "precision": "fp16",
              "mode": "MAXP_CORE_ARM", "batch": 4, "batches": [1, 4, 16], "device": "sm_62", "builder": "tensorrt",
              "workspace_bytes": 981 << 20, "timings_reused": False, "layers_note": None}
     assert {name: said[name] for name in known} == known

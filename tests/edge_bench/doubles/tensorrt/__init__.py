@@ -1,6 +1,6 @@
 """A stand-in for the Python module tensorrt, strict about which names a version has. Python 3.6 and later.
 
-The version is that of $TENSORRT_DOUBLE (a column of tensorrt_api_by_version.csv); a name with 0 in its column does not
+What it has is that of $TENSORRT_DOUBLE (a column of tensorrt_api_by_version.csv); a name with 0 in its column does not
 exist here, so that using it raises AttributeError as the real module does. An "ONNX file" is JSON:
 {"inputs": {name: shape}, "outputs": {name: shape}, "ms": time of an inference}, or a real one, of which the names and
 shapes of inputs and outputs and the nodes are read. An engine is that with a head. $BOARD_LAW may name a law (see
@@ -15,7 +15,9 @@ import time as _time
 
 import board_law as _board_law
 
-__version__ = _os.environ.get("TENSORRT_DOUBLE", "8.2.1")
+_COLUMN = _os.environ.get("TENSORRT_DOUBLE", "8.2.1")
+# four numbers, as the module of JetPack 4.6; Debian's package says three of them
+__version__ = {"8.2.1": "8.2.1.8"}.get(_COLUMN, _COLUMN)
 _TABLE = _os.environ.get("TENSORRT_DOUBLE_TABLE") or _os.path.join(
     _os.path.dirname(_os.path.abspath(__file__)), "..", "..", "data", "tensorrt_api_by_version.csv")
 _HEAD = b"DOUBLE-ENGINE\n"
@@ -386,7 +388,7 @@ class IExecutionContext(object):
 
 def _column():
     with open(_TABLE, newline="") as stream:
-        return {row["name"]: row[__version__] == "1" for row in _csv.DictReader(stream)}
+        return {row["name"]: row[_COLUMN] == "1" for row in _csv.DictReader(stream)}
 
 
 _KNOWN = _column()
