@@ -22,7 +22,7 @@ SCHEMA = "edgesynth.job/1"
 ENDS = ("result", "error", "cancelled")
 LEFT_S = 86400.0  # a result that nobody fetched for longer is measured anew
 KEEP = 20        # finished jobs whose folders stay
-POLL_S = 0.3     # of a follower; reading a file's size this often costs the board nothing that shows
+POLL_S = 0.3     # of a follower; reading the events this often costs the board nothing that shows
 CANCEL_S = 30.0  # how long a cancelled job may take to put the settings back
 
 
@@ -44,9 +44,19 @@ def identities():
 
 
 def key_of(request):
-    """What two requests for the same measurement have in common."""
-    return sha256_bytes(canonical_json({name: value for name, value in request.items() if name != "key"})
+    """What two requests for the same measurement have in common; another file at the same path is another one."""
+    parts = {name: value for name, value in request.items() if name != "key"}
+    return sha256_bytes(canonical_json([parts, _file(request.get("model")), _file(request.get("base"))])
                         .encode("utf-8"))
+
+
+def _file(path):
+    """[bytes, time of the last change] of a file, or None where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, TypeError, ValueError):
+        return None
+    return [found.st_size, found.st_mtime_ns]
 
 
 def start(kind, request):

@@ -4,13 +4,15 @@ With --stdin a verb reads one JSON request from standard input and writes JSON L
 error; the words of the command line are then constants, which is how the host calls it over ssh.
 """
 import argparse
+import codecs
 import importlib
 import io
+import os
 import signal
 import sys
 
 from devices.support.errors import EdgesynthError
-from edge_bench.agent import arguments, protocol
+from edge_bench.agent import arguments, protocol, spawn
 
 # verb: (module:function, one line of help); what begins with _ is for the agent itself
 VERBS = {
@@ -32,7 +34,10 @@ VERBS = {
 
 def main(argv=None):
     """Run one verb; returns an exit code. A user's mistake ends in one sentence."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        argv = sys.argv[1:]
+        _read_utf8(argv)
+    argv = list(argv)
     if argv and argv[0].startswith("_") and argv[0] in VERBS:
         return _quietly(lambda: _function(argv[0])(argv[1:]))
     options = parser().parse_args(argv)
@@ -51,6 +56,13 @@ def main(argv=None):
         return error.exit_code
     except BrokenPipeError:
         return 0  # the host has gone; a job goes on without us
+
+
+def _read_utf8(argv):
+    """Begin anew where names of files can be ASCII alone: under cron, a service, ssh without LANG (Python 3.6)."""
+    narrow = codecs.lookup(sys.getfilesystemencoding()).name == "ascii"
+    if argv and narrow and os.environ.get("LC_ALL") != "C.UTF-8":
+        os.execve(sys.executable, spawn.agent_command(*argv), dict(os.environ, LC_ALL="C.UTF-8"))
 
 
 def _speak_utf8():

@@ -32,10 +32,20 @@ def _request(options, lines):
     if not options.model:
         raise UserError("name a model: edgesynth {} MODEL".format(options.verb))
     names = ["root"] + [argument.name for argument in arguments.BENCH]
-    request = dict({name: getattr(options, name) for name in names}, model=os.path.abspath(options.model))
-    if request["board_python"] and os.sep in request["board_python"]:
-        request["board_python"] = os.path.abspath(request["board_python"])  # the job runs in another folder
-    return request
+    return dict({name: getattr(options, name) for name in names}, model=options.model)
+
+
+def _absolute(request):
+    """The request with whole paths, since the job runs in another folder."""
+    made = dict(request)
+    for name in ("model", "base", "board_python"):
+        path = made.get(name)
+        if path and isinstance(path, str) and (os.sep in path or name != "board_python"):  # a Python may be a word
+            made[name] = os.path.abspath(path)
+    word, colon, path = str(made.get("power_source") or "").partition(":")
+    if path:
+        made["power_source"] = word + colon + os.path.abspath(path)
+    return made
 
 
 def _run_job(kind, request, lines):
@@ -43,6 +53,7 @@ def _run_job(kind, request, lines):
 
     Ctrl-C by a person cancels it; a program's lost connection leaves it running.
     """
+    request = _absolute(request)
     found = jobs.find(kind, request)
     identity = found or jobs.start(kind, request)
     out = lines or Console()
@@ -87,7 +98,7 @@ def compare(options, lines):
         raise UserError("name two models: edgesynth compare BASE HEAD")
     request = _request(options, lines)
     if lines is None:
-        request["base"] = os.path.abspath(options.base)
+        request["base"] = options.base
     pair.complete_pair(request)
     end = _run_job("compare", request, lines)
     if lines is not None:

@@ -67,6 +67,34 @@ def test_a_lost_follower_leaves_the_job_and_the_same_call_takes_it_up(agent, mod
     assert agent.call("bench", request)[0]["id"] != identity
 
 
+def test_a_file_that_was_made_anew_at_its_path_is_measured_anew(agent, model):
+    request = agent.request(model)
+    first = agent.call("bench", request)[0]["id"]
+    assert agent.call("bench", request)[0]["id"] == first
+    write_net(model, ms=2.0)
+    assert agent.call("bench", request)[0]["id"] != first
+
+
+def test_paths_of_a_program_count_from_where_it_calls(agent, model):
+    for more, code, words in (({}, 0, ""),
+                              ({"power_source": "replay:rec.gz"}, 2, f"{model.parent}/rec.gz: there is no")):
+        text = json.dumps({**agent.request(model), "model": model.name, **more})
+        done = subprocess.run([agent.python, agent.pyz, "bench", "--stdin"], env=agent.environment, input=text,
+                              cwd=model.parent, capture_output=True, text=True)
+        end = json.loads(done.stdout.splitlines()[-1])
+        assert done.returncode == code and words in end.get("message", ""), end
+
+
+def test_a_name_beyond_ascii_is_measured_where_no_locale_says_utf_8(agent, model):
+    bare = {**agent.environment, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    beyond = model.rename(model.with_name("größe.onnx"))
+    words = ["bench", beyond.name, "--root", agent.board.root, "--batch", "1", "--trials", "1", "--window", "0.3"]
+    done = subprocess.run([agent.python, agent.pyz, *words, "--json", "-"], cwd=model.parent, env=bare,
+                          capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout.decode("utf-8"))["model"]["name"] == "größe"
+
+
 def test_cancel_stops_and_puts_back(agent, model):
     follower = agent.start("bench", long_request(agent, model))
     identity = running(agent)
