@@ -42,7 +42,7 @@ def window(samples, start_s, end_s, scope=None):
                             "--window".format(max(0, last - first), end_s - start_s, LEAST_SAMPLES))
     if first == 0 or last == len(samples):
         raise CannotMeasure("the power samples do not reach over the whole window: the sampler began too late or ended "
-                            "too early; measure again")
+                            "too early{}; measure again".format(_failure(samples)))
     _check_gaps(samples, first, last)
     _check_values(samples, powers, first, last, name)
     if samples.energy_mj is not None and scope in (None, samples.scope):
@@ -67,9 +67,16 @@ def _check_gaps(samples, first, last):
     times = samples.t_s[first - 1:last + 1]
     worst = max(b - a for a, b in zip(times, times[1:]))
     if worst > GAP_INTERVALS * samples.interval_s:
-        raise CannotMeasure("a gap of {:.2g} s between power samples, where {:.2g} s were asked for: the machine is "
-                            "too busy for the sampler; end other programs and measure again".format(
-                                worst, samples.interval_s))
+        failure = _failure(samples)
+        raise CannotMeasure("a gap of {:.2g} s between power samples, where {:.2g} s were asked for{}".format(
+            worst, samples.interval_s, failure + "; measure again" if failure else
+            ": the machine is too busy for the sampler; end other programs and measure again"))
+
+
+def _failure(samples):
+    """Why the last reading that failed did so, where one did."""
+    found = samples.about.get("failure")
+    return ", and a reading failed ({})".format(found) if found else ""
 
 
 def _check_values(samples, powers, first, last, name):

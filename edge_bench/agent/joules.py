@@ -38,6 +38,10 @@ class PowerSession(object):
     def core(self):
         return self.sampler.core
 
+    def check(self):
+        """Raise when no more samples come."""
+        self.sampler.check()
+
     def measure_idle(self):
         """Let the board rest, for what it draws without load; as long as the source needs for enough samples."""
         self.idle = trials.idle(max(IDLE_S, IDLE_SAMPLES * self.sampler.samples.interval_s))

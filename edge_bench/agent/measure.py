@@ -78,6 +78,8 @@ def run_trials(record, turns, progress):
             progress("idle power")
             power.measure_idle()
         for number, (request, tell) in enumerate(turns):
+            if power:
+                power.check()
             if power and runners.spares_a_core(request):
                 request["sampler_core"] = power.core
             counted = dict(request, trials=len(turns))  # so that one of a comparison says 3 of 12

@@ -29,6 +29,7 @@ from edge_bench.agent.spawn import agent_command
 
 INTERVAL_S = 0.05        # the INA3221 averages over 0.4 s: nothing is gained by less
 SEND_S = 0.25
+FAILED_S = 3.0           # a source of which every reading failed for so long has gone
 START_S, STOP_S = 20.0, 5.0  # patience with the child
 LOOK_S, LOOK_PAUSE_S = 1.0, 0.001
 
@@ -87,26 +88,31 @@ def sample(source, interval_s, stream, stop, clock=time.monotonic, late=lambda: 
     """Read at absolute deadlines and write a JSON line a sample until `stop.wait` says so; returns the counts.
 
     A deadline that passes during a reading is skipped and counted, so that the others stay where they were. late:
-    called when two or more passed at once.
+    called when two or more passed at once. CannotMeasure when the source has gone.
     """
     names, pending, sent = source.rails, [], clock()
     counts: dict = {"missed": 0, "failed": 0, "failure": None}
-    deadline = clock()
+    deadline = good = clock()
     while True:
+        wait = 0.0
         try:
             t_s, rails, total, counted = source.read()
             row = [round(t_s, 6), total, counted]
             row += [rails.get(name) for name in names]
             pending.append(json.dumps(row) + "\n")
+            good = clock()
         except ReadFailed as error:
             counts["failed"] += 1
             counts["failure"] = str(error)
+            wait = interval_s  # a paced source that has ended waits for nothing
+            if clock() - good > FAILED_S:
+                raise CannotMeasure("the power source {} has gone ({}): measure again, or name another with "
+                                    "--power-source".format(source.name, error))
         now = clock()
         if now - sent >= SEND_S and pending:
             stream.write("".join(pending))
             stream.flush()
             pending, sent = [], now
-        wait = 0.0
         if not source.paced:
             deadline += interval_s
             if now > deadline:
@@ -254,6 +260,12 @@ class Sampler(object):
             samples.about.update(self._end, quantum_found_mw=found)
             samples.quantum_mw = max(found or 0.0, samples.quantum_mw or 0.0) or None
         return samples
+
+    def check(self):
+        """Raise what ended the child before it was told to, so that nothing is measured in vain."""
+        if self.process.poll() is not None:
+            self._reader.join(STOP_S)
+            raise self._failure("died before its end")
 
     def _end_child(self):
         process = self.process

@@ -55,6 +55,17 @@ def test_a_window_with_too_few_samples_is_an_error(agent, tmp_path):
     assert end["event"] == "error" and end["exit_code"] == 3 and "power samples" in end["message"]
 
 
+def test_a_sensor_that_ends_in_the_middle_stops_the_trials_and_says_why(agent, tmp_path):
+    agent.board.add_tegrastats()
+    program = agent.board.bin / "tegrastats"
+    program.write_text(program.read_text().replace("count += 1\n", "count += 1\n    if count > 70: sys.exit(7)\n"))
+    events = agent.call("bench", agent.request(write_net(tmp_path / "net.onnx"), trials=5, window=2.5, power=True))
+    end = events[-1]
+    assert end["event"] == "error" and end["exit_code"] == 3
+    assert "tegrastats has gone (it ended (exit code 7))" in end["message"]
+    assert not any(event.get("text", "").startswith("trial 5/5") for event in events)
+
+
 def test_power_alone(agent):
     agent.board.add_tegrastats()
     found = agent.result("samples", {"root": str(agent.board.root), "seconds": 1.0})

@@ -64,6 +64,15 @@ def test_damage_inside_the_window_is_an_error(change, reason):
         energy.window(samples, 5.0, 15.0)
 
 
+def test_what_a_sensor_said_last_is_in_the_error():
+    samples = recording(lambda t: 5000)
+    samples.about["failure"] = "it ended"
+    samples.t_s[150:] = [t + 0.3 for t in samples.t_s[150:]]
+    for start, end in ((5.0, 15.0), (25.0, 35.0)):
+        with pytest.raises(CannotMeasure, match=r"a reading failed \(it ended\); measure again"):
+            energy.window(samples, start, end)
+
+
 def test_a_late_sample_alone_is_no_gap():
     samples = recording(lambda t: 5000)
     samples.t_s[150:] = [t + 0.1 for t in samples.t_s[150:]]

@@ -193,9 +193,10 @@ class Stop:
         return not self.source.takes
 
 
-def run(takes, interval_s=0.05, late=lambda: None):
+def run(takes, interval_s=0.05, late=lambda: None, paced=False):
     clock = Time()
     source = Slow(takes, clock)
+    source.paced = paced
     stream, stop = io.StringIO(), Stop(source, clock)
     counts = sampler.sample(source, interval_s, stream, stop, clock, late)
     return [json.loads(line) for line in stream.getvalue().splitlines()], counts, stop.slept
@@ -227,6 +228,18 @@ def test_failed_readings_are_counted_with_the_last_reason():
     rows, counts, _ = run([0.01, -0.01, -0.01, 0.01])
     assert len(rows) == 2
     assert (counts["failed"], counts["failure"]) == (2, "not now")
+
+
+def test_a_paced_source_that_fails_is_asked_again_after_its_interval():
+    _, counts, slept = run([0.05, -0.001, -0.001, 0.05], paced=True)
+    assert slept == [0, 0.05, 0.05, 0] and counts["failed"] == 2
+
+
+@pytest.mark.parametrize("paced", [False, True])
+def test_a_source_that_fails_on_and_on_has_gone(paced):
+    assert run([0.01] + [-0.001] * 40 + [0.01] + [-0.001] * 40, paced=paced)[1]["failed"] == 80
+    with pytest.raises(CannotMeasure, match=r"the power source slow has gone \(not now\)"):
+        run([0.01] + [-0.001] * 70, paced=paced)
 
 
 # the sensor
