@@ -22,8 +22,8 @@ BENCH = (
     Argument("trials", "--trials", "integer", "N", "Fresh processes that measure. Default: {}; in comparisons {} of "
              "each model.".format(SOUND_TRIALS, PAIRS)),
     Argument("window", "--window", "number", "SECONDS", "Measured time a trial. Default: {:g}.".format(SOUND_WINDOW_S)),
-    Argument("quick", "--quick", "flag", None, "{} trials of {:g} s, for a first look; marked in the result.".format(
-        QUICK_TRIALS, QUICK_WINDOW_S)),
+    Argument("quick", "--quick", "flag", None, "{} trials of {:g} s (longer where a power source is slow), for a first "
+             "look; marked in the result.".format(QUICK_TRIALS, QUICK_WINDOW_S)),
     Argument("warmup_cap", "--warmup-cap", "number", "SECONDS", "Longest warm-up before the verdict not_steady. "
                                                                 "Default: 60."),
     Argument("power", "--power", "flag", None, "Measure energy from the power rails too."),
@@ -45,14 +45,15 @@ _SHAPE = re.compile(r"^(.+)=(\d+(?:x\d+)*)$")
 def complete(given):
     """The request with every argument of the table, checked: {name: value}, defaults filled in.
 
-    given: the values that the user gave; names that are no argument are kept for the caller.
-    UserError for a value that makes no sense.
+    given: the values that the user gave; names that are no argument are kept for the caller. "window_chosen": whether
+    the window is the user's own. UserError for a value that makes no sense.
     """
     request: dict = {argument.name: DEFAULTS.get(argument.name, False if argument.kind == "flag" else None)
                      for argument in BENCH}
     request.update({name: value for name, value in given.items() if value is not None})
     if request["trials"] is None:
         request["trials"] = QUICK_TRIALS if request["quick"] else SOUND_TRIALS
+    request.setdefault("window_chosen", request["window"] is not None)
     if request["window"] is None:
         request["window"] = QUICK_WINDOW_S if request["quick"] else SOUND_WINDOW_S
     for name in ("batch", "threads", "trials"):

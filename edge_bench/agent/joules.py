@@ -42,6 +42,24 @@ class PowerSession(object):
         """Raise when no more samples come."""
         self.sampler.check()
 
+    def fit_windows(self, requests, progress):
+        """Make the windows of the requests long enough for this source; CannotMeasure where the user chose the window.
+
+        So that a shortage of samples is known before the first trial and not after the last.
+        """
+        samples = self.sampler.samples
+        step_s = samples.interval_s if samples.energy_mj is None else max(samples.interval_s, samples.refresh_s or 0.0)
+        least_s = math.ceil(round(10 * (energy.LEAST_SAMPLES + 1) * step_s, 6)) / 10
+        for request in requests:
+            if request["window"] >= least_s:
+                continue
+            if request["window_chosen"]:
+                raise CannotMeasure("a window of {:g} s holds too few power samples, of which {} gives one in {:.2g} "
+                                    "s: measure with --window {:g} or more".format(
+                                        request["window"], samples.source["name"], step_s, least_s))
+            progress("windows of {:g} s, for {} power samples".format(least_s, energy.LEAST_SAMPLES))
+            request["window"] = least_s
+
     def measure_idle(self):
         """Let the board rest, for what it draws without load; as long as the source needs for enough samples."""
         self.idle = trials.idle(max(IDLE_S, IDLE_SAMPLES * self.sampler.samples.interval_s))

@@ -75,6 +75,7 @@ def run_trials(record, turns, progress):
     record["preflight"] = preflight(first["root"])  # before the sampler, which is no other process's load
     with power_session(first) as power:
         if power:
+            power.fit_windows([request for request, _ in turns], progress)
             progress("idle power")
             power.measure_idle()
         for number, (request, tell) in enumerate(turns):

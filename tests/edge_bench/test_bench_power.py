@@ -49,10 +49,22 @@ def test_a_rail_that_does_not_move_is_an_error_and_never_zero(agent, tmp_path):
     assert end["event"] == "error" and end["exit_code"] == 3 and "did not move" in end["message"]
 
 
-def test_a_window_with_too_few_samples_is_an_error(agent, tmp_path):
+def test_a_window_with_too_few_samples_is_an_error_before_the_first_trial(agent, tmp_path):
     agent.board.add_tegrastats()
-    end = agent.call("bench", agent.request(write_net(tmp_path / "net.onnx"), window=0.5, power=True))[-1]
+    events = agent.call("bench", agent.request(write_net(tmp_path / "net.onnx"), window=2.0, power=True))
+    end = events[-1]
     assert end["event"] == "error" and end["exit_code"] == 3 and "power samples" in end["message"]
+    assert "measure with --window 2.1 or more" in end["message"]
+    assert not any("idle power" in event.get("text", "") for event in events)
+
+
+def test_a_quick_look_at_a_slow_source_is_as_long_as_it_needs(agent, tmp_path):
+    agent.board.add_tegrastats()
+    request = agent.request(write_net(tmp_path / "net.onnx"), window=None, trials=1, quick=True, power=True)
+    end = agent.call("bench", request)[-1]
+    assert end["event"] == "result", end.get("message")
+    assert end["result"]["protocol"]["window"] == 2.1 and "quick" in end["result"]["marks"]
+    assert end["result"]["trials"][0]["power_samples"] >= 20
 
 
 def test_a_sensor_that_ends_in_the_middle_stops_the_trials_and_says_why(agent, tmp_path):
