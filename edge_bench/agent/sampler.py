@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 from devices.support.errors import CannotMeasure, EdgesynthError
-from edge_bench.agent import cores, protocol
+from edge_bench.agent import cores, memory, protocol
 from edge_bench.agent.power import ReadFailed, find_source
 from edge_bench.agent.samples import Samples
 from edge_bench.agent.sensor import find_refresh, quantum_of
@@ -72,7 +72,7 @@ def _run(source, interval_s, lines, stop, place):
     wall = time.monotonic() - start
     cpu = time.process_time() - cpu
     counts.update(cpu_share=cpu / wall if wall > 0 else 0.0, seconds=wall,
-                  peak_rss_bytes=_peak_rss_bytes(), core=place.core)
+                  peak_rss_bytes=memory.own_peak_bytes(), core=place.core)
     lines.event("end", **counts)
 
 
@@ -159,15 +159,6 @@ class _Stop(object):
             if self.handle in ready and not os.read(self.handle, 4096):
                 self.asked = True
         return self.asked
-
-
-def _peak_rss_bytes():
-    """Of this process since its exec; getrusage would give the peak of the agent it was forked from, if larger."""
-    try:
-        with open("/proc/self/status") as stream:
-            return next(int(line.split()[1]) * 1024 for line in stream if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        return None
 
 
 # its handle in the agent

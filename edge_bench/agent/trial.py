@@ -6,13 +6,12 @@ open, block ... block, window, then it ends. Marks are CLOCK_MONOTONIC seconds, 
 import array
 import gc
 import json
-import resource
 import select
 import sys
 import time
 
 from devices.support.errors import EdgesynthError, UserError
-from edge_bench.agent import cores, protocol, statistics
+from edge_bench.agent import cores, memory, protocol, statistics
 from edge_bench.agent.preflight import temperatures
 from edge_bench.agent.runners import open_runner
 
@@ -61,7 +60,7 @@ def run(request, lines):
         lines.event("window", start_s=start, end_s=end, inferences=len(latencies), latencies=pack(latencies),
                     compute_ms=statistics.median(compute) if compute else None,
                     temperature_c=hottest(request.get("root", "/")),
-                    peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                    peak_rss_bytes=memory.peak_bytes(),
                     device_bytes=runner.describe().get("device_bytes"))
     finally:
         runner.close()

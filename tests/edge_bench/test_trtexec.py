@@ -60,6 +60,7 @@ print("[I] Starting inference")
 duration = float(options.get("duration", 3))
 time.sleep(duration)
 if "exportTimes" in options:
+    held = b"x" * (100 << 20)
     count = int(duration * 500)
     row = {{"startInMs": 2.0, "inMs": 0.1, "computeMs": 1.5, "outMs": 0.1, "latencyMs": 1.7}}
     rows = [row] * count
@@ -272,9 +273,11 @@ def test_without_trtexec_the_places_are_named(tmp_path, monkeypatch):
 def test_a_trial_of_trtexec_measures_as_others_do(calls, tmp_path):
     from edge_bench.agent.trials import run_trial
 
+    held = b"x" * (400 << 20)  # a trial's memory is not that of who started it
     wanted = {**request(tmp_path, trials=1, window=0.5), "root": str(tmp_path), "python": sys.executable}
     trial = run_trial({**wanted, "warmup_cap": 1.0}, 0, lambda text: None)
     assert trial["inferences"] == 250 and trial["runner"]["pipelined"] is True and trial["compute_ms"] == 1.5
+    assert 100 << 20 < trial["peak_rss_bytes"] < len(held)
 
 
 def test_external_weights_are_found_without_an_onnx_reader(tmp_path):
