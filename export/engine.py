@@ -24,8 +24,7 @@ def build_engine(report: ExportReport, host: str | None, progress: Progress = la
         from edge_bench.remote import build_on_host
 
         return build_on_host(host, report.path, options, progress)
-    from edge_bench.agent import interpreter
-    from edge_bench.agent.engines import build
+    from edge_bench.agent import interpreter, measure
     from edge_bench.agent.runners import trtexec
 
     pythons = interpreter.candidates()
@@ -33,4 +32,4 @@ def build_engine(report: ExportReport, host: str | None, progress: Progress = la
         raise CannotMeasure(
             "this machine has no TensorRT: name the board that builds the engine, with --host USER@BOARD"
         )
-    return build({**options, "model": os.path.abspath(report.path)}, progress)
+    return measure.build_engine({**options, "model": os.path.abspath(report.path)}, progress)

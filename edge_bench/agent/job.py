@@ -55,5 +55,5 @@ def _compare(request, progress):
 
 
 def _build(request, progress):
-    from edge_bench.agent import engines
-    return {"event": "result", "result": engines.build(request, progress)}
+    from edge_bench.agent import measure
+    return {"event": "result", "result": measure.build_engine(dict(request, locked_board=True), progress)}

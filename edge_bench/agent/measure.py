@@ -24,6 +24,15 @@ def measure(given, progress=lambda text: None):
         return _measure(request, progress)
 
 
+def build_engine(given, progress=lambda text: None):
+    """`engines.build` with the board locked and its settings as the request wants them, as for a measurement: either
+    would disturb the other."""
+    request = complete(given)
+    request.setdefault("root", "/")
+    with board_held(request, "the build of {}".format(os.path.basename(request["model"])), progress):
+        return engines.build(request, progress)
+
+
 def prepare(given):
     """The request with every argument, checked, with the runner and the Python of its trials chosen."""
     request = complete(given)

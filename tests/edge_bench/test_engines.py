@@ -11,7 +11,8 @@ from agent_on_board import AgentOnBoard, wait_for, write_net
 from onnx import TensorProto, helper
 from stand_in_board import StandInBoard
 
-from edge_bench.agent import engines, onnx_words
+from devices.support.errors import CannotMeasure
+from edge_bench.agent import engines, lock, measure, onnx_words
 
 
 @pytest.fixture
@@ -117,6 +118,22 @@ def test_a_builder_that_fails_gives_its_errors_and_leaves_its_log(agent, tmp_pat
 def test_a_builder_that_crashes_is_a_sentence_too(agent, tmp_path):
     end = build(agent, write_net(tmp_path / "net.onnx", crash=True))[1]
     assert end["exit_code"] == 3 and "failed with exit code -6" in end["message"]
+
+
+def test_a_build_and_a_measurement_never_run_at_once(agent, tmp_path):
+    model, root = write_net(tmp_path / "net.onnx", build_s=60), str(agent.board.root)
+    with lock.board_lock(root, "the measurement of other.onnx"):
+        end = build(agent, model)[1]
+        assert end["exit_code"] == 3 and "the board is busy: the measurement of other.onnx" in end["message"]
+        # without a job, as `export --engine` on the board itself
+        with pytest.raises(CannotMeasure, match=r"the board is busy"):
+            measure.build_engine({"model": str(model), "root": root})
+    process = agent.start("build", {"model": str(model), "root": root})
+    identity = json.loads(process.stdout.readline())["id"]
+    assert wait_for(lambda: lock.holder(root))["what"] == "the build of net.onnx"
+    agent.call("cancel", {"id": identity})
+    process.stdout.read()
+    process.wait()
 
 
 def test_a_cancelled_build_ends_its_builder(agent, tmp_path):
