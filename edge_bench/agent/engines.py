@@ -18,6 +18,7 @@ from edge_bench.agent.spawn import agent_command
 
 __all__ = ["build", "cache_key", "external_weights"]
 
+KEEP = 20         # engines that stay, those used last
 BUILD_S = 3600.0  # the longest a build may take; minutes are usual on a TX2
 BEAT_S = 5.0      # between two words that it goes on
 # What layers may use while running: a share of the memory, which a Jetson's GPU shares with everything else.
@@ -38,6 +39,7 @@ def build(given, progress=lambda text: None):
     engine = state.home("engines", key[:24] + ".engine")
     if os.path.exists(engine) and os.path.exists(sidecar_path(engine)):
         progress("engine from the cache")
+        os.utime(engine)
         return {"engine": engine, "cached": True, "sidecar": read_sidecar(engine)}
     request.update(engine=engine + ".part", log=state.home("engines", key[:24] + ".log"),
                    timing_cache=_timing_cache(request, root), workspace_bytes=_workspace_bytes(root))
@@ -57,7 +59,22 @@ def build(given, progress=lambda text: None):
                    mode=(power_mode.present(root) or {}).get("name"), engine_sha256=sha256_file(engine),
                    build_s=time.time() - began)
     write_json(sidecar_path(engine), sidecar, SCHEMA)
+    _forget_old(os.path.dirname(engine))
     return {"engine": engine, "cached": False, "sidecar": read_sidecar(engine)}
+
+
+def _forget_old(folder):
+    """Remove what was built or used longest ago, beyond KEEP: engines, their side-cars and logs."""
+    kept: dict = {}  # {key: {path: time of the last change}}
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if not name.startswith("timings-"):
+            with contextlib.suppress(OSError):
+                kept.setdefault(name.partition(".")[0], {})[path] = os.path.getmtime(path)
+    for paths in sorted(kept.values(), key=lambda paths: max(paths.values()))[:-KEEP]:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def _completed(given):

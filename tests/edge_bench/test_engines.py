@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,27 @@ def test_a_long_build_says_that_it_goes_on(agent, tmp_path, monkeypatch):
                    "runner": "tensorrt", "board_python": agent.python}, said.append)
     beats = [text for text in said if text.startswith("building the engine, ")]
     assert len(beats) >= 3 and any("Building engine, 1 of 2" in text for text in beats), said
+
+
+def test_the_engines_used_last_stay(agent, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "KEEP", 2)
+    for name, value in agent.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def made(name, ms, age_s):
+        found = engines.build({"model": str(write_net(tmp_path / name, ms=ms)), "root": str(agent.board.root),
+                               "runner": "tensorrt", "board_python": agent.python})
+        for path in folder.glob(Path(found["engine"]).stem + ".*") if age_s else ():
+            os.utime(path, (time.time() - age_s,) * 2)
+        return Path(found["engine"]), found["cached"]
+
+    folder = agent.board.home / "state/edgesynth/engines"
+    first, second = made("a.onnx", 1.0, 30)[0], made("b.onnx", 2.0, 20)[0]
+    assert made("a.onnx", 1.0, 0) == (first, True)  # used again
+    third = made("c.onnx", 3.0, 0)[0]
+    assert {path.stem for path in folder.glob("*.engine")} == {first.stem, third.stem}
+    assert not list(folder.glob(second.stem + ".*")) and list(folder.glob("timings-*"))
+    assert made("a.onnx", 1.0, 0)[1] is True
 
 
 def test_a_builder_that_fails_gives_its_errors_and_leaves_its_log(agent, tmp_path):
