@@ -109,7 +109,9 @@ def _counted(samples, start_s, end_s):
     times, energies = [], []
     for i in range(1, len(samples)):
         if samples.energy_mj[i] != samples.energy_mj[i - 1]:
-            times.append((samples.t_s[i - 1] + samples.t_s[i]) / 2)  # it moved between the two readings
+            # it moved between the two readings, and no longer ago than it needs to move
+            gap_s = samples.t_s[i] - samples.t_s[i - 1]
+            times.append(samples.t_s[i] - min(gap_s, samples.refresh_s or gap_s) / 2)
             energies.append(samples.energy_mj[i])
     inside = bisect.bisect_right(times, end_s) - bisect.bisect_left(times, start_s)
     if inside < LEAST_SAMPLES:

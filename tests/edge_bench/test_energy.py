@@ -43,6 +43,13 @@ def test_a_counter_is_interpolated_between_its_steps():
     assert found.edge_mw == 0.0
 
 
+@pytest.mark.parametrize(("refresh_s", "expected"), [(0.001, 90000), (None, 89800), (0.2, 89800)])
+def test_a_counter_that_moves_faster_than_it_is_read_is_dated_when_it_was_read(refresh_s, expected):
+    samples = recording(lambda t: 9000 if 5 <= t < 15 else 1000, counter=True, refresh_s=refresh_s)
+    samples.energy_mj = [1000 * t + 8000 * min(max(t - 5, 0), 10) for t in samples.t_s]
+    assert energy.window(samples, 5.0, 15.0).energy_mj == pytest.approx(expected, abs=10)
+
+
 def test_a_counter_that_hardly_moves_is_refused():
     samples = recording(lambda t: 6000, counter=True)
     samples.energy_mj = [100.0 * math.floor(t / 2) for t in samples.t_s]
