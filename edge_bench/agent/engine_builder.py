@@ -43,6 +43,14 @@ def build_engine(request, progress=lambda text: None):
     CannotMeasure with the builder's own errors where it fails; all that it said is in request["log"].
     """
     cuda = open_cuda()
+    try:
+        return dict(_build(request, progress), device="sm_{}{}".format(*cuda.compute_capability()))
+    finally:
+        cuda.close()  # pycuda aborts a process that ends with its context in use
+
+
+def _build(request, progress):
+    """Build on the open device; what the side-car says, without the device."""
     trt = load_tensorrt()
     log = make_log(trt, request.get("log"))
     trt.init_libnvinfer_plugins(log, "")
@@ -70,9 +78,8 @@ def build_engine(request, progress=lambda text: None):
     _keep_timings(config, request.get("timing_cache"))
     del serialized, network, config, builder  # a board's memory holds either the builder or the engine
     layers, why_not = _layers(trt, log, content)
-    return dict(shaped, tensorrt=trt.__version__, device="sm_{}{}".format(*cuda.compute_capability()),
-                precision=precision, workspace_bytes=request["workspace_bytes"], timings_reused=reused,
-                layers=layers, layers_note=why_not, builder="tensorrt")
+    return dict(shaped, tensorrt=trt.__version__, precision=precision, workspace_bytes=request["workspace_bytes"],
+                timings_reused=reused, layers=layers, layers_note=why_not, builder="tensorrt")
 
 
 def make_log(trt: Any, path=None):

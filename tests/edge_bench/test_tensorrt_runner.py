@@ -24,6 +24,8 @@ VERSIONS = [name for name in next(csv.reader(TABLE.open())) if name != "name" an
 
 
 def forget(*names):
+    driver = sys.modules.get("pycuda.driver")
+    assert driver is None or not driver.stack, "the context stack was not empty"
     for name in list(sys.modules):
         if name.split(".")[0] in names:
             del sys.modules[name]
@@ -154,6 +156,20 @@ def test_a_damaged_engine_is_one_sentence(use, tmp_path, spoil):
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(UserError, match="magicTag"):
         TensorRtRunner.open(wanted)
+
+
+def test_a_tensorrt_before_8_is_refused_in_a_sentence(use, tmp_path, monkeypatch):
+    use("8.2.1")
+    import tensorrt
+
+    net(tmp_path)
+    engine_builder.build_engine(request(tmp_path))
+    monkeypatch.delattr(tensorrt.Builder, "build_serialized_network")
+    monkeypatch.delattr(tensorrt.IBuilderConfig, "create_timing_cache")
+    monkeypatch.setattr(tensorrt, "__version__", "7.1.3.0")
+    for work in (engine_builder.build_engine, TensorRtRunner.open):
+        with pytest.raises(CannotMeasure, match=r"TensorRT 7.1.3.0 is too old: 8.0 or newer"):
+            work(request(tmp_path))
 
 
 def test_an_engine_of_another_tensorrt_gives_the_reason(use, tmp_path):

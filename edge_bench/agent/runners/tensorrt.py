@@ -2,7 +2,7 @@
 import os
 from typing import Any
 
-from devices.support.errors import CannotMeasure, UserError
+from devices.support.errors import CannotMeasure, EdgesynthError, UserError
 from edge_bench.agent import sidecar as sidecars
 from edge_bench.agent.arguments import shapes
 from edge_bench.agent.runners.base import Runner
@@ -39,15 +39,22 @@ class TensorRtRunner(Runner):
         runner.request = request
         runner.path = request.get("engine") or request["model"]
         runner.cuda = open_cuda()  # before TensorRT, which may crash where CUDA does not work
-        runner.trt = load_tensorrt()
-        runner.version = runner.trt.__version__
-        runner.sidecar = sidecars.read_sidecar(runner.path)
-        sidecars.refuse_foreign(runner.path, runner.sidecar, runner.version, runner.cuda.compute_capability())
-        runner.logger = make_logger(runner.trt)
-        runner.engine = runner._deserialize()
-        runner.pipelined = bool(request.get("pipelined"))
-        runner._prepare()
+        try:
+            runner._load()
+        except EdgesynthError:
+            runner.cuda.close()
+            raise
         return runner
+
+    def _load(self):
+        self.trt = load_tensorrt()
+        self.version = self.trt.__version__
+        self.sidecar = sidecars.read_sidecar(self.path)
+        sidecars.refuse_foreign(self.path, self.sidecar, self.version, self.cuda.compute_capability())
+        self.logger = make_logger(self.trt)
+        self.engine = self._deserialize()
+        self.pipelined = bool(self.request.get("pipelined"))
+        self._prepare()
 
     def _deserialize(self):
         self.trt.init_libnvinfer_plugins(self.logger, "")
@@ -149,12 +156,15 @@ class TensorRtRunner(Runner):
 
 
 def load_tensorrt():
-    """The module `tensorrt`. CannotMeasure where it cannot be imported."""
+    """The module `tensorrt`. CannotMeasure where it cannot be imported or is of a version before 8.0."""
     try:
         import tensorrt
     except ImportError as error:
         raise CannotMeasure("tensorrt cannot be imported ({}): on a Jetson it is the system's package "
                             "python3-libnvinfer, named by --board-python /usr/bin/python3".format(error))
+    if not hasattr(tensorrt.Builder, "build_serialized_network"):
+        raise CannotMeasure("TensorRT {} is too old: 8.0 or newer is needed, which JetPack 4.6 brings".format(
+            tensorrt.__version__))
     return tensorrt
 
 
