@@ -58,11 +58,6 @@ def window(samples, start_s, end_s, scope=None):
     return Window(energy, energy / (end_s - start_s), last - first, edge, rails)
 
 
-def mean_power_mw(samples, start_s, end_s, scope=None):
-    """Mean power of the total between two moments, as `window` finds it."""
-    return window(samples, start_s, end_s, scope).mean_mw
-
-
 def _check_gaps(samples, first, last):
     times = samples.t_s[first - 1:last + 1]
     worst = max(b - a for a, b in zip(times, times[1:]))

@@ -2,7 +2,7 @@
 import json
 
 from devices.support.errors import UserError
-from devices.support.files import read_json, write_json
+from devices.support.files import read_json
 from devices.support.reading import MEASURED, Reading
 
 SCHEMA = "edgesynth.result/1"
@@ -54,12 +54,6 @@ def _is_positive(value):
 def load(path):
     """The result in a file. UserError when the file is damaged or of another kind."""
     return check(read_json(path, SCHEMA), path)
-
-
-def save(path, result):
-    """Write the result, atomically."""
-    body = {key: value for key, value in result.items() if key != "schema"}
-    write_json(path, body, SCHEMA)
 
 
 def reading(result, name):

@@ -1,4 +1,4 @@
-"""Recorded power samples, and the file they are kept in beside a result."""
+"""Recorded power samples, and how they are read from what was recorded."""
 import gzip
 import io
 import json
@@ -6,9 +6,7 @@ import zlib
 from typing import Optional
 
 from devices.support.errors import UserError
-from devices.support.files import canonical_json, explain, write_bytes
-
-SCHEMA = "edgesynth.samples/1"
+from devices.support.files import explain
 
 
 class Samples(object):
@@ -97,17 +95,9 @@ def _short(values):
     return [None if value is None else int(value) if value == int(value) else round(value, 2) for value in values]
 
 
-def write_samples(path, samples):
-    """Write samples atomically as compressed JSON; equal samples give equal bytes."""
-    document = dict(samples.to_json(), schema=SCHEMA)
-    buffer = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as stream:
-        stream.write(canonical_json(document).encode("utf-8"))
-    write_bytes(path, buffer.getvalue())
-
-
 def read_samples(path):
-    """The Samples of a samples file, or of a measurement's record. UserError when it is neither, or damaged."""
+    """The Samples of a measurement's record, or of what the verb `samples` writes as JSON. UserError when it is
+    neither, or damaged."""
     try:
         with open(path, "rb") as stream:
             data = stream.read()
@@ -120,10 +110,8 @@ def read_samples(path):
         document = json.loads(data.decode("utf-8"))
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError("{}: damaged ({}); it should hold recorded power samples".format(path, error))
-    if isinstance(document, dict) and isinstance(document.get("power"), dict):
-        document = document["power"].get("samples")
-    elif not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        document = None
+    if isinstance(document, dict):
+        document = (document["power"] if isinstance(document.get("power"), dict) else document).get("samples")
     if not isinstance(document, dict):
         raise UserError("{}: it holds no power samples; measure with --power to record some".format(path))
     return Samples.from_json(document)

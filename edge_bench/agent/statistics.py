@@ -165,13 +165,8 @@ def beside_uniform(half_width, bound, confidence=CONFIDENCE):
 
 # drift
 
-def theil_sen(times, values):
-    """Median slope over all pairs of points at different times."""
-    slopes = _slopes(times, values)
-    return _percentile_of_sorted(slopes, 50)
-
-
 def _slopes(times, values):
+    """The slopes over all pairs of points at different times, sorted."""
     if len(times) != len(values):
         raise ValueError("as many times as values are needed")
     times, values = _checked(times, least=2), _checked(values, least=2)

@@ -14,15 +14,10 @@ PROTOCOL = 1
 class Console(object):
     """Shows a person what a program would get as events."""
 
-    def __init__(self):
-        self.end = None
-
     def event(self, event, **fields):
         if event == "progress":
             sys.stderr.write(fields["text"] + "\n")
             sys.stderr.flush()
-        elif event in jobs.ENDS:
-            self.end = dict(fields, event=event)
 
 
 def _request(options, lines):

@@ -13,6 +13,7 @@ At most 2 % of one core, at most 40 MB, at most 1 MB of samples a minute; exit c
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import subprocess
 import sys
@@ -21,7 +22,6 @@ import time
 from pathlib import Path
 
 from edge_bench.agent.sampler import Sampler
-from edge_bench.agent.samples import write_samples
 from edge_bench.agent.spawn import agent_command
 
 RAILS = {"0-0040": ("VDD_SYS_GPU", "VDD_SYS_SOC", "VDD_4V0_WIFI"), "0-0041": ("VDD_IN", "VDD_SYS_CPU", "VDD_SYS_DDR"),
@@ -79,12 +79,11 @@ def main() -> int:
                             stream.write(f"{3000 + 38 * (int(time.monotonic() * 1e3) % 50):05d}")
                     time.sleep(0.2)
                 samples = sampler.stop()
-            path = Path(folder) / "samples.json.gz"
-            write_samples(path, samples)
+            size = len(gzip.compress(json.dumps(samples.to_json(), separators=(",", ":")).encode()))
             about = samples.about
             rows[rate] = {"samples": len(samples), "cpu_share": about["cpu_share"], "read_s": about["read_s"],
                           "peak_rss_bytes": about["peak_rss_bytes"], "missed": about["missed"],
-                          "failed": about["failed"], "bytes_a_minute": path.stat().st_size * 60 / about["seconds"]}
+                          "failed": about["failed"], "bytes_a_minute": size * 60 / about["seconds"]}
             row = rows[rate]
             print(f"{rate} Hz: {row['samples']} samples of {len(powers)} rails, {row['cpu_share']:.2%} of a core, "
                   f"{row['peak_rss_bytes'] / 1e6:.1f} MB, {row['missed']} deadlines missed, a reading takes "

@@ -2,6 +2,7 @@
 
     python exercise_power.py FOLDER      (the repository on PYTHONPATH; plain Python 3.6, no pytest)
 """
+import gzip
 import json
 import os
 import random
@@ -9,12 +10,12 @@ import sys
 
 from devices.support.errors import EdgesynthError
 from edge_bench.agent import energy, ratio, statistics
-from edge_bench.agent.power import describe_sources, find_source
+from edge_bench.agent.power import find_source
 from edge_bench.agent.power.nvml import Nvml
 from edge_bench.agent.power.rapl import Rapl
 from edge_bench.agent.power.source import Absent
 from edge_bench.agent.power.tegrastats import read_log
-from edge_bench.agent.samples import Samples, read_samples, write_samples
+from edge_bench.agent.samples import Samples, read_samples
 from edge_bench.agent.sensor import quantum_of
 
 LINE = "RAM 1/2MB (lfb 1x4MB) CPU [1%@345] GPU@40C VDD_IN {}/3056 VDD_SYS_GPU 152/152"
@@ -55,7 +56,8 @@ def recording(path):
     for i in range(1300):
         power = 2000 if i < 160 else 7000 + 38 * (i % 3)
         samples.add(5 + i * 0.05, power, None, [power])
-    write_samples(path, samples)
+    with gzip.open(path, "wb") as stream:
+        stream.write(json.dumps({"samples": samples.to_json()}).encode())
     windows = [(15.01 + 10 * k, 25.0 + 10 * k, 1000 + k) for k in range(5)]
     return energy.per_image(read_samples(path), windows, (6.0, 12.0))
 
@@ -83,7 +85,6 @@ def main(folder):
         found["rapl"] = source.read()[1:]
     with Nvml(library=Counter()) as source:
         found["nvml"] = [source.counter, source.rails, source.read().energy_mj > 0]
-    found["sources"] = [(entry["name"], entry["available"]) for entry in describe_sources(root, "tx2")]
     found["errors"] = []
     for name in ("tegrastats", "jtop", "what"):
         try:

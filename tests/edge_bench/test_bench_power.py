@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 from agent_on_board import write_net
 from bench_samples import write_model
 
+from devices.support.errors import CannotMeasure
 from edge_bench.agent import evaluate, result, store
+from edge_bench.agent.power import find_source
 
 
 def test_energy_of_an_image_comes_from_the_total_rail(agent, tmp_path):
@@ -78,16 +81,18 @@ def test_a_sensor_that_ends_in_the_middle_stops_the_trials_and_says_why(agent, t
     assert not any(event.get("text", "").startswith("trial 5/5") for event in events)
 
 
-def test_power_alone(agent):
+def test_power_alone_and_what_it_recorded_played_again(agent, tmp_path):
     agent.board.add_tegrastats()
     found = agent.result("samples", {"root": str(agent.board.root), "seconds": 1.0})
     assert found["total_name"] == "VDD_IN" and found["mean_mw"] == pytest.approx(2500, rel=0.05)
+    (tmp_path / "samples.json").write_text(json.dumps(found))
+    with find_source(f"replay:{tmp_path}/samples.json") as source:
+        assert source.where.endswith("(tegrastats)") and source.read().total_mw == pytest.approx(2500, rel=0.05)
 
 
 def test_without_a_source_the_command_says_what_was_looked_for(tmp_path):
-    from edge_bench.agent.power import describe_sources
-
-    if any(source["available"] for source in describe_sources()):
+    with contextlib.suppress(CannotMeasure):
+        find_source(runs_on="cpu").close()
         pytest.skip("this machine has a power source")
     write_model(tmp_path / "net.onnx")
     done = subprocess.run([sys.executable, "-m", "edgesynth", "bench", "net.onnx", "--power"], cwd=tmp_path,

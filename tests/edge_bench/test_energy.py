@@ -32,7 +32,7 @@ def test_trapezoids_with_interpolated_edges_are_exact_for_a_line():
 
 def test_the_board_scope_adds_its_rails_and_an_unknown_scope_is_refused():
     samples = recording(lambda t: 5000)
-    assert energy.mean_power_mw(samples, 5, 15, "board") == pytest.approx(6000)
+    assert energy.window(samples, 5, 15, "board").mean_mw == pytest.approx(6000)
     with pytest.raises(UserError, match="test measures module and board, not carrier"):
         energy.window(samples, 5, 15, "carrier")
 
@@ -83,7 +83,7 @@ def test_what_a_sensor_said_last_is_in_the_error():
 def test_a_late_sample_alone_is_no_gap():
     samples = recording(lambda t: 5000)
     samples.t_s[150:] = [t + 0.1 for t in samples.t_s[150:]]
-    assert energy.mean_power_mw(samples, 5, 15) == pytest.approx(5000)
+    assert energy.window(samples, 5, 15).mean_mw == pytest.approx(5000)
 
 
 @pytest.mark.parametrize(("start", "end", "reason"), [

@@ -162,7 +162,7 @@ def test_throttled_results_are_refused(tmp_path):
 
 def test_a_result_without_its_raw_samples_is_refused_unless_forced(tmp_path):
     path, target = tmp_path / "alone.json", tmp_path / "b.json"
-    results.save(str(path), make_result())
+    path.write_text(results.to_json_text(make_result()))
     with pytest.raises(UserError, match="no raw samples beside it"):
         checking.update_baseline([path], target)
     checking.update_baseline([path], target, force=True)

@@ -5,7 +5,7 @@ import importlib
 from devices.support.errors import CannotMeasure, UserError, unknown
 from edge_bench.agent.power.source import Absent, PowerSource, ReadFailed, Sample
 
-__all__ = ["SOURCES", "Absent", "PowerSource", "ReadFailed", "Sample", "describe_sources", "find_source"]
+__all__ = ["SOURCES", "Absent", "PowerSource", "ReadFailed", "Sample", "find_source"]
 
 # in the order of trust; a file is imported when its source is asked for
 AUTOMATIC = collections.OrderedDict([
@@ -52,26 +52,6 @@ def find_source(name=None, root="/", board=None, runs_on=None):
             return source
     raise CannotMeasure("no power source ({}); measure without --power, or on a board that has one".format(
         "; ".join(missing)))
-
-
-def describe_sources(root="/", board=None):
-    """What can be measured here, for `probe`: a list of {"name", "available", "scope", "rails", "totals", "where",
-    "reason"} in the automatic order; reason says why a source is not available."""
-    board = board or _board(root)
-    found = []
-    for word in AUTOMATIC:
-        source = _make(word, root, board)
-        try:
-            source.open()
-            entry = source.describe()
-            entry.update(available=True, reason=None)
-        except (Absent, CannotMeasure) as error:
-            entry = {"name": word, "available": False, "scope": None, "rails": [], "totals": {}, "where": None,
-                     "reason": str(error)}
-        finally:
-            source.close()
-        found.append(entry)
-    return found
 
 
 def _is_of_another(name, runs_on):

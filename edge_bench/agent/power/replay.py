@@ -7,7 +7,7 @@ from edge_bench.agent.samples import read_samples
 
 
 class Replay(PowerSource):
-    """Plays a samples file or the samples of a record. `read` gives the recorded sample whose moment has come."""
+    """Plays what `samples.read_samples` reads. `read` gives the recorded sample whose moment has come."""
 
     name = "replay"
 
