@@ -5,6 +5,7 @@ import time
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.reading import MEASURED, Reading
 from edge_bench.agent import joules, statistics
+from edge_bench.agent.arguments import SOUND_TRIALS, SOUND_WINDOW_S
 from edge_bench.agent.trial import TICK_MS, unpack
 
 DRIFT_SHARE = 0.01    # a drift smaller than this over all trials is recorded and not marked
@@ -149,7 +150,8 @@ def _marks(result):
 def _mark_warnings(result):
     found = []
     if "quick" in result["marks"]:
-        found.append("a first look: leave --quick out for {} trials of {:g} s".format(5, 10))
+        found.append("a first look: measure {} trials of {:g} s or more, which is the default".format(
+            SOUND_TRIALS, SOUND_WINDOW_S))
     if "not_steady" in result["marks"]:
         what = sorted({name for row in result["trials"] for name in row["unsteady"]})
         found.append("not steady ({}) when the warm-up ended: cool or quieten the board, or raise --warmup-cap".format(

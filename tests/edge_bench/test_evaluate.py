@@ -42,6 +42,11 @@ def test_marks(options, mark):
     assert mark in evaluate.evaluate(make_record(**options))["marks"]
 
 
+def test_a_first_look_says_how_to_measure_soundly():
+    assert "a first look: measure 5 trials of 10 s or more, which is the default" in evaluate.evaluate(
+        make_record(window=1.0))["warnings"]
+
+
 def test_clocks_that_are_not_shown_are_no_unlocked_ones():
     found = evaluate.evaluate(make_record(locked=None))
     assert "unlocked" not in found["marks"] and not set(found["marks"]) & set(result.NOT_COMPARABLE)
