@@ -12,7 +12,7 @@ from typing import Any
 
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import sha256_bytes, sha256_file
-from edge_bench.agent import engines, pair, store
+from edge_bench.agent import engines, pair, runners, store
 from edge_bench.agent.sidecar import sidecar_path
 from edge_bench.connection import Connection, ConnectionLost
 
@@ -126,7 +126,7 @@ def upload(connection: Connection, model: str, progress: Callable[[str], None]) 
     if path.stat().st_size == 0:
         raise UserError(f"{model}: the file is empty")
     beside = []
-    if path.suffix == ".onnx":
+    if runners.is_onnx(model):
         beside = [Path(name) for name in engines.external_weights(os.fspath(path))]
         if any(file.parent != path.parent for file in beside):
             raise UserError(f"{model}: its weights are in another folder: export with the weights inside")

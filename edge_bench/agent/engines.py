@@ -12,7 +12,7 @@ from devices.support.files import canonical_json, sha256_bytes, sha256_file, wri
 from edge_bench.agent import identity, interpreter, onnx_words, power_mode, protocol, state
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.onnx_words import external_weights
-from edge_bench.agent.runners import trtexec
+from edge_bench.agent.runners import is_onnx, trtexec
 from edge_bench.agent.sidecar import SCHEMA, read_sidecar, sidecar_path
 from edge_bench.agent.spawn import agent_command
 
@@ -81,7 +81,7 @@ def _completed(given):
     """The request with all that a builder needs to know; UserError for what cannot be built."""
     request = complete(given)
     model, root = request["model"], request.setdefault("root", "/")
-    if not model.endswith(".onnx"):
+    if not is_onnx(model):
         raise UserError("{}: an engine is built from an ONNX file".format(model))
     if not os.path.isfile(model):
         raise UserError("{}: there is no such file".format(model))

@@ -66,7 +66,7 @@ def _measure(request, progress):
     model = request["model"]
     record: dict = {"created": evaluate.now_utc(), "request": request, "trials": [], "power": None, "layers": None,
                     "model": evaluate.describe_model(model, sha256_file(model))}
-    if request["runner"] in runners.NEED_ENGINE and model.endswith(".onnx"):
+    if request["runner"] in runners.NEED_ENGINE and runners.is_onnx(model):
         request["engine"] = engines.build(request, progress)["engine"]
     run_trials(record, [(request, progress)] * request["trials"], progress)
     if request["layers"]:

@@ -54,7 +54,7 @@ def _measure_pair(requests, progress):
     for side in SIDES:
         model = requests[side]["model"]
         record["models"][side] = evaluate.describe_model(model, sha256_file(model))
-        if head["runner"] in runners.NEED_ENGINE and model.endswith(".onnx"):
+        if head["runner"] in runners.NEED_ENGINE and runners.is_onnx(model):
             requests[side]["engine"] = engines.build(requests[side], _named(side, progress))["engine"]
     measure.run_trials(record, [(requests[side], _named(side, progress)) for side in record["order"]], progress)
     if head["layers"]:

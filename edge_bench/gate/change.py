@@ -10,7 +10,7 @@ from typing import Any
 
 from devices.support.errors import EdgesynthError, UserError
 from devices.support.files import sha256_file
-from edge_bench.agent import engines, store
+from edge_bench.agent import engines, runners, store
 from edge_bench.compare import compare_models
 from edge_bench.gate import checking, verdict
 from edge_bench.gate.revision import Revision
@@ -62,7 +62,7 @@ def check_against(models: Sequence[str], ref: str, allowed: dict[str, float] | N
 
 def contents(model: Path) -> list[str]:
     """The hashes of a model file and of the files beside it that hold its weights."""
-    weights = engines.external_weights(os.fspath(model)) if model.suffix == ".onnx" else []
+    weights = engines.external_weights(os.fspath(model)) if runners.is_onnx(model.name) else []
     return [sha256_file(path) for path in (model, *weights) if os.path.isfile(path)]
 
 

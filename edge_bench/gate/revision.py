@@ -9,7 +9,7 @@ from pathlib import Path
 
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import write_bytes
-from edge_bench.agent import engines
+from edge_bench.agent import engines, runners
 from edge_bench.agent.sidecar import sidecar_path
 
 __all__ = ["Revision"]
@@ -49,8 +49,8 @@ class Revision:
         target = Path(folder) / Path(path).name
         if not self._extract(path, target):
             return None
-        beside = [name for name in (*(engines.external_weights(os.fspath(target)) if target.suffix == ".onnx" else []),
-                                    sidecar_path(os.fspath(target)))
+        weights = engines.external_weights(os.fspath(target)) if runners.is_onnx(target.name) else []
+        beside = [name for name in (*weights, sidecar_path(os.fspath(target)))
                   if Path(name).parent == target.parent]
         for name in beside:  # a missing one is told of where the model is sent or loaded
             self._extract((Path(path).parent / Path(name).name).as_posix(), Path(name))

@@ -102,7 +102,7 @@ def test_every_module_imports_and_verbs_answer(pyz, tmp_path, version):
 @pytest.mark.parametrize("version", sorted({next(iter(pythons())), list(pythons())[-1]}))
 def test_an_onnx_file_is_built_and_measured(pyz, tmp_path, version):
     agent = AgentOnBoard(pyz, StandInBoard(tmp_path, pythons()[version]), pythons()[version])
-    request = agent.request(write_net(tmp_path / "net.onnx", ms=2.0), batch=4, layers=True)
+    request = agent.request(write_net(tmp_path / "NET.ONNX", ms=2.0), batch=4, layers=True)
     events = agent.call("bench", request)
     assert events[0]["event"] == "job" and events[-1]["event"] == "result", events[-1]
     found = results.check(events[-1]["result"])

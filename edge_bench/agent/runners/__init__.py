@@ -24,13 +24,18 @@ def runner_class(name):
     return getattr(importlib.import_module(module), attribute)
 
 
+def is_onnx(model):
+    """Whether a file is an ONNX file, by what it is called."""
+    return model.lower().endswith(".onnx")
+
+
 def runner_for(model, root="/"):
     """The name of the runner for a model file, by what the file is called; a Jetson runs ONNX files on TensorRT."""
     ending = os.path.splitext(model)[1].lower()
-    if ending in ENGINES or (ending == ".onnx" and is_jetson(root)):
+    if ending in ENGINES or (is_onnx(model) and is_jetson(root)):
         from edge_bench.agent.runners import trtexec
         return trtexec.preferred(root)
-    if ending == ".onnx":
+    if is_onnx(model):
         return "onnxruntime"
     raise UserError("{}: neither an ONNX file (.onnx) nor a TensorRT engine ({})".format(model, ", ".join(ENGINES)))
 
