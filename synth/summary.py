@@ -133,13 +133,13 @@ def _row(lab: Laboratory, name: str, role: str, network: Network, validation: Me
 
 
 def _seen(lab: Laboratory, network: Network, insights: Mapping[str, Insight]) -> dict[str, str]:
-    """{vertex: what its responses to the stimuli say, beside φ's}, for feature maps."""
+    """{vertex: what its responses to the stimuli say, with φ's in brackets}, for feature maps."""
     said = {}
     for name, here in insights.items():
         there = lab.probes.parent_insights.get(name)
         if there is not None and len(network.shapes[name]) == 3:
-            said[name] = (f"effective rank {here.rank:.1f} of {network.shapes[name][0]} (prototype {there.rank:.1f} of "
-                          f"{lab.prototype.network.shapes[name][0]}), dependence on the label {here.dependence:.2f} "
+            said[name] = (f"rank {here.rank:.1f} of {network.shapes[name][0]} "
+                          f"({there.rank:.1f} of {lab.prototype.network.shapes[name][0]}), label {here.dependence:.2f} "
                           f"({there.dependence:.2f}), redundancy {here.redundancy:.2f} ({there.redundancy:.2f})")
     return said
 

@@ -100,7 +100,9 @@ def _widest(lines: Sequence[_Line]) -> int:
 def _lines(rows: Sequence[Row], insights: Mapping[str, str], compared: bool) -> list[_Line]:
     lines, y = [], float(TOP)
     for row in rows:
-        seen = [insights[name] for box in (*row.after, *row.before) for name in box.vertices if name in insights]
+        # of a box the last vertex speaks: the activation where there is one, else the norm
+        seen = [next((insights[name] for name in reversed(box.vertices) if name in insights), "")
+                for box in (*row.after, *row.before)]
         said = [(row.change, text) for what in row.what for text in textwrap.wrap(what, CHARACTERS)] if compared else []
         said += [("dim", text) for what in dict.fromkeys(seen) for text in textwrap.wrap(what, CHARACTERS)]
         # the last box of the row is the one that keeps the name: it stands beside the prototype's
