@@ -178,7 +178,7 @@ def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str,
     if comparison.SCHEMA in kinds:
         raise UserError("check results and comparisons apart: a comparison needs no baseline")
     if baseline_path is None:
-        if any(path.endswith((".onnx", *runners.ENGINES)) for path in paths):
+        if any(runners.is_onnx(path) or runners.is_engine(path) for path in paths):
             raise UserError("a model is held against a revision with --against REF; results need --baseline FILE")
         raise UserError("name what to hold them against: --baseline FILE, or --against REF for models")
 

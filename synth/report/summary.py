@@ -200,4 +200,5 @@ def _row(value: Mapping[str, Any]) -> NetworkRow:
         for item in value["judgements"]
     )
     readings = {key: Reading.from_json(reading) for key, reading in value["readings"].items()}
-    return NetworkRow(**{**value, "readings": readings, "judgements": judgements})
+    known = {item.name: value[item.name] for item in fields(NetworkRow)}  # other versions may have said more
+    return NetworkRow(**{**known, "readings": readings, "judgements": judgements})

@@ -120,7 +120,8 @@ def evaluate(network: str, data: str | None, data_root: str | None, split: str, 
         click.echo(f"{found.params:,} parameters · {found.macs:,} MACs · NetScore {score:.1f}".replace(",", " "))
     if json_path:
         give_json({"schema": "edgesynth.evaluation/1", "network": network, "data": dataset.name, "split": split,
-                   **metrics.to_json(), "params": found.params, "macs": found.macs, "netscore": score}, json_path)
+                   **metrics.to_json(), "params": found.params, "macs": found.macs,
+                   "netscore": score if metrics.accuracy else None}, json_path)
 
 
 def _data_of(folder: Path) -> str:

@@ -40,6 +40,12 @@ def test_a_summary_with_a_part_missing_is_refused(tmp_path, part):
         RunSummary.load(tmp_path / "summary.json")
 
 
+def test_a_summary_that_says_more_than_this_version_knows_is_read():
+    value = example_summary().to_json()
+    value["networks"][0]["note"] = ""  # as versions before this one had it
+    assert RunSummary.from_json(value) == example_summary()
+
+
 def test_a_summary_with_nonsense_in_it_is_refused(tmp_path):
     value = example_summary().to_json()
     value["networks"][0]["role"] = "king"

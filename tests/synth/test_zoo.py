@@ -12,7 +12,7 @@ from front_door import call
 
 from devices.support.errors import UserError
 from synth.data.dataset import load_dataset
-from synth.evaluation import evaluate
+from synth.evaluation import Metrics, evaluate
 from synth.networks.module import build
 from synth.networks.tracing import trace
 from synth.preparation import load_network, save_network
@@ -49,6 +49,14 @@ def test_the_figures_of_a_card_are_those_of_its_weights(trained):
     assert found.to_json() == shelf.card_of(out / "seed-1")["validation"]
     answer = call("evaluate", out / "seed-1")  # the card names the data
     assert answer.code == 0 and f"{100 * found.accuracy:.2f} %" in answer.out and "NetScore" in answer.out
+
+
+def test_a_network_that_is_always_wrong_has_no_netscore(trained, monkeypatch):
+    out, _ = trained
+    wrong = Metrics(9.0, 2.2, 0.1, 0.0, 0.05, 40)
+    monkeypatch.setattr("synth.evaluation.evaluate", lambda module, split: wrong)
+    answer = call("evaluate", out / "seed-1", "--json", "-")
+    assert answer.code == 0 and json.loads(answer.out)["netscore"] is None
 
 
 def test_what_is_done_is_not_done_again(trained):

@@ -29,10 +29,14 @@ def is_onnx(model):
     return model.lower().endswith(".onnx")
 
 
+def is_engine(model):
+    """Whether a file is a TensorRT engine, by what it is called."""
+    return model.lower().endswith(ENGINES)
+
+
 def runner_for(model, root="/"):
     """The name of the runner for a model file, by what the file is called; a Jetson runs ONNX files on TensorRT."""
-    ending = os.path.splitext(model)[1].lower()
-    if ending in ENGINES or (is_onnx(model) and is_jetson(root)):
+    if is_engine(model) or (is_onnx(model) and is_jetson(root)):
         from edge_bench.agent.runners import trtexec
         return trtexec.preferred(root)
     if is_onnx(model):
