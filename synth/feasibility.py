@@ -91,12 +91,9 @@ def refuse_impossible(space: NetworkSpace, hopeful: bool = False) -> None:
 def refuse_unreachable_accuracy(requirements: Requirements, prototype: Metrics) -> None:
     """UserError when the accuracy that counts as holding (`Requirements.accuracy_bound`) is beyond φ's own by more than
     twice its standard error."""
-    reach = prototype.accuracy + 2 * prototype.accuracy_se
-    for item in requirements.items:
-        bound = requirements.accuracy_bound if item.metric == "accuracy" else None
-        if bound is not None and bound > reach:
-            need = f"to hold it for sure takes {100 * bound:.1f} % on {requirements.validation_images} images, " if (
-                requirements.validation_images) else ""
-            raise UserError(
-                f"'{item}' cannot be met: {need}the prototype itself reaches {100 * prototype.accuracy:.1f} % on the "
-                "validation split; relax it, or give a better prototype")
+    bound = requirements.accuracy_bound
+    if bound is not None and bound > prototype.accuracy + 2 * prototype.accuracy_se:
+        item = next(item for item in requirements.items if item.metric == "accuracy")
+        raise UserError(
+            f"'{item}' cannot be met: to hold it for sure takes {100 * bound:.1f} % of {prototype.count} validation "
+            f"images, the prototype itself reaches {100 * prototype.accuracy:.1f} %; relax it, or give a better one")

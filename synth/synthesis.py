@@ -153,11 +153,14 @@ class Synthesis:
         uncertain = int(batch >= 3 and np.isfinite(self.inquisitor.bound))
         fresh = int(cycle % FRESH_EVERY == FRESH_EVERY - 1)
         picked = self.inquisitor.candidates(*self.pool, max(batch - fresh - uncertain, 0), uncertain)
+        missing = batch - len(picked)
+        if not missing:
+            return picked
         known = {observation.decisions for observation in self.inquisitor.observations}
         first = FRESH_FROM + 1000 + cycle * FRESH_TRIES
         made = [network for network in self.make(range(first, first + FRESH_TRIES)) if network not in picked]
         made.sort(key=known.__contains__)  # of a small space all may be known
-        return picked | dict.fromkeys(list(dict.fromkeys(made))[:batch - len(picked)], "fresh")
+        return picked | dict.fromkeys(list(dict.fromkeys(made))[:missing], "fresh")
 
     def make(self, seeds: Sequence[int]) -> list[Decisions]:
         """G(s), repaired where exact requirements are missed."""

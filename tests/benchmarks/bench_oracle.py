@@ -11,8 +11,8 @@ how, and what that cannot show); numbers 1 to 9 may be looked at while constants
 Regret: U of the best network that a long search with the truth in hand finds, less U of the best evaluated network that
 truly satisfies 1r (the parent's U where none does), in NetScore points. "chosen": the same for the best of four
 finalists that are picked without knowing the truth, by one rule for all methods (the inquisitor on the method's own
-observations). Every method spends the same evaluations in batches of four, sees the same noise level, anchors and full
-trainings, and never evaluates what breaks an exact requirement.
+observations). Every method has the same evaluations, in batches of four (a family of networks may end before), sees the
+same noise level, anchors and full trainings, and never evaluates what breaks an exact requirement.
 
 Numbers 1 and 2 of every family were looked at while constants were set; the default set (10 .. 15) was not.
 """

@@ -1,4 +1,4 @@
-"""What the generator and the inquisitor are compared with on landscapes: each spends the same evaluations, starts from
+"""What the generator and the inquisitor are compared with on landscapes: each has the same evaluations, starts from
 the same anchors, and never evaluates a network that breaks an exact requirement.
 
 A rival is a function (landscape, evaluations, batch) -> observations in order, the anchors' not among them.

@@ -12,9 +12,10 @@ from landscapes import Landscape
 from rivals import tuples
 
 from devices.support.files import read_json
-from synth.decisions import Decisions, FloatArray, IntArray, Observation, rows
+from synth.decisions import Decisions, FloatArray, IntArray, Observation
 from synth.link import Link, log_error
 from synth.moves import Moves, log_cost, violation
+from synth.scaled import one_operator
 
 PRUNED = Path(__file__).parent / "digits_pruned.json"
 KNAPSACK_DOUBT = 0.5  # spread of the factor by which further knapsacks doubt each damage
@@ -50,7 +51,7 @@ def bisect_paths(landscape: Landscape, evaluations: int, batch: int, paths: Iter
     open_paths: list[Bisection] = []
     family: dict[Decisions, float] = {}
     walked: set[bytes] = set()
-    smallest = np.inf
+    held: list[Decisions] = []
     for cycle in range(evaluations // batch):
         asked: list[tuple[Bisection | None, IntArray]] = []
         open_paths = [b for b in open_paths if b.next() is not None]
@@ -66,10 +67,10 @@ def bisect_paths(landscape: Landscape, evaluations: int, batch: int, paths: Iter
                 open_paths.append(bisection)
                 asked.append((bisection, row))
                 family |= dict(zip(tuples(bisection.path), log_cost(landscape.space, bisection.path), strict=True))
-        known = {o.decisions for o in everything}.union(tuples(np.array([row for _, row in asked])) if asked else ())
-        left = sorted(set(family) - known, key=lambda row: (abs(family[row] - smallest), row))
-        if not np.isfinite(smallest):  # the largest are the likeliest to hold
-            left.sort(key=lambda row: (-family[row], row))
+        known = {o.decisions for o in everything} | {tuple(row.tolist()) for _, row in asked}
+        # while none holds, the largest are the likeliest to
+        aim = min((family[row] for row in held), default=max(family.values(), default=0.0))
+        left = sorted(set(family) - known, key=lambda row: (abs(family[row] - aim), row))
         asked += [(None, np.array(row)) for row in left[:batch - len(asked)]]
         if not asked:
             break
@@ -79,13 +80,11 @@ def bisect_paths(landscape: Landscape, evaluations: int, batch: int, paths: Iter
         link = Link()
         link.fit(everything, loss)
         error, _ = link.final_log_error(loss, np.zeros(len(loss)))
-        for (bisection, _), value in zip(asked, error[-len(new):], strict=True):
-            held = bool(value <= log_error(landscape.accuracy_bound))
+        holds = (error <= log_error(landscape.accuracy_bound))[-len(seen):].tolist()
+        for (bisection, _), this in zip(asked, holds[-len(new):], strict=True):
             if bisection is not None:
-                bisection.told(held)
-        cost = log_cost(landscape.space, rows((o.decisions for o in seen), len(landscape.space.sites)))
-        holds = error[-len(seen):] <= log_error(landscape.accuracy_bound)
-        smallest = float(cost[holds].min()) if holds.any() else np.inf
+                bisection.told(this)
+        held = [o.decisions for o, this in zip(seen, holds, strict=True) if this]
     return seen
 
 
@@ -101,18 +100,11 @@ def scaling(landscape: Landscape, evaluations: int, batch: int) -> list[Observat
     sites = landscape.space.sites
     last = np.array([len(site.choices) - 1 for site in sites])
     blocks = [j for j, site in enumerate(sites) if site.kind == "block"]
-    chooses = [j for j, site in enumerate(sites) if not site.ordered and site.kind != "activation"]
-    operators = sorted({choice for j in chooses for choice in sites[j].choices})
-    drawn = [np.array(anchor.decisions) for anchor in landscape.initial()]
-    everywhere = []
-    for operator in operators:
-        row = last.copy()
-        row[chooses] = [sites[j].choices.index(operator) if operator in sites[j].choices else last[j] for j in chooses]
-        everywhere.append(row)
+    depths = range(len(blocks) + 1)
+    drawn, others = [np.array(anchor.decisions) for anchor in landscape.initial()], one_operator(landscape.space)
 
     def paths() -> Iterator[IntArray]:
-        for template, dropped in [*((t, d) for d in range(len(blocks) + 1) for t in drawn),
-                                  *((t, d) for d in range(len(blocks) + 1) for t in everywhere)]:
+        for dropped, template in (*itertools.product(depths, drawn), *itertools.product(depths, others)):
             grid = []
             for share in np.linspace(1.0, 0.0, 17):
                 row = template.copy()
