@@ -39,12 +39,12 @@ __version__ = "0.1.0"
 ROOMS = (devices, edge_bench, export, synth)
 
 # `export` takes the folders of networks too; who reads them lives above it, so the front door joins the two.
-export.NETWORK_READER = "synth.export_source:read_network"
+export.NETWORK_READER = "synth.zoo.export_source:read_network"
 
 # name: (module:attribute, one line of help)
 COMMANDS = {
-    "synth": ("synth.cli:synth", "Learn a generator and make FermiNets."),
-    "generate": ("synth.cli:generate", "Make more FermiNets from a learned generator."),
+    "synth": ("synth.run.cli:synth", "Learn a generator and make FermiNets."),
+    "generate": ("synth.run.cli:generate", "Make more FermiNets from a learned generator."),
     "train": ("synth.zoo.cli:train", "One network from fresh weights, once a seed."),
     "evaluate": ("synth.zoo.cli:evaluate", "A trained network's metric on a split."),
     "export": ("export.cli:export", "Network to ONNX for a target."),

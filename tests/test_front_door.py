@@ -14,7 +14,7 @@ import edgesynth
 from devices.support.errors import CannotMeasure, CheckFailed, UserError
 
 COMMANDS = [*((name,) for name in edgesynth.COMMANDS), *(("devices", name) for name in edgesynth.DEVICE_COMMANDS)]
-HEAVY = ("torch", "onnxruntime", "onnx", "matplotlib", "scipy", "synth.run")
+HEAVY = ("torch", "onnxruntime", "onnx", "matplotlib", "scipy", "synth.run.run")
 
 
 @pytest.fixture

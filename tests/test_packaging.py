@@ -89,7 +89,7 @@ def test_the_installed_wheel_runs(installed, tmp_path):
 def test_the_installed_wheel_has_its_data(installed, tmp_path):
     """Boards, digits, trained networks, the report's template and the agent's sources are where the code looks."""
     program = ("from synth.data.dataset import load_dataset; assert len(load_dataset('digits').train) == 1078\n"
-               "from synth.zoo.shelf import find; from synth.preparation import load_network\n"
+               "from synth.zoo.shelf import find; from synth.storage.network_folder import load_network\n"
                "assert load_network(find('resnet20', 'cifar10'))[0].input_shape == (3, 32, 32)\n"
                "from edge_bench.agent_build import write_agent; write_agent('agent.pyz')\n"
                "from export.rules import operators\n"

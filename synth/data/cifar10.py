@@ -15,7 +15,7 @@ from devices.support.errors import UserError
 from devices.support.files import explain, write_bytes
 from synth.data.dataset import Dataset, from_arrays
 from synth.data.download import cache_folder, download
-from synth.folder_lock import FolderLock
+from synth.storage.folder_lock import FolderLock
 
 PYTHON_FOLDER, BINARY_FOLDER = "cifar-10-batches-py", "cifar-10-batches-bin"
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))

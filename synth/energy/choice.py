@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import owens_t
 
-from synth.decisions import FloatArray
+from synth.search.decisions import FloatArray
 
 LEAST_GAIN = 2e-4  # of the mean doubt (at most 0.25): less is not worth a board's time
 TINY = 1e-12

@@ -17,13 +17,13 @@ from typing import Any
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.files import read_json, write_json
 from synth.energy.boards import Board, Job, marks_of
-from synth.energy.correction import Measurement
 from synth.energy.crew import STOP, Crew
-from synth.energy.quantities import ENERGY, LATENCY, asks_for_power
 from synth.networks.module import Weights
 from synth.networks.network import Network
-from synth.prices import Prices
-from synth.run_folder import RunFolder
+from synth.space.correction import Measurement
+from synth.space.prices import Prices
+from synth.space.quantities import ENERGY, LATENCY, asks_for_power
+from synth.storage.run_folder import RunFolder
 
 PHASE, STATE = "edgesynth.board-phase/1", "edgesynth.board-state/1"
 PLACE, CACHE = "board", "measurements"

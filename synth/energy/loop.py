@@ -9,8 +9,8 @@ from synth.energy.feedback import Feedback, Request
 from synth.energy.questions import Choice, cycle_requests, first_requests
 from synth.networks.module import Weights
 from synth.networks.network import Network
-from synth.space import NetworkSpace
-from synth.synthesis import CycleReport
+from synth.search.synthesis import CycleReport
+from synth.space.space import NetworkSpace
 
 
 class BoardLoop:

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from synth.acquisition import Wish, log_improvement
-from synth.decisions import FloatArray, IntArray
 from synth.energy.choice import Chosen, Question, choose
 from synth.energy.feedback import Request
-from synth.energy.quantities import descriptors, on_board, quantity_of
-from synth.inquisitor import CAUTION
-from synth.moves import Moves
-from synth.space import NetworkSpace
-from synth.synthesis import FRESH_FROM, CycleReport
+from synth.search.acquisition import Wish, log_improvement
+from synth.search.decisions import FloatArray, IntArray
+from synth.search.inquisitor import CAUTION
+from synth.search.moves import Moves
+from synth.search.synthesis import FRESH_FROM, CycleReport
+from synth.space.quantities import descriptors, on_board, quantity_of
+from synth.space.space import NetworkSpace
 
 MATTER = 192  # networks over which the doubt is summed up
 FRESH = 48  # of them at most from fresh seeds

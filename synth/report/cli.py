@@ -9,7 +9,7 @@ import click
 
 from devices.json_output import give_json
 from devices.support.errors import UserError
-from synth.cli import json_option
+from synth.options import json_option
 
 __all__ = ["report"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from devices.support.reading import BOARD, COMPUTED, CORRECTED, MEASURED, PREDICTED, Reading
 from devices.units import format_quantity, parse_quantity
+from synth.objective.requirement_language import METRICS
+from synth.objective.requirements import Requirement
 from synth.report.summary import NetworkRow
-from synth.requirement_language import METRICS
-from synth.requirements import Requirement
 
 MARKS = {PREDICTED: "p", CORRECTED: "p*", MEASURED: "m", COMPUTED: ""}
 # key: (title, dimension); in the order in which they are shown, those on the target after them

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from devices.units import format_quantity
 from edge_bench.report.chart import Axis, Chart
 from edge_bench.report.rows import Bar, bars
-from synth.performance import netscore
+from synth.objective.performance import netscore
+from synth.objective.requirements import Requirement
 from synth.report.columns import column, name_in_words
 from synth.report.summary import FERMINET, PROTOTYPE, Candidate, NetworkRow, RunSummary
-from synth.requirements import Requirement
 
 PAPER = ("accuracy", "information_density", "macs", "netscore")  # of the paper's figure for classification
 POINTS_BELOW = 0.10  # how far below the named networks' accuracies the front still shows candidates

@@ -12,10 +12,10 @@ from devices.support.files import write_text
 from devices.support.reading import Reading
 from edge_bench.report import page
 from edge_bench.report.number import Number
+from synth.objective.requirements import YES, Requirement
 from synth.report import figures
 from synth.report.columns import Column, column, columns, name_in_words, spare_in_words
 from synth.report.summary import FERMINET, PROTOTYPE, NetworkRow, RunSummary
-from synth.requirements import YES, Requirement
 
 FILE_NAME = "report.html"
 # key: what it is better to have, for the small print under a number

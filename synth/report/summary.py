@@ -10,7 +10,7 @@ from typing import Any
 from devices.support import files
 from devices.support.errors import UserError
 from devices.support.reading import Reading
-from synth.requirements import NO, UNCERTAIN, YES, Verdict
+from synth.objective.requirements import NO, UNCERTAIN, YES, Verdict
 
 SCHEMA = "edgesynth.summary/1"
 FILE_NAME = "summary.json"

@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from devices.support.reading import CORRECTED, MEASURED, PREDICTED
+from synth.objective.requirements import NO, UNCERTAIN, YES, Requirement
 from synth.report.columns import MARKS, Column, column, columns, name_in_words
 from synth.report.summary import FERMINET, PROTOTYPE, Judgement, NetworkRow, RunSummary
-from synth.requirements import NO, UNCERTAIN, YES, Requirement
 
 # before what is read on the target
 SHOWN = ("accuracy", "params", "macs", "information_density", "netscore", "latency_here")

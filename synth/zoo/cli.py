@@ -13,8 +13,8 @@ import click
 
 from devices.json_output import give_json
 from devices.support.errors import UserError
-from synth.cli import SeedRange, Stopped, data_root_option, device_option, json_option, set_option
-from synth.device import Compute, device_named
+from synth.options import SeedRange, Stopped, data_root_option, device_option, json_option, set_option
+from synth.training.device import Compute, device_named
 
 if TYPE_CHECKING:
     from synth.zoo.training import Trained
@@ -52,7 +52,7 @@ def train(networks: tuple[str, ...], data: str, data_root: str | None, purpose: 
     """
     from synth.data.dataset import load_dataset
     from synth.progress import Progress
-    from synth.recipe import recipe_for
+    from synth.training.recipe import recipe_for
     from synth.zoo.training import train_networks
 
     compute = Compute(workers, device_named(device))
@@ -99,10 +99,10 @@ def evaluate(network: str, data: str | None, data_root: str | None, split: str, 
     NETWORK is a folder with network.json and weights.safetensors, or the name of a network that comes with edgesynth.
     """
     from synth.data.dataset import load_dataset
-    from synth.evaluation import evaluate as evaluate_module
     from synth.networks.costs import costs
     from synth.networks.module import build
-    from synth.performance import netscore
+    from synth.objective.performance import netscore
+    from synth.training.evaluation import evaluate as evaluate_module
     from synth.zoo.shelf import find
     from synth.zoo.training import load_fitting
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from devices.support.errors import UserError
-from devices.support.files import read_json
+from synth.storage.network_folder import card_of
 
 SHELF = Path(__file__).parent
-CARD = "edgesynth.card/1"
 
 
 def shipped() -> dict[tuple[str, str], Path]:
@@ -42,9 +40,3 @@ def data_of(folder: Path) -> str | None:
     """The data set that the network of a folder was trained on, None when no card says so."""
     named = card_of(folder).get("data") if (folder / "card.json").is_file() else None
     return str(named) if named else None
-
-
-def card_of(folder: Path) -> dict[str, Any]:
-    """What made the network of a folder, from what, and what it reaches."""
-    card: dict[str, Any] = read_json(folder / "card.json", CARD)
-    return card

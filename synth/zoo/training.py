@@ -16,23 +16,23 @@ import torch
 from devices.support.errors import UserError
 from devices.support.factories import is_factory
 from devices.support.files import sha256_file, write_text
-from synth.checkpoint import Checkpoint
 from synth.data.dataset import Dataset, Split
-from synth.device import Compute
-from synth.distillation import teacher_logits
-from synth.evaluation import Metrics, evaluate
 from synth.networks.costs import costs
 from synth.networks.module import Weights, build, fresh_weights, weights_of
 from synth.networks.network import Network
 from synth.networks.tracing import trace
-from synth.preparation import LOGITS, load_network, save_network
 from synth.progress import Progress, Stage
 from synth.prototypes.registry import PROTOTYPES, load_prototype
-from synth.recipe import Recipe
-from synth.tensors import load_tensors, save_tensors
-from synth.training import train
-from synth.workers import Pool, Shared, single_thread
-from synth.zoo.shelf import card_of, find
+from synth.storage.network_folder import card_of, load_network, save_network
+from synth.storage.tensors import load_tensors, save_tensors
+from synth.training.checkpoint import Checkpoint
+from synth.training.device import Compute
+from synth.training.distillation import LOGITS, teacher_logits
+from synth.training.evaluation import Metrics, evaluate
+from synth.training.recipe import Recipe
+from synth.training.training import train
+from synth.training.workers import Pool, Shared, single_thread
+from synth.zoo.shelf import find
 
 TRAIN, WHOLE = "train", "train+validation"  # what to train on
 EPOCHS = "epochs"  # a file with the number of those done, while a training lasts

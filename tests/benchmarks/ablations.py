@@ -10,13 +10,13 @@ import torch
 from landscapes import Landscape
 from rivals import observed, ours, synthesise
 
-from synth.acquisition import Pool, log_improvement
-from synth.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
-from synth.generator import Generator
-from synth.inquisitor import Inquisitor, Insight
-from synth.moves import Moves
-from synth.probe_table import ProbeTable
-from synth.step import Step
+from synth.search.acquisition import Pool, log_improvement
+from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
+from synth.search.generator import Generator
+from synth.search.inquisitor import Inquisitor, Insight
+from synth.search.moves import Moves
+from synth.search.probe_table import ProbeTable
+from synth.search.step import Step
 
 SAMPLES, ROUNDS, RATE = 24, 12, 0.03  # REINFORCE: networks drawn a seed and round, rounds a step, step size
 SIGMA = 0.05  # CMA-ES: first step size, about that of the parameters' own spread after a few steps

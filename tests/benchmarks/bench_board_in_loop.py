@@ -9,7 +9,8 @@ better than equally many random measurements?
 Real here: the space of the digits prototype, the cost model, the search, the generator, the export of every measured
 network, the law applied to the exported file's layers, sensor noise, the finishing rounds with the full protocol. Not
 real: accuracies come from a smooth landscape with noise (another one for every seed) instead of training, so that five
-seeds of three arms take minutes; the claim is about energy. One with training, over ssh: tests/synth/test_board_ssh.py.
+seeds of three arms take minutes; the claim is about energy. One with training, over ssh:
+tests/synth/energy/test_board_ssh.py.
 
 --law names a Python file with IDLE_MW and cost(layers, batch) -> (ms, mW); see tests/edge_bench/doubles/board_law.py.
 The same file serves the stand-in board behind ssh, through $BOARD_LAW. Default: tests/edge_bench/laws/waves.py.
@@ -39,11 +40,11 @@ import board_runs as runs
 import law_board
 
 from synth.energy.choice import Chosen, Question, choose
-from synth.energy.correction import Residuals
-from synth.energy.quantities import descriptors, quantity_of
 from synth.energy.questions import QUICK_NOISE
-from synth.moves import Moves
-from synth.requirements import Requirements
+from synth.objective.requirements import Requirements
+from synth.search.moves import Moves
+from synth.space.correction import Residuals
+from synth.space.quantities import descriptors, quantity_of
 
 SCHEMA = "edgesynth.bench-board-in-loop/1"
 ARMS = ("none", "chosen", "random")

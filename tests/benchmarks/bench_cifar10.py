@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from devices.support.files import read_json, write_json
-from synth.performance import information_density, netscore
+from synth.objective.performance import information_density, netscore
 from synth.zoo.shelf import card_of, shipped
 
 PUBLISHED = Path(__file__).parent / "published_cifar10.json"
@@ -45,9 +45,9 @@ def own_rows(root: str | None) -> list[dict[str, Any]]:
 
 def evaluated(folder: Path, root: str) -> float:
     from synth.data.dataset import load_dataset
-    from synth.evaluation import evaluate
     from synth.networks.module import build
-    from synth.preparation import load_network
+    from synth.storage.network_folder import load_network
+    from synth.training.evaluation import evaluate
 
     network, weights = load_network(folder)
     return evaluate(build(network, weights), load_dataset("cifar10", root).test).accuracy

@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "synth"))
 import board_runs as runs
 
 from devices.layer_cost import fuse
-from synth.feasibility import best_for
-from synth.finishing import make
 from synth.networks.costs import costs, operations_of
-from synth.requirements import Requirements
-from synth.synthesis import FRESH_FROM
+from synth.objective.requirements import Requirements
+from synth.run.finishing import make
+from synth.search.synthesis import FRESH_FROM
+from synth.space.feasibility import best_for
 
 SCHEMA = "edgesynth.bench-energy-front/1"
 SEEDS_OF_G = 64

@@ -23,19 +23,19 @@ from rich.table import Table
 
 from devices.support.files import write_json
 from synth.data.dataset import load_dataset
-from synth.decisions import Decisions, IntArray
-from synth.device import Compute
-from synth.finishing import judge
-from synth.generator import Generator
-from synth.moves import Moves, log_cost, repair
-from synth.order import Order
-from synth.preparation import Laboratory, laboratory, traced_prototype
-from synth.problem import NetworkProblem
+from synth.objective.requirements import YES
 from synth.progress import Progress
-from synth.requirements import YES
-from synth.run_folder import Manifest, RunFolder
-from synth.summary import share_reading
-from synth.synthesis import Settings, Synthesis
+from synth.run.finishing import judge
+from synth.run.order import Order
+from synth.run.preparation import Laboratory, laboratory, traced_prototype
+from synth.run.problem import NetworkProblem
+from synth.run.summary import share_reading
+from synth.search.decisions import Decisions, IntArray
+from synth.search.generator import Generator
+from synth.search.moves import Moves, log_cost, repair
+from synth.search.synthesis import Settings, Synthesis
+from synth.storage.run_folder import Manifest, RunFolder
+from synth.training.device import Compute
 
 FRESH = 5_000_000  # seeds that no run learns from
 

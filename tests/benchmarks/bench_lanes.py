@@ -24,16 +24,16 @@ from rich.table import Table
 
 from devices.support.files import write_json
 from synth.data.dataset import Split
-from synth.epochs import Lesson, RecordedEpochs, plain_epoch
-from synth.lanes import Lanes, wait_until
 from synth.networks.module import build
 from synth.networks.network import Network
 from synth.networks.tracing import trace
-from synth.optimiser import FlatOptimiser
-from synth.precision import layout
 from synth.prototypes.mobilenet import anchor
 from synth.prototypes.resnet import resnet20x2
-from synth.recipe import RECIPES
+from synth.training.epochs import Lesson, RecordedEpochs, plain_epoch
+from synth.training.lanes import Lanes, wait_until
+from synth.training.optimiser import FlatOptimiser
+from synth.training.precision import layout
+from synth.training.recipe import RECIPES
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"

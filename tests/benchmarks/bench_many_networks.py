@@ -26,20 +26,20 @@ from rich.console import Console
 from rich.table import Table
 
 from devices.support.files import write_json
-from synth.candidates import run_task
-from synth.cli import PREFERENCES
 from synth.data.dataset import load_dataset
-from synth.decisions import IntArray
-from synth.device import Compute
-from synth.inquisitor import Inquisitor
-from synth.moves import Moves, repair, violation
-from synth.order import Order
-from synth.performance import FRUGAL
-from synth.preparation import Laboratory, laboratory, traced_prototype
-from synth.problem import SHORT_LOGITS, NetworkProblem
+from synth.objective.performance import FRUGAL
 from synth.progress import Progress
-from synth.run import checksums, learn
-from synth.run_folder import Manifest, RunFolder
+from synth.run.candidates import run_task
+from synth.run.cli import PREFERENCES
+from synth.run.order import Order
+from synth.run.preparation import Laboratory, laboratory, traced_prototype
+from synth.run.problem import SHORT_LOGITS, NetworkProblem
+from synth.run.run import checksums, learn
+from synth.search.decisions import IntArray
+from synth.search.inquisitor import Inquisitor
+from synth.search.moves import Moves, repair, violation
+from synth.storage.run_folder import Manifest, RunFolder
+from synth.training.device import Compute
 
 FRESH = 5_000_000  # seeds that no run learns from
 

@@ -41,11 +41,11 @@ from rivals import observed, parent_performance, synthesise
 from scipy.stats import t as student
 
 from devices.support.files import append_line, read_lines, write_json
-from synth.decisions import Observation, parent_decisions, rows
-from synth.inquisitor import CAUTION, Inquisitor
-from synth.moves import log_cost, repair, violation
-from synth.performance import performance
-from synth.synthesis import Synthesis
+from synth.objective.performance import performance
+from synth.search.decisions import Observation, parent_decisions, rows
+from synth.search.inquisitor import CAUTION, Inquisitor
+from synth.search.moves import log_cost, repair, violation
+from synth.search.synthesis import Synthesis
 
 BUDGETS = (16, 32, 64, 128)
 BATCH = 4

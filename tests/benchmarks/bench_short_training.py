@@ -36,11 +36,11 @@ from scipy.stats import rankdata
 from scipy.stats import t as student
 from table_of_networks import FINAL, INHERITED, SHORT
 
-import synth.surrogate
+import synth.search.surrogate
 from devices.support.files import write_json
-from synth.decisions import FloatArray, IntArray, Observation
-from synth.inquisitor import Inquisitor
-from synth.probe_table import ProbeTable
+from synth.search.decisions import FloatArray, IntArray, Observation
+from synth.search.inquisitor import Inquisitor
+from synth.search.probe_table import ProbeTable
 
 SCHEMA = "edgesynth.bench-short-training/1"
 RESAMPLES, SPLITS, KNOWN = 2000, 16, 32
@@ -154,16 +154,16 @@ def predicted(table: Table, split: int, variant: str) -> tuple[float, float, flo
     seen, rest = order[:KNOWN], order[KNOWN:]
     known = Known(table, table.probed(seen), split)
     probes = PROBES.get(variant, Known.probe_table)(known)
-    prior = synth.surrogate.PRIOR_LOG_SD.copy(), synth.surrogate.PRIOR_SPREAD.copy()
+    prior = synth.search.surrogate.PRIOR_LOG_SD.copy(), synth.search.surrogate.PRIOR_SPREAD.copy()
     try:
         if variant in WITHOUT:
             at = WITHOUT.index(variant)
-            synth.surrogate.PRIOR_LOG_SD[at], synth.surrogate.PRIOR_SPREAD[at] = np.log(1e-4), 1e-3
+            synth.search.surrogate.PRIOR_LOG_SD[at], synth.search.surrogate.PRIOR_SPREAD[at] = np.log(1e-4), 1e-3
         inquisitor = Inquisitor(Known(table, probes, split), split)  # type: ignore[arg-type]
         observed = [Observation(tuple(int(c) for c in table.decisions[i]), *table.entries[i][SHORT][0]) for i in seen]
         inquisitor.observe([*table.known, *observed], probes)
     finally:
-        synth.surrogate.PRIOR_LOG_SD[:], synth.surrogate.PRIOR_SPREAD[:] = prior
+        synth.search.surrogate.PRIOR_LOG_SD[:], synth.search.surrogate.PRIOR_SPREAD[:] = prior
     belief = inquisitor.believe(table.decisions[rest])
     missed = table.loss[rest] - belief.log_loss
     sd = np.hypot(belief.log_loss_sd, table.loss_noise)

@@ -29,13 +29,13 @@ from rich.console import Console
 from rich.table import Table
 
 from devices.support.files import write_json
-from synth.memory import keep_freed_memory
 from synth.networks.module import build
 from synth.networks.tracing import trace
-from synth.optimiser import FlatOptimiser
-from synth.precision import answers, is_fast_in_bf16
 from synth.prototypes.mobilenet import anchor
 from synth.prototypes.resnet import resnet20
+from synth.training.memory import keep_freed_memory
+from synth.training.optimiser import FlatOptimiser
+from synth.training.precision import answers, is_fast_in_bf16
 
 BATCH, STEPS, ROUNDS = 128, 3, 5
 PLAIN = "plain PyTorch"
@@ -57,7 +57,7 @@ def plain(make, size: int = 32) -> Step:
 
 
 def ours(make, size: int = 32, precision: str = "fp32", compiled: bool = False, optimiser: str = "adamw") -> Step:
-    """The step of synth.training: the network's own graph, channels last, flat optimiser."""
+    """The step of synth.training.training: the network's own graph, channels last, flat optimiser."""
     network, weights = trace(make(3, (32, 32), 10), (3, 32, 32), "bench")
     module = build(network, weights).train()
     flat = FlatOptimiser(module, optimiser, decay=0.02, momentum=0.95, average_steps=100)

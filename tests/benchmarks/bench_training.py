@@ -26,16 +26,16 @@ from rich.table import Table
 from torch import nn
 
 from synth.data.dataset import Dataset, Split, load_dataset
-from synth.device import Compute
-from synth.distillation import teacher_logits
-from synth.epochs import batches
-from synth.evaluation import evaluate
-from synth.optimiser import FlatOptimiser
 from synth.prototypes.registry import load_prototype
 from synth.prototypes.resnet import ResNet
-from synth.recipe import RECIPES, Recipe
-from synth.training import train
-from synth.workers import Pool, Shared
+from synth.training.device import Compute
+from synth.training.distillation import teacher_logits
+from synth.training.epochs import batches
+from synth.training.evaluation import evaluate
+from synth.training.optimiser import FlatOptimiser
+from synth.training.recipe import RECIPES, Recipe
+from synth.training.training import train
+from synth.training.workers import Pool, Shared
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def bench_start() -> dict[str, Any]:
     code = """
 import sys, time, torch
 from torch import nn
-from synth.optimiser import FlatOptimiser
+from synth.training.optimiser import FlatOptimiser
 def pss(): return int(open('/proc/self/smaps_rollup').read().split('Pss:')[1].split()[0]) / 1e3
 module = nn.Linear(4, 4)
 before, start = pss(), time.process_time()

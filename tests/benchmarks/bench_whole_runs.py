@@ -28,11 +28,11 @@ from bench_oracle import interval, numbers_of
 from rich.console import Console
 from rich.table import Table
 
-import synth.problem
+import synth.run.problem
 from devices.support.files import append_line, read_lines, write_json
-from synth.order import Order
-from synth.performance import netscore
-from synth.run import synthesise
+from synth.objective.performance import netscore
+from synth.run.order import Order
+from synth.run.run import synthesise
 
 SCHEMA = "edgesynth.bench-whole-runs/1"
 SHIPPED, NO_WRITE_BACK, FRESH = ARMS = ("as shipped", "no write-back", "fresh")
@@ -40,12 +40,12 @@ SHIPPED, NO_WRITE_BACK, FRESH = ARMS = ("as shipped", "no write-back", "fresh")
 
 @contextlib.contextmanager
 def no_write_back() -> Iterator[None]:
-    step = synth.problem.WRITE_BACK_STEP
-    synth.problem.WRITE_BACK_STEP = 0.0
+    step = synth.run.problem.WRITE_BACK_STEP
+    synth.run.problem.WRITE_BACK_STEP = 0.0
     try:
         yield
     finally:
-        synth.problem.WRITE_BACK_STEP = step
+        synth.run.problem.WRITE_BACK_STEP = step
 
 
 def run(arm: str, seed: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synth.decisions import FloatArray, IntArray, Space
+from synth.search.decisions import FloatArray, IntArray, Space
 
 HIDDEN, STEPS, RATE, DECAY = 16, 500, 0.01, 0.01  # chosen by the error on left-out networks
 FOLDS, LEFT_OUT = 10, 0.1

@@ -30,7 +30,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from synth.device import AUTO, DEVICES
+from synth.training.device import AUTO, DEVICES
 
 HERE = Path(__file__).parent
 EDGESYNTH = [sys.executable, "-m", "edgesynth"]

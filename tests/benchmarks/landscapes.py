@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synth.decisions import Decisions, FloatArray, IntArray, Observation, Site, choice_counts, rows
-from synth.performance import performance
-from synth.probe_table import ProbeTable
+from synth.objective.performance import performance
+from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, Site, choice_counts, rows
+from synth.search.probe_table import ProbeTable
 
 FAMILIES = ("separable", "neighbours", "cliffs", "epistasis", "misleading")
 OPERATORS = ("pointwise", "grouped", "separable", "inverted", "dense")

@@ -23,14 +23,14 @@ import torch_pruning
 
 from devices.support.files import canonical_json, write_bytes
 from synth.data.dataset import load_dataset
-from synth.decisions import choice_counts
-from synth.device import Compute
 from synth.networks.module import build
-from synth.order import Order
-from synth.preparation import Laboratory, laboratory, traced_prototype
 from synth.progress import Progress
-from synth.run_folder import Manifest, RunFolder
-from synth.space import WIDTH
+from synth.run.order import Order
+from synth.run.preparation import Laboratory, laboratory, traced_prototype
+from synth.search.decisions import choice_counts
+from synth.space.space import WIDTH
+from synth.storage.run_folder import Manifest, RunFolder
+from synth.training.device import Compute
 
 SCHEMA = "edgesynth.pruned-paths/1"
 HERE = Path(__file__).parent / "digits_pruned.json"

@@ -27,21 +27,21 @@ from table_of_networks import FINAL, HERE, SCHEMA, SHORT
 
 from devices.support.files import read_json
 from synth.data.dataset import load_dataset
-from synth.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
-from synth.link import log_error
-from synth.moves import Moves
 from synth.networks.rewriting import OPERATORS
-from synth.order import Order
-from synth.parent import ElasticParent
-from synth.performance import performance
-from synth.preparation import _space, slope_sd_for, traced_prototype, with_margins
-from synth.prices import Prices
-from synth.probe_table import ProbeTable
-from synth.probing import SIGNS, STATISTICS, Insight, Probes
-from synth.problem import LINK_EVERY
-from synth.recipe import RECIPES
-from synth.requirements import Requirements
-from synth.space import ACTIVATION, OPERATOR, Choices, NetworkSpace
+from synth.objective.performance import performance
+from synth.objective.requirements import Requirements
+from synth.probing.probing import SIGNS, STATISTICS, Insight, Probes
+from synth.run.order import Order
+from synth.run.preparation import _space, slope_sd_for, traced_prototype, with_margins
+from synth.run.problem import LINK_EVERY
+from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
+from synth.search.link import log_error
+from synth.search.moves import Moves
+from synth.search.probe_table import ProbeTable
+from synth.space.parent import ElasticParent
+from synth.space.prices import Prices
+from synth.space.space import ACTIVATION, OPERATOR, Choices, NetworkSpace
+from synth.training.recipe import RECIPES
 
 FAMILY, SMOOTH = "digits", "digits-smooth"
 MEMBERS, PER_NUMBER = 18, 6  # of the committee, and how many of them each number draws

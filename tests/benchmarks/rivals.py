@@ -11,13 +11,13 @@ from collections.abc import Callable
 import numpy as np
 from landscapes import Landscape
 
-from synth.acquisition import Wish, log_improvement
-from synth.decisions import Decisions, FloatArray, IntArray, Observation, parent_decisions, rows
-from synth.inquisitor import Inquisitor
-from synth.link import Link, log_error
-from synth.moves import Moves, repair, violation
-from synth.performance import performance
-from synth.synthesis import Settings, Synthesis
+from synth.objective.performance import performance
+from synth.search.acquisition import Wish, log_improvement
+from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, parent_decisions, rows
+from synth.search.inquisitor import Inquisitor
+from synth.search.link import Link, log_error
+from synth.search.moves import Moves, repair, violation
+from synth.search.synthesis import Settings, Synthesis
 
 Rival = Callable[[Landscape, int, int], list[Observation]]
 

@@ -12,10 +12,10 @@ from landscapes import Landscape
 from rivals import tuples
 
 from devices.support.files import read_json
-from synth.decisions import Decisions, FloatArray, IntArray, Observation
-from synth.link import Link, log_error
-from synth.moves import Moves, log_cost, violation
-from synth.scaled import one_operator
+from synth.search.decisions import Decisions, FloatArray, IntArray, Observation
+from synth.search.link import Link, log_error
+from synth.search.moves import Moves, log_cost, violation
+from synth.search.scaled import one_operator
 
 PRUNED = Path(__file__).parent / "digits_pruned.json"
 KNAPSACK_DOUBT = 0.5  # spread of the factor by which further knapsacks doubt each damage

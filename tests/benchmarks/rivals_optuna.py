@@ -11,9 +11,9 @@ import optuna
 from landscapes import Landscape
 from rivals import fitness, tuples
 
-from synth.decisions import Decisions, FloatArray, IntArray, Observation
-from synth.link import Link, log_error
-from synth.moves import Moves, log_cost, repair, violation
+from synth.search.decisions import Decisions, FloatArray, IntArray, Observation
+from synth.search.link import Link, log_error
+from synth.search.moves import Moves, log_cost, repair, violation
 
 POPULATION = 12  # of NSGA-II: five generations in 64 evaluations
 REDRAWS, TOLD = 30, 3

@@ -36,19 +36,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from devices.support.files import append_line, canonical_json, read_lines, write_bytes
-from synth.candidates import Outcome, Task, run_task
 from synth.data.dataset import load_dataset
-from synth.decisions import Decisions, IntArray, Observation
-from synth.device import DEVICES, Compute, device_named
-from synth.generator import Generator
-from synth.inquisitor import Inquisitor
-from synth.moves import Moves, log_cost, repair, violation
-from synth.order import Order
-from synth.preparation import Laboratory, laboratory, traced_prototype
-from synth.probing import Insight
-from synth.problem import FINAL_LOGITS, SHORT_LOGITS, NetworkProblem
+from synth.probing.probing import Insight
 from synth.progress import Progress
-from synth.run_folder import MANIFEST, Manifest, RunFolder, installed_versions
+from synth.run.candidates import Outcome, Task, run_task
+from synth.run.order import Order
+from synth.run.preparation import Laboratory, laboratory, traced_prototype
+from synth.run.problem import FINAL_LOGITS, SHORT_LOGITS, NetworkProblem
+from synth.search.decisions import Decisions, IntArray, Observation
+from synth.search.generator import Generator
+from synth.search.inquisitor import Inquisitor
+from synth.search.moves import Moves, log_cost, repair, violation
+from synth.storage.run_folder import MANIFEST, Manifest, RunFolder, installed_versions
+from synth.training.device import DEVICES, Compute, device_named
 
 SCHEMA = "edgesynth.table-of-networks/1"
 HERE = Path(__file__).parent / "digits_table.json"
@@ -84,7 +84,7 @@ SAMPLES = {
 @dataclass(frozen=True)
 class Training:
     """One training of one network. repeat: 0 is the run's own seed. metrics: of the validation split, as in
-    `synth.evaluation.Metrics`. insights: of the probed vertices, after the short training only."""
+    `synth.training.evaluation.Metrics`. insights: of the probed vertices, after the short training only."""
 
     decisions: Decisions
     group: str

@@ -75,12 +75,12 @@ def networks_of_synth(name):
     """A prototype of synth as a module, and a network drawn from its space."""
     from synth.networks.module import build as module_of
     from synth.networks.tracing import trace
-    from synth.parent import ElasticParent
-    from synth.prices import Prices
-    from synth.probing import order_of_units
+    from synth.objective.requirements import Requirements
+    from synth.probing.probing import order_of_units
     from synth.prototypes import resnet
-    from synth.requirements import Requirements
-    from synth.space import NetworkSpace
+    from synth.space.parent import ElasticParent
+    from synth.space.prices import Prices
+    from synth.space.space import NetworkSpace
 
     channels, size, _ = PROTOTYPES[name]
     prototype = getattr(resnet, name)(channels, size, 10).eval()

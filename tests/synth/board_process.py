@@ -17,9 +17,11 @@ from synth.energy.crew import Crew
 # near what the prototype draws by the law, so that it is in doubt
 REQUIRED = ("accuracy >= 1 %", "img_per_joule >= 900 @ batch=8", "latency_p99 <= 3 ms @ batch=8", "params <= 100k")
 # what takes time and has tests of its own: long searches, many seeds, latencies of this machine, patience
-SHORT = {"synth.run.measure_here": lambda *given: {}, "synth.synthesis.LAST_STEPS": 2, "synth.synthesis.LAST_SEEDS": 8,
-         "synth.finishing.SEEDS": 32, "synth.preparation.MOST_SWAPS": 4, "synth.inquisitor.GREEDY_STEPS": 2,
-         "synth.inquisitor.SEED_STEPS": 2, "synth.run.Crew": lambda *given: Crew(*given, pauses_s=(0.01,))}
+SHORT = {"synth.run.run.measure_here": lambda *given: {},
+         "synth.run.run.Crew": lambda *given: Crew(*given, pauses_s=(0.01,)),
+         "synth.run.finishing.SEEDS": 32, "synth.run.preparation.MOST_SWAPS": 4, "synth.search.synthesis.LAST_STEPS": 2,
+         "synth.search.synthesis.LAST_SEEDS": 8, "synth.search.inquisitor.GREEDY_STEPS": 2,
+         "synth.search.inquisitor.SEED_STEPS": 2}
 
 
 def run(out, boards=None, **changes):

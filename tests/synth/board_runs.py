@@ -16,29 +16,37 @@ import numpy as np
 import torch
 
 from devices.layer_cost import fuse
-from synth.candidates import Outcome
 from synth.data.dataset import load_dataset
-from synth.decisions import Observation, rows
 from synth.energy.choice import choose
-from synth.energy.correction import Correction
 from synth.energy.crew import Crew
 from synth.energy.feedback import Feedback
 from synth.energy.loop import BoardLoop
-from synth.evaluation import Metrics
-from synth.finishing import finish, make
 from synth.networks.costs import costs, operations_of
 from synth.networks.module import build, weights_of
-from synth.order import Order
-from synth.parent import ElasticParent
-from synth.performance import netscore
-from synth.preparation import Laboratory, Prototype, _ends, _export_for_board, _space, traced_prototype, with_margins
-from synth.prices import Prices
-from synth.probe_table import ProbeTable
+from synth.objective.performance import netscore
 from synth.progress import Progress
-from synth.run import export_for_board
-from synth.run_folder import Manifest, RunFolder
-from synth.space import Choices
-from synth.synthesis import FRESH_FROM, Settings, Synthesis
+from synth.run.candidates import Outcome
+from synth.run.finishing import finish, make
+from synth.run.order import Order
+from synth.run.preparation import (
+    Laboratory,
+    Prototype,
+    _ends,
+    _export_for_board,
+    _space,
+    traced_prototype,
+    with_margins,
+)
+from synth.run.run import export_for_board
+from synth.search.decisions import Observation, rows
+from synth.search.probe_table import ProbeTable
+from synth.search.synthesis import FRESH_FROM, Settings, Synthesis
+from synth.space.correction import Correction
+from synth.space.parent import ElasticParent
+from synth.space.prices import Prices
+from synth.space.space import Choices
+from synth.storage.run_folder import Manifest, RunFolder
+from synth.training.evaluation import Metrics
 
 BEST_ERROR = 0.012  # of the whole prototype
 DAMAGE = {"dense": 0.0, "separable": 0.10, "project": 0.14, "pointwise": 0.25}  # of an operator

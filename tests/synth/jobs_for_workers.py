@@ -12,8 +12,8 @@ import torch
 from devices.support.errors import UserError
 from synth.data.dataset import Split
 from synth.prototypes.resnet import ResNet
-from synth.recipe import Recipe
-from synth.training import train
+from synth.training.recipe import Recipe
+from synth.training.training import train
 
 
 def scaled(shared, job):

@@ -4,9 +4,9 @@ import math
 import random
 
 from devices.support.reading import Reading
-from synth.performance import information_density, netscore
+from synth.objective.performance import information_density, netscore
+from synth.objective.requirements import Requirements
 from synth.report.summary import Candidate, CycleRow, DataSource, Judgement, Making, NetworkRow, RunSummary
-from synth.requirements import Requirements
 
 REQUIREMENTS = Requirements.parse(["accuracy >= 97%", "img_per_joule >= 400 @ batch=8"])
 MODEL = "the tx2 cost model (±15 %)"

@@ -9,11 +9,11 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from synth import preparation
-from synth.device import Compute
-from synth.order import Order
-from synth.recipe import recipe_for
-from synth.run import synthesise
+from synth.run import preparation
+from synth.run.order import Order
+from synth.run.run import synthesise
+from synth.training.device import Compute
+from synth.training.recipe import recipe_for
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE / "examples"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synth.decisions import Decisions, Observation, Site, rows
-from synth.probe_table import ProbeTable
+from synth.search.decisions import Decisions, Observation, Site, rows
+from synth.search.probe_table import ProbeTable
 
 OPERATORS = ("pointwise", "separable", "dense")
 SITES = tuple(

@@ -1,0 +1,60 @@
+"""Options that the commands of this floor share. Importing this imports neither torch nor onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from devices.support.errors import EdgesynthError, UserError
+from synth.training.device import AUTO, DEVICES
+
+
+class Stopped(EdgesynthError):
+    """Ctrl-C; the message says how to go on."""
+
+    exit_code = 130
+
+
+def default_workers() -> int:
+    return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+def _refuse_no_folder(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+    """At once, and not after a long run."""
+    if path not in (None, "-") and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+        raise UserError(f"--json {path}: name a file in a folder that exists, or -")
+    return path
+
+
+class SeedRange(click.ParamType):
+    """ "7" or "100:120" (the last one not included)."""
+
+    name = "SEEDS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        first, colon, last = value.partition(":")
+        try:
+            seeds = list(range(int(first), int(last) if colon else int(first) + 1))
+        except ValueError:
+            self.fail(f"'{value}' is no range of seeds: write 7 or 100:120", param, ctx)
+        if not seeds or seeds[0] < 0:
+            self.fail(f"'{value}' holds no seed: write the smaller number first, from 0 on", param, ctx)
+        return seeds
+
+
+json_option = click.option("--json", "json_path", metavar="PATH|-", callback=_refuse_no_folder,
+                           help="Also write the result as JSON; - prints it.")
+workers_option = click.option("--workers", type=click.IntRange(1), default=None, show_default="up to 4",
+                              help="Processes, on a GPU lanes; the result does not depend on them.")
+set_option = click.option("--set", "changes", multiple=True, metavar="NAME=VALUE",
+                          help="In place of another value of a recipe, such as batch, rate or precision; "
+                               "final.rate=0.02 is meant for one recipe alone.")
+device_option = click.option("--device", type=click.Choice(DEVICES), default=AUTO, show_default=True,
+                             help="Where networks are trained; auto: on a GPU when there is one.")
+data_root_option = click.option("--data-root", type=click.Path(),
+                                help="Folder with your copy of the data set; without it cifar10 is downloaded.")

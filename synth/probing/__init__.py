@@ -1,0 +1,1 @@
+"""Stimuli, and what the vertices of a network answer to them."""

@@ -1,0 +1,328 @@
+"""Before the first cycle: φ traced and trained, the elastic parent, the space on the target, what probing says of φ."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from devices.support.errors import UserError
+from devices.support.files import read_json, write_json
+from synth.data.dataset import Dataset
+from synth.energy.crew import Crew
+from synth.energy.feedback import Feedback
+from synth.energy.loop import BoardLoop
+from synth.networks.module import Weights, build, fresh_weights, weights_of
+from synth.networks.network import Network
+from synth.networks.tracing import trace
+from synth.objective.requirements import Requirements
+from synth.probing.probing import Probes, importance, order_of_units, probe, probed_vertices, single_swaps
+from synth.progress import Progress
+from synth.prototypes.registry import default_prototype, load_prototype
+from synth.run.candidates import Outcome, Task, run_task, shared_arrays, stimuli_of
+from synth.run.order import Order, relative_requirements
+from synth.run.problem import FINAL_LOGITS, SHORT_LOGITS, Recipes
+from synth.search.probe_table import FIRM_SLOPE_SD, SLOPE_SD
+from synth.space.correction import Correction
+from synth.space.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
+from synth.space.parent import ElasticParent, elastic_parent
+from synth.space.prices import Prices
+from synth.space.space import EVERY_CHOICE, Choices, NetworkSpace
+from synth.storage.network_folder import card_of, load_network, save_network
+from synth.storage.run_folder import RunFolder
+from synth.storage.tensors import load_tensors, save_tensors
+from synth.training.checkpoint import Checkpoint
+from synth.training.device import Compute
+from synth.training.distillation import LOGITS, teacher_logits
+from synth.training.evaluation import Metrics, evaluate
+from synth.training.recipe import Recipe, recipe_for
+from synth.training.training import train
+from synth.training.workers import Pool, single_thread
+from synth.zoo.shelf import trained_for
+
+PARENT, PROBED = "edgesynth.parent/1", "edgesynth.probed/1"
+LOGITS_ON_DISK = 100_000_000  # pixels that a teacher looks at, from which its answers are kept for a run that goes on
+TRAINED_ABOVE = 3.0  # standard errors: a user's prototype that is so much better than guessing comes trained
+MOST_SWAPS = 64
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """φ: its graph, trained weights and validation metrics. trained_here: or did it come trained."""
+
+    name: str
+    network: Network
+    weights: Weights
+    metrics: Metrics
+    trained_here: bool
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """All that cycles, finishing and generating work with. loop: None where no board takes part."""
+
+    order: Order
+    dataset: Dataset
+    prototype: Prototype
+    space: NetworkSpace
+    requirements: Requirements
+    probes: Probes
+    parent_outcome: Outcome
+    recipes: Recipes
+    pool: Pool
+    loop: BoardLoop | None = None
+
+
+class Traced(NamedTuple):
+    """A prototype as a network, before any training here."""
+
+    name: str
+    network: Network
+    weights: Weights
+
+
+def traced_prototype(order: Order, dataset: Dataset) -> Traced:
+    """UserError for an unknown prototype, one that does not fit the data or cannot be traced, and, at once, for stated
+    requirements that no network of its space meets."""
+    name = order.prototype or default_prototype(order.data)
+    network, weights = trace(load_prototype(name, dataset, seed=order.seed), dataset.shape, name.rpartition(":")[2])
+    stated = order.stated_requirements()
+    if stated is not None:
+        parent = ElasticParent(network, weights)
+        with_their_margins = with_margins(stated, parent, order, dataset)
+        refuse_impossible(_space(parent, None, Prices(with_their_margins, order.resolve_target(), order.precision)),
+                          hopeful=order.measure > 0)
+    return Traced(name, network, weights)
+
+
+def _derived_requirements(order: Order, prototype: Prototype, dataset: Dataset) -> Requirements:
+    """What is required when nothing is said and nothing stands for the data set."""
+    parent = ElasticParent(prototype.network, prototype.weights)
+    asked = with_margins(Requirements.parse(("img_per_joule >= 1 @ batch=8",)), parent, order, dataset)
+    (item,), prices = asked.on_costs, Prices(asked, order.resolve_target(), order.precision)
+    best = prices.reading(item, best_for(_space(parent, None, prices), item)).value
+    own = prices.reading(item, prototype.network).value
+    metrics = prototype.metrics
+    return relative_requirements(metrics.accuracy, metrics.accuracy_se, own, best, asked.relative_sigma[item.key])
+
+
+def with_margins(stated: Requirements, parent: ElasticParent, order: Order, dataset: Dataset) -> Requirements:
+    """The requirements with margins for the size of the validation split and the errors of predictions for this space:
+    φ's and those of its smallest networks."""
+    prices = Prices(stated, order.resolve_target(), order.precision)
+    return stated.with_margins(len(dataset.validation), prices.relative_sigma(_ends(parent, prices)))
+
+
+def _ends(parent: ElasticParent, prices: Prices) -> list[Network]:
+    """φ and the smallest networks: where predictions for a space are least certain."""
+    space = _space(parent, None, prices)
+    return [parent.network, *(parent.draw(space.design(row))[0] for row in space.smallest())]
+
+
+@contextmanager
+def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder, compute: Compute, progress: Progress,
+               crew: Crew | None = None, export: Callable[[Network, Weights, Path], object] | None = None,
+               ) -> Iterator[Laboratory]:
+    """Every step is in the run folder; what is done already is read from there. crew: boards that measure what `export`
+    writes at a path. UserError when a requirement turns out to be out of reach."""
+    target, stated = order.resolve_target(), order.stated_requirements()
+    _, network, weights = traced
+    prototype = _train_prototype(order, traced, dataset, folder, compute.device, progress)
+    if stated is None:
+        stated = _derived_requirements(order, prototype, dataset)
+        progress.say(f"no --require: taken from the prototype: {', '.join(map(str, stated))}")
+    requirements = with_margins(stated, ElasticParent(network, weights), order, dataset)
+    refuse_unreachable_accuracy(requirements, prototype.metrics)
+
+    stimuli = stimuli_of(dataset.train, order.seed)
+    module = build(prototype.network, prototype.weights).eval()
+    with single_thread():
+        parent, unit_importance = folder.step(
+            "parent", lambda: _make_parent(prototype, stimuli), _save_parent, lambda path: _load_parent(path, network))
+        prices = Prices(requirements, target, order.precision)
+        if order.measure:
+            prices = replace(prices, correction=Correction(prices.prior_sd(_ends(parent, prices))))
+        space = _space(parent, unit_importance, prices)
+        refuse_impossible(space, hopeful=order.measure > 0)
+        recipes = _recipes(order, dataset)
+        shared = shared_arrays(dataset.train, dataset.validation, stimuli) | _teaching(
+            module, recipes, order, dataset, folder, compute.device, progress)
+        insights = probe(module.cpu(), stimuli, probed_vertices(space))
+    parent_outcome = Outcome(prototype.metrics, insights)
+    with ExitStack() as held:
+        pool = held.enter_context(Pool(compute, shared))
+        blank = Probes(space, unit_importance, insights, slope_sd_for(recipes.short))
+        probes = _probed(blank, parent_outcome, pool, order, folder, progress)
+        loop = None
+        if order.measure:
+            assert export is not None
+            write = functools.partial(_export_for_board, export)
+            feedback = held.enter_context(Feedback(folder, space.prices, crew, write))
+            loop = BoardLoop(feedback, space, order.measure, order.cycles, order.seed)
+        yield Laboratory(order, dataset, prototype, space, requirements, probes, parent_outcome, recipes, pool, loop)
+
+
+def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Dataset, folder: RunFolder, device: str,
+              progress: Progress) -> dict[str, torch.Tensor]:
+    """φ's logits on the views that candidates see; the short training's are the first of the full one's."""
+    precision = _recipe(order, dataset, "prototype").precision
+    module.to(device)
+    most = max(recipes.short, recipes.final, key=lambda recipe: recipe.different_views)
+    alike = recipes.short.augmentation == recipes.final.augmentation
+
+    def looked_at(recipe: Recipe) -> torch.Tensor:
+        with progress.stage("teacher", recipe.different_views) as stage:
+            return teacher_logits(module, dataset.train.to(device), recipe, view_seed=recipes.view_seed,
+                                  precision=precision, progress=lambda done, _: stage.at(done))
+
+    def compute() -> dict[str, torch.Tensor]:
+        if not alike:
+            return {SHORT_LOGITS: looked_at(recipes.short), FINAL_LOGITS: looked_at(recipes.final)}
+        found = looked_at(most)
+        return {SHORT_LOGITS: found[: recipes.short.different_views],
+                FINAL_LOGITS: found[: recipes.final.different_views]}
+
+    def save(path: Path, found: dict[str, torch.Tensor]) -> None:
+        save_tensors(path, found, LOGITS)
+
+    if dataset.train.images.numel() * most.different_views < LOGITS_ON_DISK:
+        return compute()  # sooner done again than read
+    return folder.step("teacher.safetensors", compute, save, lambda path: load_tensors(path, LOGITS)[0])
+
+
+def _export_for_board(export: Callable[[Network, Weights, Path], object], network: Network, weights: Weights | None,
+                      path: Path) -> None:
+    """The same file for the same network, trained or not, so that a board finds the engine that it has built."""
+    with single_thread():
+        export(network, fresh_weights(network, 0) if weights is None else weights, path)
+
+
+def _space(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Prices,
+           choices: Choices = EVERY_CHOICE) -> NetworkSpace:
+    """unit_importance: None where costs alone are asked for, which do not depend on which units are kept."""
+    if unit_importance is None:
+        unit_importance = np.zeros(len(parent.channels.keep_all()))
+    return NetworkSpace(parent, order_of_units(parent.channels, unit_importance), prices, choices)
+
+
+def _recipe(order: Order, dataset: Dataset, purpose: str) -> Recipe:
+    return recipe_for(order.data, purpose, images=len(dataset.train), size=dataset.shape[1:], changes=order.changes)
+
+
+def _recipes(order: Order, dataset: Dataset) -> Recipes:
+    short, final = _recipe(order, dataset, "short"), _recipe(order, dataset, "final")
+    return Recipes(replace(short, epochs=order.short_epochs or short.epochs),
+                   replace(final, epochs=order.epochs or final.epochs), view_seed=order.seed)
+
+
+# --- φ ---------------------------------------------------------------------------------------------------------------
+
+
+def _train_prototype(order: Order, traced: Traced, dataset: Dataset, folder: RunFolder, device: str,
+                     progress: Progress) -> Prototype:
+    """Trained here, unless it comes trained: shipped for just these data, or a user's own that is clearly better
+    on the validation split than always the commonest class."""
+    name, network, weights = traced
+
+    def compute() -> tuple[Weights, Metrics, bool]:
+        shipped = trained_for(name, dataset.name, dataset.checksum)
+        if shipped is not None:
+            progress.say(f"prototype   {name}, trained on {dataset.name}, comes with edgesynth")
+            own, found = load_network(shipped)
+            if own.digest == network.digest:
+                return found, evaluate(build(network, found).eval(), dataset.validation), False
+        module = build(network, weights).eval()
+        before = evaluate(module, dataset.validation)
+        if ":" in name and comes_trained(before, dataset.validation.labels):
+            return weights, before, False
+        recipe = _recipe(order, dataset, "prototype")
+        with single_thread(), progress.stage("prototype", recipe.epochs) as stage:
+            train(module.to(device), dataset.train.to(device), recipe, seed=order.seed,
+                  progress=lambda done, total: stage.at(done),
+                  checkpoint=Checkpoint(folder.checkpoints / "prototype.safetensors"))
+            metrics = evaluate(module, dataset.validation)
+            stage.note(f"{100 * metrics.accuracy:.1f} % val")
+        return weights_of(module.cpu()), metrics, True
+
+    def save(path: Path, value: tuple[Weights, Metrics, bool]) -> None:
+        save_network(path, network, value[0], {"metrics": value[1].to_json(), "trained_here": value[2], "name": name})
+
+    def load(path: Path) -> tuple[Weights, Metrics, bool]:
+        stored, found = load_network(path)
+        if stored.digest != network.digest:
+            raise UserError(f"{path}: the prototype {name} has changed since this run began; choose another --out")
+        card = card_of(path)
+        return found, Metrics(**card["metrics"]), card["trained_here"]
+
+    trained, metrics, trained_here = folder.step("prototype", compute, save, load)
+    return Prototype(name, network, trained, metrics, trained_here)
+
+
+def comes_trained(metrics: Metrics, labels: torch.Tensor) -> bool:
+    """Whether a network is clearly better on images with these labels [N] than to say always the commonest."""
+    guessing = int(torch.bincount(labels).max()) / len(labels)
+    return metrics.accuracy - TRAINED_ABOVE * metrics.accuracy_se > guessing
+
+
+# --- the elastic parent --------------------------------------------------------------------------------------------
+
+
+def _make_parent(prototype: Prototype, stimuli) -> tuple[ElasticParent, np.ndarray]:
+    parent = elastic_parent(prototype.network, prototype.weights, stimuli.images)
+    module = build(prototype.network, prototype.weights)
+    return parent, importance(module, parent.channels, stimuli)
+
+
+def _save_parent(path: Path, value: tuple[ElasticParent, np.ndarray]) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    parent, unit_importance = value
+    save_tensors(path / "bank.safetensors", parent.bank, "edgesynth.bank/1")
+    save_tensors(path / "importance.safetensors", {"importance": torch.from_numpy(unit_importance)}, PARENT)
+
+
+def _load_parent(path: Path, network: Network) -> tuple[ElasticParent, np.ndarray]:
+    bank, _ = load_tensors(path / "bank.safetensors", "edgesynth.bank/1")
+    tensors, _ = load_tensors(path / "importance.safetensors", PARENT)
+    return ElasticParent(network, bank), tensors["importance"].numpy()
+
+
+def slope_sd_for(short: Recipe) -> float:
+    """How firmly what probing says keeps its sign, where candidates are trained so."""
+    return SLOPE_SD if short.inherits else FIRM_SLOPE_SD
+
+
+def _probed(probes: Probes, parent: Outcome, pool: Pool, order: Order, folder: RunFolder, progress: Progress) -> Probes:
+    """The probe table with what single swaps in φ do, untrained but for their norms."""
+    space = probes.space
+    swaps = single_swaps(space, MOST_SWAPS)
+
+    def compute() -> list[dict]:
+        tasks = []
+        for decisions in swaps:
+            network, origins = space.parent.draw(space.design(decisions))
+            tasks.append(Task(network, space.parent.inherit(origins), order.seed, probed=probes.vertices))
+        outcomes = []
+        with progress.stage("probing", len(tasks)) as stage:
+            for outcome in pool.map(run_task, tasks):
+                outcomes.append(outcome.to_json())
+                stage.at(len(outcomes))
+        return outcomes
+
+    def save(path: Path, rows: list[dict]) -> None:
+        write_json(path, {"swaps": [{"decisions": list(s), "outcome": r} for s, r in zip(swaps, rows, strict=True)]},
+                   PROBED)
+
+    rows = folder.step("probing.json", compute, save, lambda path: read_json(path, PROBED)["swaps"])
+    for row in rows:
+        outcome = Outcome.from_json(row["outcome"])
+        damage = outcome.metrics.log_loss - parent.metrics.log_loss
+        probes.record(tuple(row["decisions"]), outcome.insights, damage)
+    return probes
+

@@ -1,0 +1,189 @@
+"""The cycle of generative synthesis: generate, probe and observe, update the inquisitor, then the generator.
+
+Everything here is a deterministic function of (seed, observations): a run that replays what it recorded reaches the
+same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from synth.search.acquisition import Belief
+from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, Problem, rows
+from synth.search.generator import Generator
+from synth.search.inquisitor import Inquisitor, Insight
+from synth.search.moves import log_cost, repair, violation
+
+FRESH_COUNT = 64  # seeds of the unbiased count
+FRESH_EVERY = 4  # cycles in which one candidate is a fresh seed's; G made most of the others too, by its targets
+FRESH_FROM = 1_000_000  # seeds of the unbiased count, never used for learning
+FRESH_TRIES = 32  # seeds, until one gives a network that was not evaluated yet
+BATCH_SEEDS = 16  # seeds a Δθ_G is fitted to
+LAST_STEPS, LAST_SEEDS = 12, 48  # steps after the last cycle, and the seeds of each
+LAST_RADIUS = 2.0  # of their trust region: what they are fitted to will not change any more
+SAFETY = 3.0  # NetScore points that seeds aim lower in the end than while there is something to find out, at first
+LIKELY, REACT = 0.75, 6.0  # share of fresh seeds that 1r shall hold for by belief; points of safety per share missed
+
+
+@dataclass(frozen=True)
+class Settings:
+    """cycles: how many; batch: candidates evaluated in each; seed: of everything."""
+
+    cycles: int = 16
+    batch: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CycleReport:
+    """What a cycle did, for progress, records and the report.
+
+    candidates and observations: what was evaluated, in order, with why ("improve", "uncertain", "fresh").
+    incumbent: the U to improve on after the cycle. feasible_share: of fresh seeds, exact requirements only, before
+    repair. radius, divergence, predicted_gain, realised_gain: of the step of the generator (the realised one belongs
+    to the step before). foreseen: what the inquisitor believed of the candidates before they were evaluated.
+    """
+
+    cycle: int
+    candidates: list[Decisions]
+    reasons: list[str]
+    observations: list[Observation]
+    incumbent: float
+    feasible_share: float
+    radius: float
+    divergence: float
+    predicted_gain: float
+    realised_gain: float
+    generator: Generator = field(repr=False)
+    inquisitor: Inquisitor = field(repr=False)
+    foreseen: Belief = field(repr=False)
+
+
+class Synthesis:
+    """One run of generative synthesis on a problem. inquisitor: what makes I; another class is another way to Δθ_G."""
+
+    def __init__(self, problem: Problem, settings: Settings | None = None, inquisitor: type[Inquisitor] = Inquisitor):
+        self.problem = problem
+        self.settings = settings or Settings()
+        torch.set_num_threads(1)
+        self.inquisitor = inquisitor(problem, self.settings.seed)
+        self.inquisitor.observe(problem.initial(), problem.probe_table())
+        self.generator = Generator(problem.space.sites, seed=self.settings.seed)
+        low, high = self.target_band()
+        self.generator.aim(self._log_cost, low, high, self.seeds_of(0))
+        self.reports: list[CycleReport] = []
+        self._move_generator(0)
+
+    def _log_cost(self, decisions: IntArray) -> FloatArray:
+        return log_cost(self.problem.space, self.problem.space.canonical(decisions))
+
+    def seeds_of(self, cycle: int) -> list[int]:
+        """Seeds that the cycle learns from: consecutive, so that their preferences are stratified."""
+        return [cycle * BATCH_SEEDS + index for index in range(BATCH_SEEDS)]
+
+    def target_band(self) -> tuple[float, float]:
+        """Log cost (parameters times MACs) within which the generator's median starts.
+
+        Around what satisfies the exact requirements, when there are any; around the best known network, when one is
+        known; else around the middle of the space.
+        """
+        space, moves = self.problem.space, self.inquisitor.moves
+        random = np.random.default_rng([self.settings.seed, 0x3])
+        probe = moves.random(512, random)
+        cost = log_cost(space, probe)
+        best, _, _ = self.inquisitor.incumbent()
+        centre = float(log_cost(space, best[:1])[0]) if len(best) else float(np.median(cost))
+        holds = violation(self.problem.requirements, space.costs(probe)) <= 0
+        if self.problem.requirements.exact(space.costs(probe[:1])).size and holds.any():
+            centre = min(centre, float(np.quantile(cost[holds], 0.75)))
+        width = 0.1 * float(cost.std() + 1e-6)
+        return centre - width, centre + width
+
+    def run(self) -> Generator:
+        """All cycles; returns the learned generator."""
+        for cycle in range(self.settings.cycles):
+            self.cycle(cycle)
+        self.consolidate()
+        return self.generator
+
+    def consolidate(self) -> None:
+        """The last steps of the generator, when nothing more will be evaluated: many seeds, and as much safety as it
+        takes for most of them to satisfy 1r."""
+        self.inquisitor.safety, self.inquisitor.radius = SAFETY, LAST_RADIUS
+        first = (self.settings.cycles + 1) * BATCH_SEEDS
+        for number in range(LAST_STEPS):
+            seeds = list(range(first + number * LAST_SEEDS, first + (number + 1) * LAST_SEEDS))
+            self.generator.move(self.inquisitor.step(self.generator, seeds, number % 4 == 0).step.delta)
+            fresh = self._fresh()
+            self.inquisitor.keep_clear(fresh)
+            share = float(self.inquisitor.believe(fresh).holds(self.inquisitor.bound).mean())
+            self.inquisitor.safety = max(self.inquisitor.safety + REACT * (LIKELY - share), 0.0)
+
+    def cycle(self, cycle: int) -> CycleReport:
+        """One cycle, in the paper's order."""
+        proposed = self.candidates(cycle)
+        observations = self.problem.evaluate(cycle, list(proposed))
+        candidates = [observation.decisions for observation in observations]
+        foreseen = self.inquisitor.believe(rows(candidates, len(self.problem.space.sites)))
+        self.inquisitor.observe(observations, self.problem.probe_table())
+        realised = self._judge_last_step()
+        insight = self._move_generator(cycle + 1)
+        fresh = self._fresh()
+        self.inquisitor.keep_clear(fresh)
+        share = float((violation(self.problem.requirements, self.problem.space.costs(fresh)) <= 0).mean())
+        report = CycleReport(
+            cycle, candidates, list(proposed.values()), observations, self.inquisitor.incumbent()[2], share,
+            self.inquisitor.radius, insight.step.divergence, insight.predicted_gain, realised, self.generator,
+            self.inquisitor, foreseen)
+        self.reports.append(report)
+        self.problem.end_cycle(cycle, report)
+        return report
+
+    def _fresh(self) -> IntArray:
+        """[FRESH_COUNT, sites] what G makes of seeds it did not learn from, not repaired."""
+        return self.problem.space.canonical(self.generator.generate(range(FRESH_FROM, FRESH_FROM + FRESH_COUNT)))
+
+    def candidates(self, cycle: int) -> dict[Decisions, str]:
+        """{what to evaluate next: why}: `Inquisitor.candidates`, and every few cycles one fresh seed."""
+        batch = self.settings.batch
+        uncertain = int(batch >= 3 and np.isfinite(self.inquisitor.bound))
+        fresh = int(cycle % FRESH_EVERY == FRESH_EVERY - 1)
+        picked = self.inquisitor.candidates(*self.pool, max(batch - fresh - uncertain, 0), uncertain)
+        missing = batch - len(picked)
+        if not missing:
+            return picked
+        known = {observation.decisions for observation in self.inquisitor.observations}
+        first = FRESH_FROM + 1000 + cycle * FRESH_TRIES
+        made = [network for network in self.make(range(first, first + FRESH_TRIES)) if network not in picked]
+        made.sort(key=known.__contains__)  # of a small space all may be known
+        return picked | dict.fromkeys(list(dict.fromkeys(made))[:missing], "fresh")
+
+    def make(self, seeds: Sequence[int]) -> list[Decisions]:
+        """G(s), repaired where exact requirements are missed."""
+        fixed, _, _ = repair(self.inquisitor.moves, self.problem.requirements, self.generator.generate(seeds))
+        return [tuple(int(c) for c in row) for row in fixed]
+
+    def _move_generator(self, cycle: int) -> Insight:
+        """Δθ_G = I(G); θ_G ← θ_G + Δθ_G. Keeps what is needed to judge the step once more is known."""
+        insight = self.inquisitor.step(self.generator, self.seeds_of(cycle))
+        decisions, belief = self.inquisitor.pool.join()
+        self.pool = decisions, belief
+        self._before = self.generator.vector()
+        self.generator.move(insight.step.delta)
+        self._last = insight
+        return insight
+
+    def _judge_last_step(self) -> float:
+        """The gain of the last step by the inquisitor as it is now; sets the trust region."""
+        wish = self.inquisitor.wishes(self._last.seeds)
+        after = self.inquisitor.worth(self.generator, self._last.seeds, wish)
+        now = self.generator.vector()
+        self.generator.move(self._before - now)
+        before = self.inquisitor.worth(self.generator, self._last.seeds, wish)
+        self.generator.move(now - self._before)
+        self.inquisitor.trust(after - before, self._last.predicted_gain)
+        return after - before

@@ -1,0 +1,72 @@
+"""The networks that a search begins with: between φ and the smallest, of kinds that people draw."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from synth.networks.network import Network, Vertex
+from synth.search.decisions import Decisions, Site
+from synth.space.space import ACTIVATION, BLOCK, LINEAR, OPERATOR, WIDTH, NetworkSpace, Place
+
+
+def anchors(space: NetworkSpace) -> list[Decisions]:
+    """Separable convolutions of half the widths, with every second of the blocks that can be left out; quarter widths
+    with the first of them only; and, where the space has what they need, inverted residuals with every second block.
+    (With all blocks they take as long to train as φ, since the map of every layer is written and read, however narrow
+    it is.)"""
+    rows = [_scaled(space, 0.5, "separable", 2), _scaled(space, 0.25, "project", len(space.sites) + 1)]
+    if space.choices.activations and "separable relu" in space.choices.operators:
+        rows.append(_inverted_residuals(space))
+    return [tuple(int(c) for c in row) for row in space.canonical(np.array(rows, dtype=np.int64))]
+
+
+def _scaled(space: NetworkSpace, share: float, operator: str, every: int) -> list[int]:
+    """One share of all widths, one operator, and every so many of the blocks."""
+    row = []
+    for place, site in zip(space.places, space.sites, strict=True):
+        if place.kind == WIDTH:
+            row.append(_share(site, share))
+        else:
+            row.append(site.choices.index(operator) if place.kind == OPERATOR else len(site.choices) - 1)
+    return _with_every(space, row, every)
+
+
+def _inverted_residuals(space: NetworkSpace) -> list[int]:
+    """Half the width between blocks and all of it within, 1x1 convolutions that widen, separable ones with ReLU that
+    narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's own allow."""
+    network = space.parent.network
+    between = [g for g in space.parent.channels.groups if any(network[name].op == "add" for name in g.vertices)]
+    groups, trunk = {group.name for group in between}, {name for group in between for name in group.vertices}
+
+    def choice(place: Place, site: Site) -> int:
+        if place.kind == WIDTH:
+            return _share(site, 0.5 if not groups or place.name in groups else 1.0)
+        if place.kind == OPERATOR:
+            wanted = _operator(network, network[place.name], trunk)
+            return site.choices.index(wanted if wanted in site.choices else "separable")
+        return site.choices.index(LINEAR) if place.kind == ACTIVATION else len(site.choices) - 1
+
+    row = [choice(place, site) for place, site in zip(space.places, space.sites, strict=True)]
+    return _with_every(space, row, 2)
+
+
+def _operator(network: Network, vertex: Vertex, trunk: set[str]) -> str:
+    """What stands in a convolution's place in an inverted residual, where it may; what reads the images stays."""
+    source = vertex.inputs[0]
+    if network[source].op == "input":
+        return "dense"
+    if source in trunk and vertex.name not in trunk:
+        return "pointwise" if tuple(vertex.attrs["stride"]) == (1, 1) else "separable"
+    return "separable relu"
+
+
+def _share(site: Site, share: float) -> int:
+    return round(share * (len(site.choices) - 1))
+
+
+def _with_every(space: NetworkSpace, row: list[int], every: int) -> list[int]:
+    """The row without blocks but the first, the one so many after it, and so on."""
+    blocks = [column for column, place in enumerate(space.places) if place.kind == BLOCK]
+    for number, column in enumerate(blocks):
+        row[column] = len(space.sites[column].choices) - 1 if number % every == 0 else 0
+    return row

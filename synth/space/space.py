@@ -1,0 +1,237 @@
+"""The networks that can be drawn from an elastic parent, as sites and choices, with their costs for many at once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from devices.cost_formula import LayerArrays
+from devices.support.errors import UserError
+from synth.networks.channels import ChannelGroup
+from synth.networks.costs import costs as network_costs
+from synth.networks.rewriting import OPERATORS, POINTWISE, may_be_pointwise
+from synth.search.decisions import Decisions, FloatArray, IntArray, Site, parent_decisions
+from synth.space.parent import Design, ElasticParent
+from synth.space.prices import Prices
+from synth.space.space_costs import CostTable, CostTables
+
+WIDTH_STEPS = 8  # widths to choose from, at most
+WIDTH, OPERATOR, BLOCK, ACTIVATION = "width", "operator", "block", "activation"
+DROP, KEEP = "drop", "keep"
+LINEAR = "linear"
+LOOKING = "looking operator"  # kind of the sites of convolutions that must see more than single pixels
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a site decides on: the name of a channel group, of a convolution, of a residual block's addition or of an
+    activation behind an addition."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a space lets decide. operators: in a convolution's place, in the order of OPERATORS. activations: whether
+    those behind additions may be left out. blind: whether 1x1 convolutions may stand in the place of all others at
+    once, so that a network sees single pixels alone."""
+
+    operators: tuple[str, ...] = OPERATORS
+    activations: bool = True
+    blind: bool = False
+
+
+EVERY_CHOICE = Choices()
+
+
+class NetworkSpace:
+    """A `synth.search.decisions.Space` of real networks. order: {channel group: its units, most important first}."""
+
+    def __init__(self, parent: ElasticParent, order: dict[str, np.ndarray], prices: Prices,
+                 choices: Choices = EVERY_CHOICE) -> None:
+        self.parent, self.order, self.prices, self.choices = parent, order, prices, choices
+        self.widths = {g.name: width_choices(g.width) for g in parent.channels.groups if not g.frozen and g.width > 1}
+        self.places = (
+            [Place(WIDTH, name) for name in self.widths]
+            + [Place(OPERATOR, name) for name in parent.replaceable]
+            + [Place(BLOCK, block.addition) for block in parent.blocks]
+            + [Place(ACTIVATION, name) for name in parent.activations if choices.activations]
+        )
+        if not self.places:
+            raise UserError("this prototype leaves nothing to decide: it has no convolution to replace, no channels to "
+                            "leave out and no residual block")
+        self._column = {place: i for i, place in enumerate(self.places)}
+        self.sites: Sequence[Site] = self._sites()
+        self._parent_row = parent_decisions(self.sites)
+        self._meaning = {place: np.array([OPERATORS.index(name) for name in site.choices])  # of an operator's choices
+                         for place, site in zip(self.places, self.sites, strict=True) if place.kind == OPERATOR}
+        self._tables = CostTables(parent, order, self.widths)
+        # costs and summary of the same networks are asked for one after the other
+        self._table = functools.lru_cache(maxsize=4)(self._table_of)
+        self._by_graph = functools.lru_cache(maxsize=100_000)(self._graph_cost_of)
+
+    def _sites(self) -> tuple[Site, ...]:
+        """Descriptor: relative depth, log width, log map size, share of φ's parameters, share of its MACs."""
+        network = self.parent.network
+        whole = network_costs(network)
+        depth = {v.name: i / len(network.vertices) for i, v in enumerate(network.vertices)}
+        groups = {group.name: group for group in self.parent.channels.groups}
+        blocks = {block.addition: block for block in self.parent.blocks}
+        sites = []
+        for place in self.places:
+            if place.kind == WIDTH:
+                members: Sequence[str] = groups[place.name].vertices
+                choices = tuple(str(width) for width in self.widths[place.name])
+            elif place.kind == OPERATOR:
+                members, choices = (place.name,), self._operators_of(place.name)
+            elif place.kind == ACTIVATION:
+                members, choices = (place.name,), (LINEAR, network[place.name].attrs["kind"])
+            else:
+                members, choices = sorted(blocks[place.name].branch), (DROP, KEEP)
+            shape = network.shapes[place.name.rstrip("'")]
+            weights = sum(whole.params_of[name] for name in members)
+            macs = sum(whole.macs_of[name] for name in members)
+            descriptor = (depth[place.name.rstrip("'")], np.log2(shape[0]) / 10.0,
+                          np.log2(max(float(np.prod(shape[1:])), 1.0)) / 16.0,
+                          weights / max(whole.params, 1), macs / max(whole.macs, 1))
+            looks = place.kind == OPERATOR and choices != self.choices.operators
+            sites.append(Site(f"{place.name}/{place.kind}", LOOKING if looks else place.kind, choices,
+                              place.kind in (WIDTH, BLOCK), tuple(float(d) for d in descriptor)))
+        return tuple(sites)
+
+    def _operators_of(self, name: str) -> tuple[str, ...]:
+        network = self.parent.network
+        if self.choices.blind or may_be_pointwise(network, network[name]):
+            return self.choices.operators
+        return tuple(operator for operator in self.choices.operators if operator != POINTWISE)
+
+    # --- decisions and networks ------------------------------------------------------------------------------------
+
+    def design(self, decisions: Decisions | IntArray) -> Design:
+        """What one row of decisions means."""
+        row = [int(choice) for choice in decisions]
+        kept: dict[str, np.ndarray] = {}
+        operators: dict[str, str] = {}
+        dropped: list[str] = []
+        linear: list[str] = []
+        for place, site, choice in zip(self.places, self.sites, row, strict=True):
+            if place.kind == WIDTH:
+                kept[place.name] = np.sort(self.order[place.name][: self.widths[place.name][choice]])
+            elif place.kind == OPERATOR:
+                operators[place.name] = site.choices[choice]
+            elif site.choices[choice] == DROP:
+                dropped.append(place.name)
+            elif site.choices[choice] == LINEAR:
+                linear.append(place.name)
+        return Design(kept, operators, tuple(dropped), tuple(linear))
+
+    @functools.cached_property
+    def _inside(self) -> list[tuple[int, list[int]]]:
+        """For every block site, the sites that decide on nothing that stays without it."""
+        groups: dict[str, ChannelGroup] = {g.name: g for g in self.parent.channels.groups}
+        found = []
+        for block in self.parent.blocks:
+            inner = []
+            for column, place in enumerate(self.places):
+                members = groups[place.name].vertices if place.kind == WIDTH else (place.name,)
+                if place.name != block.addition and block.branch.union(block.bypassed).issuperset(members):
+                    inner.append(column)
+            found.append((self._column[Place(BLOCK, block.addition)], inner))
+        return found
+
+    def canonical(self, decisions: IntArray) -> IntArray:
+        """Decisions inside dropped blocks set to the parent's."""
+        rows = np.array(decisions, dtype=np.int64)
+        for column, inner in self._inside:
+            dropped = rows[:, column] == 0
+            rows[np.ix_(dropped, inner)] = self._parent_row[inner]
+        return rows
+
+    # --- costs -----------------------------------------------------------------------------------------------------
+
+    def costs(self, decisions: IntArray) -> dict[str, FloatArray]:
+        """"params" (batch norm folded), "macs", every key of the requirements and, on a target, what frugality is told
+        by, each [n]."""
+        rows = self._rows(decisions)
+        table = self._table(rows.tobytes())
+        found = {"params": table.params, "macs": table.macs} | self.prices.of(table)
+        for key in self.prices.by_graph:
+            found[key] = np.array([self._by_graph(key, tuple(int(c) for c in row)) for row in rows])
+        return found
+
+    def layers(self, decisions: IntArray) -> LayerArrays:
+        """The launches of every network on the target."""
+        return self._table(self._rows(decisions).tobytes()).layers
+
+    def _rows(self, decisions: IntArray) -> IntArray:
+        return np.ascontiguousarray(decisions, dtype=np.int64).reshape(-1, len(self.places))
+
+    def _table_of(self, rows: bytes) -> CostTable:
+        return self._tables.of(*self._columns(np.frombuffer(rows, dtype=np.int64)))
+
+    def _graph_cost_of(self, key: str, row: Decisions) -> float:
+        """A cost that follows from the order of the graph: the network is drawn for it."""
+        network, _ = self.parent.draw(self.design(row))
+        return self.prices.graph_cost(key, network)
+
+    def _columns(self, decisions: IntArray) -> tuple[dict[str, IntArray], dict[str, IntArray], dict[str, np.ndarray]]:
+        """Widths by group, operators (as indices into OPERATORS) by convolution, and whether what can be left out is
+        kept, by the addition of a block and by activation; each [n]."""
+        rows = np.asarray(decisions, dtype=np.int64).reshape(-1, len(self.places))
+        widths, operators, kept = {}, {}, {}
+        for column, place in enumerate(self.places):
+            if place.kind == WIDTH:
+                widths[place.name] = np.asarray(self.widths[place.name])[rows[:, column]]
+            elif place.kind == OPERATOR:
+                operators[place.name] = self._meaning[place][rows[:, column]]
+            else:
+                kept[place.name] = rows[:, column] == 1
+        return widths, operators, kept
+
+    def summary(self, decisions: IntArray) -> FloatArray:
+        """[n, k]: log parameters, log MACs, share of blocks kept, mean and least log width ratio, mean log width ratio
+        of the last third of the groups, the share of each operator and, where they may be left out, of activations."""
+        widths, operators, _ = self._columns(decisions)
+        costs = self._table(self._rows(decisions).tobytes())
+        n = len(costs.params)
+        ratios = (np.stack([np.log(w / max(self.widths[name])) for name, w in widths.items()], axis=1)
+                  if widths else np.zeros((n, 1)))
+        chosen = np.stack(list(operators.values()), axis=1) if operators else np.full((n, 1), len(OPERATORS) - 1)
+        share, active = self._share_kept(decisions, BLOCK), self._share_kept(decisions, ACTIVATION)
+        late = ratios[:, -max(1, ratios.shape[1] // 3):]
+        shares = [(chosen == OPERATORS.index(name)).mean(axis=1) for name in self.choices.operators]
+        columns = [np.log(np.maximum(costs.params, 1)), np.log(np.maximum(costs.macs, 1)),
+                   np.ones(n) if share is None else share, ratios.mean(axis=1),
+                   ratios.min(axis=1), late.mean(axis=1), *shares]
+        if active is not None:
+            columns.append(active)
+        return np.stack(columns, axis=1)
+
+    def _share_kept(self, decisions: IntArray, kind: str) -> FloatArray | None:
+        """[n] of what can be left out, of one kind of site; None without any."""
+        places = [column for place, column in self._column.items() if place.kind == kind]
+        return self._rows(decisions)[:, places].mean(axis=1) if places else None
+
+    def smallest(self) -> IntArray:
+        """[operators, sites]: the least widths and no block that can be left out, with each operator everywhere."""
+        count = len(self.choices.operators)
+        rows = np.zeros((count, len(self.places)), dtype=np.int64)
+        for column, place in enumerate(self.places):
+            if place.kind == OPERATOR:
+                own = self.sites[column].choices
+                rows[:, column] = [own.index(name) if name in own else 0 for name in self.choices.operators]
+            elif place.kind == ACTIVATION:
+                rows[:, column] = 1
+        return self.canonical(rows)
+
+
+def width_choices(width: int) -> tuple[int, ...]:
+    """Widths to choose from, ascending up to `width` itself: eighths, in steps of 4 from 16 channels on, of 2 from 8
+    (the vector widths that devices like), never below 2."""
+    step = 4 if width >= 16 else 2 if width >= 8 else 1
+    choices = {max(2, min(width, -(-(width * i) // (WIDTH_STEPS * step)) * step)) for i in range(1, WIDTH_STEPS + 1)}
+    return tuple(sorted(choices | {width}))

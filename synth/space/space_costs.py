@@ -1,0 +1,225 @@
+"""Costs of thousands of networks of a space at once: the layers of φ as formulas of widths, operators and blocks.
+
+The same numbers as `synth.networks.costs` and `devices.layer_cost.fuse` give for each network by itself (a test
+compares them), hundreds of times faster, since no graph is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from devices.cost_model import LayerArrays
+from devices.layer_cost import LAYER_KINDS, LayerCost, Operation, fuse
+from synth.networks.costs import WEIGHTED, folded_norm, operations_of
+from synth.networks.network import Vertex
+from synth.networks.operators import operator
+from synth.networks.rewriting import OPERATORS, PROJECTION_LEAST, PROJECTION_RATIO, SEPARABLE
+from synth.search.decisions import FloatArray, IntArray
+from synth.space.parent import ElasticParent
+
+PROJECT, DENSE = OPERATORS.index("project"), OPERATORS.index("dense")
+IS_SEPARABLE = np.array([name in SEPARABLE for name in OPERATORS])
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Costs of n networks. params, macs: [n]. layers: what `devices.cost_model` takes, [n, layers]."""
+
+    params: FloatArray
+    macs: FloatArray
+    layers: LayerArrays
+
+
+@dataclass
+class _Weighted:
+    """What one weighted vertex costs in n networks; `first` is the layer that an operator puts before it."""
+
+    weights: FloatArray
+    macs: FloatArray
+    params: FloatArray
+    first_active: np.ndarray
+    first_weights: FloatArray
+    first_macs: FloatArray
+    first_outputs: FloatArray
+    first_kind: IntArray
+
+
+def _alone(weights: FloatArray, macs: FloatArray, params: FloatArray) -> _Weighted:
+    """A layer with none before it."""
+    nothing = np.zeros(len(weights))
+    return _Weighted(weights, macs, params, nothing > 0, nothing, nothing, nothing, nothing.astype(np.int64))
+
+
+class CostTables:
+    """The formulas of one space."""
+
+    def __init__(self, parent: ElasticParent, order: Mapping[str, np.ndarray], widths: Mapping[str, Sequence[int]]):
+        self.parent, self.network = parent, parent.network
+        self._map_size = {name: float(np.prod(shape[1:])) for name, shape in self.network.shapes.items()}
+        self._counts = self._count_tables(order)
+        operations = operations_of(self.network)
+        self._operations: dict[str, Operation] = {op.name: op for op in operations}
+        self._layers: list[LayerCost] = fuse(operations, siblings=False)
+        self._late = self._late_folds()
+        self._stands_by = {name: [*(b.addition for b in parent.blocks if name in b.branch or name in b.bypassed),
+                                  *([name] if name in parent.activations else [])] for name in self._operations}
+
+    def _late_folds(self) -> dict[str, tuple[str, list[str]]]:
+        """Norms that fold into nothing in φ, but do once residual blocks are gone: {norm: (the convolution or linear
+        layer that it then follows, the additions of those blocks)}."""
+        blocks = {block.exit: block for block in self.parent.blocks}
+        found = {}
+        for vertex in self.network.vertices:
+            if vertex.op != "batch_norm":
+                continue
+            source, additions = vertex.inputs[0], []
+            expected = {vertex.name}
+            while set(self.network.readers[source]) <= expected and source in blocks:
+                block = blocks[source]
+                additions.append(block.addition)
+                expected = set(block.branch) | {block.addition}
+                source = block.entry
+            whole = set(self.network.readers[source]) <= expected
+            if additions and whole and self.network[source].op in WEIGHTED:
+                found[vertex.name] = source, additions
+        return found
+
+    def _count_tables(self, order: Mapping[str, np.ndarray]) -> dict[str, tuple[int, dict[str, IntArray]]]:
+        """For every vertex: channels of fixed width, and for every group the channels that its first n units make."""
+        channels = self.parent.channels
+        group_of = channels.group_of_unit
+        tables: dict[str, tuple[int, dict[str, IntArray]]] = {}
+        for name, labels in channels.labels.items():
+            fixed, by_group = 0, {}
+            units, multiplicity = np.unique(labels, return_counts=True)
+            times = dict(zip(units.tolist(), multiplicity.tolist(), strict=True))
+            for index in sorted({group_of[u] for u in units.tolist()}):
+                group = channels.groups[index]
+                if group.name in order and not group.frozen and group.width > 1:
+                    cumulated = np.cumsum([0, *(times[int(u)] for u in order[group.name])])
+                    by_group[group.name] = cumulated.astype(np.int64)
+                else:
+                    fixed += sum(times[u] for u in group.units)
+            tables[name] = (fixed, by_group)
+        return tables
+
+    def of(self, widths: Mapping[str, IntArray], operators: Mapping[str, IntArray],
+           kept: Mapping[str, np.ndarray]) -> CostTable:
+        """widths: {group: units kept [n]}; operators: {convolution: index into OPERATORS [n]}; kept: {addition of a
+        block, or an activation that can be left out: whether it stays [n]}."""
+        columns = [*widths.values(), *operators.values(), *kept.values()]
+        n = len(columns[0]) if columns else 1
+        channels: dict[str, FloatArray] = {}
+        for name, (fixed, by_group) in self._counts.items():
+            total = np.full(n, float(fixed))
+            for group, table in by_group.items():
+                total += table[widths[group]]
+            channels[name] = total
+
+        def present(name: str) -> np.ndarray:
+            alive = np.ones(n, dtype=bool)
+            for other in self._stands_by[name]:
+                alive &= kept.get(other, True)
+            return alive
+
+        weighted: dict[str, _Weighted] = {}
+        params, macs = np.zeros(n), np.zeros(n)
+        for vertex in self.network.vertices:
+            alive = present(vertex.name)
+            if vertex.op in WEIGHTED:
+                cost = self._weighted(vertex, channels, operators.get(vertex.name))
+                weighted[vertex.name] = cost
+                params += alive * cost.params
+                macs += alive * (cost.macs + cost.first_macs)
+            else:
+                params += alive * self._unfolded(vertex, channels)
+                if vertex.name in self._late:
+                    convolution, additions = self._late[vertex.name]
+                    gone = np.logical_and.reduce([~kept[addition] for addition in additions])
+                    saved = 2 if self.network[convolution].attrs["bias"] else 1  # scale and shift, or become the bias
+                    params -= gone * saved * channels[vertex.name]
+        return CostTable(params, macs, self._arrays(channels, weighted, present, n))
+
+    # --- one vertex ------------------------------------------------------------------------------------------------
+
+    def _weighted(self, vertex: Vertex, channels: Mapping[str, FloatArray], choice: IntArray | None) -> _Weighted:
+        a = vertex.attrs
+        inside, out = channels[vertex.inputs[0]], channels[vertex.name]
+        before, after = self._map_size[vertex.inputs[0]], self._map_size[vertex.name]
+        bias = out * (a["bias"] or folded_norm(self.network, vertex.name) is not None)
+        if vertex.op == "linear":
+            weights = inside * out
+            return _alone(weights, weights, weights + bias)
+        area = float(a["kernel"][0] * a["kernel"][1])
+        groups = inside if a.get("depthwise") else float(a["groups"])
+        weights = inside / groups * out * area
+        if vertex.op == "conv_transpose":
+            after = before
+        if choice is None:
+            return _alone(weights, weights * after, weights + bias)
+        projected = np.minimum(inside, np.maximum(PROJECTION_LEAST, np.ceil(inside / PROJECTION_RATIO)))
+        separable, project = IS_SEPARABLE[choice], choice == PROJECT
+        # np.where, not np.select, which spends most of its time on broadcasting
+        weights = np.where(choice == DENSE, weights, np.where(project, projected * out * area, inside * out))
+
+        def by_operator(if_separable: FloatArray, if_project: FloatArray) -> FloatArray:
+            return np.where(separable, if_separable, np.where(project, if_project, 0.0))
+
+        first_weights = by_operator(inside * area, inside * projected)
+        first_outputs = by_operator(inside * after, projected * before)
+        first_macs = by_operator(inside * area * after, inside * projected * before)
+        first_bias = by_operator(inside, projected)
+        kind = np.where(separable, LAYER_KINDS.index("depthwise"), LAYER_KINDS.index("dense"))
+        return _Weighted(weights, weights * after, weights + bias + first_weights + first_bias, separable | project,
+                         first_weights, first_macs, first_outputs, kind)
+
+    def _unfolded(self, vertex: Vertex, channels: Mapping[str, FloatArray]) -> FloatArray | float:
+        """Parameters of a vertex that is no convolution or linear layer and folds into none."""
+        if vertex.op == "batch_norm" and folded_norm(self.network, vertex.inputs[0]) == vertex.name:
+            return 0.0
+        op = operator(vertex.op)
+        axes = op.axes(vertex.attrs)
+        return sum((channels[vertex.name] if axes[n] else 1.0 for n in op.learnt(vertex.attrs)), 0.0)
+
+    # --- layers ------------------------------------------------------------------------------------------------------
+
+    def _elements(self, name: str, channels: Mapping[str, FloatArray]) -> FloatArray:
+        """Elements of a vertex's output."""
+        return channels[name] * self._map_size[name]
+
+    def _arrays(self, channels, weighted: Mapping[str, _Weighted], present, n: int) -> LayerArrays:
+        names = ("active", "macs", "weights", "inputs", "outputs", "kind")
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
+
+        def add(**values: np.ndarray | int) -> None:
+            for name in names:
+                columns[name].append(np.broadcast_to(np.asarray(values[name], dtype=np.float64), (n,)))
+
+        host = np.zeros(n)
+        for layer in self._layers:
+            alive = present(layer.operations[0])
+            head = weighted.get(layer.operations[0])
+            read = {name: self._elements(name, channels) for name in layer.reads}
+            inputs = np.sum(list(read.values()), axis=0) if read else np.zeros(n)
+            outputs = inputs if layer.kind == "concat" else self._elements(layer.operations[-1], channels)
+            zero, kind = np.zeros(n), LAYER_KINDS.index(layer.kind)
+            if layer.host_elements:
+                from_host = sum((e for name, e in read.items() if self._operations[name].kind == "input"), zero)
+                written = layer.host_elements - sum(
+                    self._operations[name].elements for name in layer.reads if self._operations[name].kind == "input")
+                host = host + from_host + (outputs if written else 0.0)
+            if head is None:
+                add(active=alive, macs=zero, weights=zero, inputs=inputs, outputs=outputs, kind=kind)
+                continue
+            if head.first_active.any():
+                source = sum((read[name] for name in layer.head_reads), zero)
+                add(active=alive & head.first_active, macs=head.first_macs, weights=head.first_weights, inputs=source,
+                    outputs=head.first_outputs, kind=head.first_kind)
+                inputs = np.where(head.first_active, inputs - source + head.first_outputs, inputs)
+            add(active=alive, macs=head.macs, weights=head.weights, inputs=inputs, outputs=outputs, kind=kind)
+        stacked = {name: np.stack(column, axis=1) for name, column in columns.items()}
+        return LayerArrays(stacked["active"], stacked["macs"], stacked["weights"], stacked["inputs"],
+                           stacked["outputs"], stacked["kind"].astype(np.intp), host)

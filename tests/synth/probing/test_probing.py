@@ -1,0 +1,71 @@
+"""What is read off responses does not depend on how many stimuli are looked at together."""
+
+from __future__ import annotations
+
+import module_zoo
+import numpy as np
+import pytest
+import torch
+
+from synth.data.dataset import Split
+from synth.networks.channels import channels_of
+from synth.networks.module import build
+from synth.networks.tracing import trace
+from synth.probing import probing
+from synth.space import parent
+from synth.space.parent import elastic_parent
+
+NETWORK, WEIGHTS = trace(module_zoo.make("resnet"), module_zoo.INPUT_SHAPE, "resnet")
+
+
+def stimuli(count=24, scale=1):
+    random = torch.Generator().manual_seed(1)
+    channels, height, width = module_zoo.INPUT_SHAPE
+    return Split(torch.randn(count, channels, height * scale, width * scale, generator=random),
+                 torch.randint(0, NETWORK.output_shape[0], (count,), generator=random))
+
+
+def test_stimuli_may_be_looked_at_in_parts(monkeypatch):
+    module = build(NETWORK, WEIGHTS)
+    names = [v.name for v in NETWORK.vertices if v.op in ("conv", "linear")]
+
+    def read(at_once):
+        monkeypatch.setattr(probing, "AT_ONCE", at_once)
+        found = probing.probe(module, stimuli(), names)
+        return ([(i.rank, i.dependence, i.redundancy) for i in found.values()],
+                probing.importance(module, channels_of(NETWORK), stimuli()))
+
+    whole, parts = read(24), read(5)
+    assert len(whole[0]) == len(names) and whole[1].max() > 0
+    for one, other in zip(whole, parts, strict=True):
+        assert np.allclose(one, other, rtol=1e-4)
+
+
+def test_of_large_stimuli_the_fit_looks_at_fewer(monkeypatch):
+    seen = []
+    monkeypatch.setattr(parent, "PIXELS", 24 * module_zoo.INPUT_SHAPE[1] * module_zoo.INPUT_SHAPE[2])
+    monkeypatch.setattr(parent, "responses", lambda module, images: seen.append(len(images)) or real(module, images))
+    real = probing.responses
+    for scale in (1, 2):
+        with torch.no_grad():
+            elastic_parent(NETWORK, WEIGHTS, stimuli(24, scale).images)
+    assert seen == [24, 6]
+
+
+def test_rows_that_are_sorted_by_class_do_not_set_the_norms_of_swaps_alone():
+    """Batch norms of what is not trained see rows from all over the split."""
+    from synth.run.candidates import Task, run_task
+
+    images = torch.cat([torch.full((300, *module_zoo.INPUT_SHAPE), value) for value in (-1.0, 1.0)])
+    images += 0.1 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(600) // 300
+    shared = {"train.images": images, "train.labels": labels, "validation.images": images[::50],
+              "validation.labels": labels[::50], "stimuli.images": images[::50], "stimuli.labels": labels[::50]}
+    outcome = run_task(shared, Task(NETWORK, WEIGHTS, 0, None, None, 0, (), keep_weights=True))
+    norm = next(v.name for v in NETWORK.vertices if v.op == "batch_norm")
+    conv = next(v.name for v in NETWORK.vertices if v.op == "conv")
+    with torch.no_grad():
+        answers = probing.responses(build(NETWORK, WEIGHTS).eval(), images)[conv]
+    variance = answers.var(dim=(0, 2, 3))
+    assert outcome.weights is not None
+    assert outcome.weights[f"{norm}.running_var"] == pytest.approx(variance, rel=0.1)

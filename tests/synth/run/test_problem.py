@@ -1,0 +1,63 @@
+"""The cycle's problem on real networks: what candidates start from."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from devices.board import resolve_target
+from synth.networks.tracing import trace
+from synth.objective.requirements import Requirements
+from synth.probing.probing import Probes, order_of_units
+from synth.prototypes.resnet import ResNet
+from synth.run.preparation import slope_sd_for
+from synth.run.problem import FINAL, NetworkProblem, Recipes
+from synth.search.probe_table import FIRM_SLOPE_SD, SLOPE_SD
+from synth.space.parent import elastic_parent
+from synth.space.prices import Prices
+from synth.space.space import NetworkSpace
+from synth.training.recipe import recipe_for
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory):
+    torch.manual_seed(0)
+    network, weights = trace(ResNet(1, 10, widths=(8, 16), blocks=4), (1, 8, 8), "resnet")
+    parent = elastic_parent(network, weights, torch.randn(16, 1, 8, 8))
+    order = order_of_units(parent.channels, np.zeros(len(parent.channels.keep_all())))
+    space = NetworkSpace(parent, order, Prices(Requirements.parse(()), resolve_target("tx2")))
+    recipes = Recipes(*(recipe_for("digits", purpose, images=100, size=(8, 8)) for purpose in ("short", "final")), 0)
+    probes, folder = SimpleNamespace(vertices=()), SimpleNamespace(checkpoints=tmp_path_factory.mktemp("checkpoints"))
+    return NetworkProblem(space, None, probes, None, folder, recipes, 0, None)
+
+
+def test_candidates_inherit_and_only_full_trainings_are_kept_for_later(problem):
+    row = problem.anchors[0]
+    short, origins = problem.task(row, problem._recipes.short, None, "short")
+    full, again = (problem.task(row, problem._recipes.final, None, FINAL)[0] for _ in range(2))
+    inherited = problem.space.parent.inherit(origins)
+    for task in (short, full, again):
+        assert task.network.digest == short.network.digest and task.weights.keys() == inherited.keys()
+        assert all(torch.equal(tensor, inherited[name]) for name, tensor in task.weights.items())
+    assert short.checkpoints is None and full.checkpoints is not None
+    assert full.seed == again.seed != short.seed  # the same network in the same run always trains alike
+
+
+def test_where_candidates_start_from_fresh_weights_the_signs_of_probing_are_held_more_firmly(problem):
+    short = problem._recipes.short
+    inherited, fresh = (Probes(problem.space, np.zeros(1000), {}, slope_sd_for(replace(short, inherits=inherits))).table
+                        for inherits in (True, False))
+    assert (inherited.slope_sd, fresh.slope_sd) == (SLOPE_SD, FIRM_SLOPE_SD) and FIRM_SLOPE_SD < SLOPE_SD
+
+
+def test_a_recipe_may_want_fresh_weights(problem):
+    row, recipe = problem.anchors[0], replace(problem._recipes.short, inherits=False)
+    task, origins = problem.task(row, recipe, None, "short")
+    again = problem.task(row, recipe, None, "short")[0]
+    inherited = problem.space.parent.inherit(origins)
+    assert task.weights.keys() == inherited.keys()
+    assert all(torch.equal(tensor, again.weights[name]) for name, tensor in task.weights.items())
+    drawn = [name for name in inherited if name.endswith("conv1.weight")]
+    assert drawn and not any(torch.equal(task.weights[name], inherited[name]) for name in drawn)

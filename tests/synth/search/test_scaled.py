@@ -1,0 +1,56 @@
+"""What a person would draw: the same everywhere, whole families of it, and nothing twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from toy_problem import OPERATORS, SITES, ToySpace
+
+from synth.search.decisions import Site
+from synth.search.scaled import scaled_networks
+
+
+def test_every_operator_width_and_depth_is_there_once():
+    space = ToySpace()
+    found = scaled_networks(space)
+    assert len(np.unique(found, axis=0)) == len(found)
+    assert (space.canonical(found) == found).all()
+    widths, operators, kept = found[:, :5], found[:, 5:8], found[:, 8]
+    assert (operators == operators[:, :1]).all() and set(operators[:, 0]) == {0, 1, 2}
+    assert (widths[kept == 1] == widths[kept == 1][:, :1]).all() and set(widths[:, 0]) == {0, 1, 2, 3}
+    assert len(found) == 4 * 3 * 2
+
+
+def test_a_site_that_lacks_an_operator_has_the_parents_own_beside_it():
+    class Looking(ToySpace):
+        sites = (*SITES[:6], replace(SITES[6], kind="looking operator", choices=OPERATORS[1:]), *SITES[7:])
+
+        def canonical(self, decisions):
+            return decisions
+
+    space = Looking()
+    drawn = {tuple(space.sites[j].choices[row[j]] for j in (5, 6, 7)) for row in scaled_networks(space)}
+    assert drawn == {("pointwise", "dense", "pointwise"), ("separable",) * 3, ("dense",) * 3}
+
+
+def test_a_space_of_widths_alone():
+    class Widths(ToySpace):
+        sites = SITES[:5]
+
+        def canonical(self, decisions):
+            return decisions
+
+    assert scaled_networks(Widths()).tolist() == [[width] * 5 for width in range(4)]
+
+
+def test_residual_blocks_are_all_linear_or_none():
+    choices = ("linear", "relu")
+    activations = [Site(f"block{b}/activation", "activation", choices, False, (b / 4, 0.5)) for b in range(3)]
+
+    class Residual(ToySpace):
+        sites = (*SITES, *activations)
+
+    found = scaled_networks(Residual())
+    assert len(np.unique(found, axis=0)) == len(found) == 2 * len(scaled_networks(ToySpace()))
+    assert {tuple(row) for row in found[:, -3:]} == {(0, 0, 0), (1, 1, 1)}

@@ -1,0 +1,66 @@
+"""The networks that a search begins with: between φ and the smallest, of three kinds."""
+
+import module_zoo
+import numpy as np
+import pytest
+
+from devices.board import resolve_target
+from synth.networks.costs import costs
+from synth.networks.module import build, check
+from synth.networks.tracing import trace
+from synth.objective.requirements import Requirements
+from synth.probing.probing import order_of_units
+from synth.prototypes.resnet import ResNet
+from synth.space.anchors import anchors
+from synth.space.parent import ElasticParent
+from synth.space.prices import Prices
+from synth.space.space import BLOCK, DROP, EVERY_CHOICE, OPERATOR, Choices, NetworkSpace
+
+
+def space_of(module, shape, choices=EVERY_CHOICE):
+    parent = ElasticParent(*trace(module, shape, "net"))
+    order = order_of_units(parent.channels, np.zeros(len(parent.channels.keep_all())))
+    return NetworkSpace(parent, order, Prices(Requirements.parse(()), resolve_target("tx2")), choices)
+
+
+@pytest.fixture(scope="module")
+def space():
+    return space_of(ResNet(3, 10, widths=(8, 16), blocks=4), (3, 8, 8))
+
+
+def test_anchors_lie_between_and_have_few_blocks(space):
+    kept = []
+    for row in anchors(space):
+        network, _ = space.parent.draw(space.design(row))
+        assert costs(network).params < costs(space.parent.network).params / 4
+        blocks = [site.choices[c] for site, c in zip(space.sites, row, strict=True) if site.kind == BLOCK]
+        kept.append([choice != DROP for choice in blocks])
+    assert kept == [[True, False] * 3 + [True], [True] + [False] * 6, [True, False] * 3 + [True]]
+
+
+def test_the_third_has_inverted_residuals(space):
+    row = anchors(space)[2]
+    network, _ = space.parent.draw(space.design(row))
+    made = {place.name: site.choices[c] for place, site, c in zip(space.places, space.sites, row, strict=True)
+            if place.kind == OPERATOR}
+    assert made["stem.0"] == "dense"
+    assert made["stages.0.0.conv1"] == "pointwise" and made["stages.0.0.conv2"] == "separable relu"
+    assert made["stages.1.0.conv1"] == "separable"  # its stride would pass over three of four inputs
+    assert network.shapes["stages.0.0.conv1"][0] == 8 > network.shapes["stages.0.0.conv2"][0]
+    assert all(network[reader].op != "activation" for v in network.vertices if v.op == "add"
+               for reader in network.readers[v.name])
+    check(build(network))
+
+
+@pytest.mark.parametrize("name", module_zoo.ZOO)
+def test_every_structure_has_anchors(name):
+    space = space_of(module_zoo.make(name), module_zoo.INPUT_SHAPE)
+    found = anchors(space)
+    assert len(found) == 3
+    for row in found:
+        check(build(space.parent.draw(space.design(row))[0]))
+
+
+def test_a_space_that_cannot_say_inverted_residuals_has_two():
+    fewer = Choices(("pointwise", "separable", "project", "dense"), activations=False, blind=True)
+    assert len(anchors(space_of(module_zoo.make("resnet"), module_zoo.INPUT_SHAPE, fewer))) == 2

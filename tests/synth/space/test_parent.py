@@ -1,0 +1,116 @@
+"""The elastic parent: what candidates inherit, and what they write back."""
+
+import functools
+
+import module_zoo
+import numpy as np
+import pytest
+import torch
+
+from synth.networks.module import build, check, responses, weights_of
+from synth.networks.rewriting import OPERATORS
+from synth.networks.tracing import trace
+from synth.space.parent import Design, elastic_parent, following_norm
+
+ALL_KEPT: dict = {}
+OTHERS = OPERATORS[:-1]
+
+
+@functools.cache
+def parent_of(name):
+    network, weights = trace(module_zoo.make(name), module_zoo.INPUT_SHAPE, name)
+    images = torch.randn(48, *module_zoo.INPUT_SHAPE, generator=torch.Generator().manual_seed(0))
+    return elastic_parent(network, weights, images), images
+
+
+def design(parent, choice="dense", share=1.0):
+    kept = {g.name: list(g.units[: max(1, round(share * g.width))]) for g in parent.channels.groups if not g.frozen}
+    return Design(kept, dict.fromkeys(parent.replaceable, choice), ())
+
+
+def test_the_whole_network_inherits_its_own_weights():
+    parent, images = parent_of("resnet")
+    network, origins = parent.draw(design(parent))
+    assert network.digest == parent.network.digest
+    with torch.no_grad():
+        mine = build(network, parent.inherit(origins)).eval()(images)
+        own = build(parent.network, parent.weights()).eval()(images)
+    assert torch.equal(mine, own)
+
+
+@pytest.mark.parametrize("name", module_zoo.ZOO)
+@pytest.mark.parametrize("choice", OTHERS)
+def test_every_structure_inherits_for_every_operator(name, choice):
+    parent, images = parent_of(name)
+    network, origins = parent.draw(design(parent, choice, 0.6))
+    module = build(network, parent.inherit(origins)).eval()
+    check(module)
+    with torch.no_grad():
+        for value in responses(module, images[:4]).values():
+            assert torch.isfinite(value).all()
+
+
+@pytest.mark.parametrize("choice", OTHERS)
+def test_a_fitted_operator_answers_better_than_the_mean(choice):
+    """On φ's own activations the fit explains part of what the convolution answers; "project" explains the most."""
+    parent, images = parent_of("resnet")
+    name = parent.replaceable[2]
+    network, origins = parent.draw(Design(design(parent).kept, {name: choice}, ()))
+    with torch.no_grad():
+        wanted = responses(build(parent.network, parent.weights()).eval(), images)[name]
+        found = responses(build(network, parent.inherit(origins)).eval(), images)[name]
+    centred = wanted - wanted.mean(dim=(0, 2, 3), keepdim=True)
+    left = (found - found.mean(dim=(0, 2, 3), keepdim=True)) - centred
+    assert left.square().mean() < 0.98 * centred.square().mean()
+
+
+def test_norms_are_kept_for_each_operator():
+    parent, _ = parent_of("resnet")
+    name = parent.replaceable[0]
+    norm = following_norm(parent.network, name)
+    assert norm is not None
+    own = parent.bank[f"{norm.name}.running_var"]
+    assert not torch.equal(own, parent.bank[f"pointwise:{norm.name}.running_var"])
+
+
+def test_write_back_moves_just_the_slice_that_was_used_and_by_its_step():
+    parent, _ = parent_of("vgg")
+    parent.bank = {key: tensor.clone() for key, tensor in parent.bank.items()}
+    before = {key: tensor.clone() for key, tensor in parent.bank.items()}
+    _, origins = parent.draw(design(parent, "separable", 0.5))
+    learnt = {key: tensor + 1.0 for key, tensor in parent.inherit(origins).items()}
+    parent.write_back([(origins, learnt)], 0.1)
+    for key, origin in origins.items():
+        assert torch.allclose(parent.inherit({key: origin})[key], learnt[key] - 0.9, atol=1e-6)
+    touched = {origin.key for origin in origins.values()}
+    assert all(torch.equal(before[key], parent.bank[key]) for key in before if key not in touched)
+    weight = f"separable:{parent.replaceable[1]}.weight"
+    changed = (before[weight] != parent.bank[weight]).sum()
+    assert 0 < changed < before[weight].numel()
+
+
+def test_training_a_candidate_leaves_the_bank_alone():
+    parent, images = parent_of("vgg")
+    before = {key: tensor.clone() for key, tensor in parent.bank.items()}
+    network, origins = parent.draw(design(parent, "dense", 0.5))
+    module = build(network, parent.inherit(origins)).train()
+    module(images).sum().backward()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(1.0)
+    assert weights_of(module)
+    assert all(torch.equal(before[key], parent.bank[key]) for key in before)
+
+
+def test_units_can_be_kept_in_any_order():
+    parent, _ = parent_of("resnet")
+    random = np.random.default_rng(0)
+    kept = {g.name: random.permutation(g.units)[: max(1, g.width // 2)] for g in parent.channels.groups if not g.frozen}
+    network, origins = parent.draw(Design(kept, {}, ()))
+    check(build(network, parent.inherit(origins)))
+
+
+def test_no_two_operators_share_a_tensor():
+    parent, _ = parent_of("resnet")
+    places = [tensor.data_ptr() for tensor in parent.bank.values()]
+    assert len(set(places)) == len(places)

@@ -1,0 +1,86 @@
+"""Muon's matrices beside torch's own Muon. (AdamW and SGD stand beside torch's in whole trainings: test_training.)"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from synth.training.optimiser import BETAS, MATRIX_RATE, FlatOptimiser, orthogonal
+
+
+class Small(nn.Module):
+    """One weight of every kind that the optimisers tell apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Conv2d(3, 5, 3)
+        self.depthwise = nn.Conv2d(5, 5, 3, groups=5)
+        self.wide, self.wide_too = nn.Conv2d(5, 8, 1, bias=False), nn.Conv2d(5, 8, 1, bias=False)
+        self.head = nn.Linear(8, 4)
+
+
+def given(module: nn.Module, seed: int) -> list[torch.Tensor]:
+    """Gradients, drawn."""
+    draws = torch.Generator().manual_seed(seed)
+    return [torch.randn(parameter.shape, generator=draws) for parameter in module.parameters()]
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_matrices_are_stepped_as_by_torchs_muon_and_the_rest_as_by_its_adamw(layout):
+    ours, theirs = Small(), Small()
+    theirs.load_state_dict(ours.state_dict())
+    matrices = [theirs.dense, theirs.wide, theirs.wide_too]
+    copies = [nn.Parameter(conv.weight.detach().flatten(1).clone()) for conv in matrices]  # its Muon takes these alone
+    rest = [p for p in theirs.parameters() if all(p is not conv.weight for conv in matrices)]
+    muon = torch.optim.Muon(copies, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW([{"params": [p for p in rest if p.ndim >= 2], "weight_decay": 0.1},
+                               {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0}])
+    start = [copy.detach().clone() for copy in copies]
+    optimiser = FlatOptimiser(ours, "muon", decay=0.1, momentum=0.9, average_steps=0, layout=layout)
+    for step in range(1, 4):
+        for mine, its, gradient in zip(ours.parameters(), theirs.parameters(), given(ours, step), strict=True):
+            mine.grad.copy_(gradient)
+            its.grad = gradient
+        for copy, conv in zip(copies, matrices, strict=True):
+            copy.grad = conv.weight.grad.flatten(1)
+        optimiser.step(0.01)
+        for group in adamw.param_groups:
+            group["lr"] = 0.01
+        for group in muon.param_groups:  # decays by the rate itself, steps by AdamW's bias-corrected one
+            scale = MATRIX_RATE / 0.2 / (1 - BETAS[0] ** step)
+            group["lr"], group["weight_decay"] = 0.01 * scale, 0.1 / scale
+        adamw.step()
+        muon.step()
+    optimiser.release()
+    for copy, before, conv in zip(copies, start, [ours.dense, ours.wide, ours.wide_too], strict=True):
+        step_length = (copy - before).norm()  # torch iterates in bfloat16
+        assert (conv.weight.detach().flatten(1) - copy).norm() < 0.03 * step_length
+    for name in ("depthwise.weight", "depthwise.bias", "dense.bias", "head.weight", "head.bias"):
+        torch.testing.assert_close(ours.get_parameter(name), theirs.get_parameter(name), msg=name)
+
+
+@pytest.mark.parametrize("shape", [(12, 27), (40, 16), (7, 7)])
+def test_an_orthogonal_step_keeps_the_singular_vectors(shape):
+    matrix = torch.randn(3, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    inside = left.mT @ orthogonal(matrix) @ right.mT
+    reached = torch.diagonal(inside, dim1=1, dim2=2)
+    assert (inside - torch.diag_embed(reached)).abs().max() < 1e-9
+    large = values > 0.05 * values.norm(dim=1, keepdim=True)
+    assert (reached[large] > 0.6).all() and (reached < 1.3).all()
+
+
+def test_no_gradient_is_no_step():
+    assert torch.equal(orthogonal(torch.zeros(1, 4, 6)), torch.zeros(1, 4, 6))
+
+
+def test_a_network_without_matrices_is_adamws():
+    ours, theirs = nn.Linear(4, 3), nn.Linear(4, 3)
+    theirs.load_state_dict(ours.state_dict())
+    for module, kind in ((ours, "muon"), (theirs, "adamw")):
+        optimiser = FlatOptimiser(module, kind, decay=0.1, momentum=0.9, average_steps=0)
+        for parameter, gradient in zip(module.parameters(), given(module, 0), strict=True):
+            parameter.grad.copy_(gradient)
+        optimiser.step(0.1)
+    assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
