@@ -26,7 +26,7 @@ from synth.storage.tensors import load_tensors, save_tensors
 from synth.training.recipe import Recipe
 from synth.training.workers import Pool
 
-BANK = "edgesynth.bank/1"
+BANK, BANK_FILE = "edgesynth.bank/1", "bank.safetensors"
 EVALUATED = "edgesynth.evaluated/2"
 WRITE_BACK_STEP = 0.1
 LINK_EVERY = 5  # cycles; in each fifth the first candidate is trained in full as well, for the link to be learnt
@@ -46,13 +46,13 @@ class Recipes:
 @dataclass(frozen=True)
 class Evaluated:
     """What one cycle left on disk: its candidates (words of `decisions.to_words`) and their outcomes, and the bank with
-    what they learnt written back. final: the first candidate's outcome after full training, in the cycles that have
-    one."""
+    what they learnt written back; None where the cycle left it as it was. final: the first candidate's outcome after
+    full training, in the cycles that have one."""
 
     candidates: list[list[str]]
     outcomes: list[dict[str, Any]]
     final: dict[str, Any] | None
-    bank: Weights
+    bank: Weights | None
     rolled_back: bool
 
 
@@ -107,7 +107,8 @@ class NetworkProblem:
         evaluated = self._folder.step(_place(cycle), lambda: self._evaluate(batch, in_full), _save_cycle, _load_cycle)
         if self._loop is not None:
             self._loop.end()
-        self.space.parent.bank = evaluated.bank
+        if evaluated.bank is not None:
+            self.space.parent.bank = evaluated.bank
         candidates = [from_words(self.space.sites, words) for words in evaluated.candidates]
         observations = []
         for number, (decisions, row) in enumerate(zip(candidates, evaluated.outcomes, strict=True)):
@@ -127,7 +128,11 @@ class NetworkProblem:
 
     def recall_bank(self, cycles: int) -> None:
         """The bank as the last of `cycles` cycles left it."""
-        self.space.parent.bank = _load_cycle(self._folder.path / _place(cycles - 1)).bank
+        for cycle in reversed(range(cycles)):
+            bank = _load_cycle(self._folder.path / _place(cycle)).bank
+            if bank is not None:
+                self.space.parent.bank = bank
+                return
 
     # --- candidates ------------------------------------------------------------------------------------------------
 
@@ -166,13 +171,14 @@ class NetworkProblem:
         parent, final = self.space.parent, outcomes[0].to_json() if full else None
         candidates, found = [to_words(self.space.sites, d) for d in batch], [o.to_json() for o, _ in results]
         if not self._recipes.short.inherits:  # what fresh weights learnt is no neighbour of what the bank holds
-            return Evaluated(candidates, found, final, parent.bank, False)
+            return Evaluated(candidates, found, final, None, False)
         before = {key: tensor.clone() for key, tensor in parent.bank.items()}
         worth_before = self._anchor_loss()
         parent.write_back(((origins, outcome.weights or {}) for outcome, origins in results), WRITE_BACK_STEP)
+        learnt = parent.bank
         rolled_back = self._anchor_loss() > worth_before
-        bank = before if rolled_back else parent.bank
-        return Evaluated(candidates, found, final, bank, rolled_back)
+        parent.bank = before
+        return Evaluated(candidates, found, final, None if rolled_back else learnt, rolled_back)
 
     def _anchor_loss(self) -> float:
         """Mean log loss of the anchors with inherited weights, norms recalibrated, untrained."""
@@ -194,10 +200,11 @@ def _save_cycle(path: Path, evaluated: Evaluated) -> None:
     value = {"candidates": evaluated.candidates, "outcomes": evaluated.outcomes, "final": evaluated.final,
              "rolled_back": evaluated.rolled_back}
     write_json(path / "outcomes.json", value, EVALUATED)
-    save_tensors(path / "bank.safetensors", evaluated.bank, BANK)
+    if evaluated.bank is not None:
+        save_tensors(path / BANK_FILE, evaluated.bank, BANK)
 
 
 def _load_cycle(path: Path) -> Evaluated:
     value = read_json(path / "outcomes.json", EVALUATED)
-    bank, _ = load_tensors(path / "bank.safetensors", BANK)
+    bank = load_tensors(path / BANK_FILE, BANK)[0] if (path / BANK_FILE).exists() else None
     return Evaluated(value["candidates"], value["outcomes"], value["final"], bank, value["rolled_back"])

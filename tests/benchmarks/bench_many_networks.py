@@ -1,6 +1,6 @@
 """One generator, many networks: what 100 fresh seeds of a run's generator give, and how preferences steer it.
 
-    python tests/benchmarks/bench_many_networks.py RUN [--seeds 100] [--short 0] [--workers 2] [--json many.json]
+    python tests/benchmarks/bench_many_networks.py RUN [--seeds 100] [--short 0] [--device cpu] [--json many.json]
 
 RUN is a run folder whose cycles are done (`edgesynth synth --out RUN`). For fresh seeds, which nothing was learnt
 from: the share that holds the exact requirements before and after repair; how many different networks; their mean
@@ -39,7 +39,7 @@ from synth.search.decisions import IntArray
 from synth.search.inquisitor import Inquisitor
 from synth.search.moves import Moves, repair, violation
 from synth.storage.run_folder import Manifest, RunFolder
-from synth.training.device import Compute
+from synth.training.device import AUTO, DEVICES, Compute, device_named
 
 FRESH = 5_000_000  # seeds that no run learns from
 
@@ -82,14 +82,14 @@ def quartiles(values: np.ndarray) -> list[float]:
     return [float(value) for value in np.quantile(values, (0, 0.25, 0.5, 0.75, 1))]
 
 
-def rows_of(folder: Path, seeds: int, short: int, workers: int) -> list[dict[str, Any]]:
+def rows_of(folder: Path, seeds: int, short: int, compute: Compute) -> list[dict[str, Any]]:
     manifest = Manifest.read(folder)
     order = Order.from_arguments(dict(manifest.arguments))
     dataset = load_dataset(order.data, order.data_root)
     quiet = Progress(quiet=True)
     again = Manifest(manifest.command, order.arguments(), checksums(order, dataset))
     with RunFolder.start(folder, again, resume=True) as run_folder, laboratory(
-            order, dataset, traced_prototype(order, dataset), run_folder, Compute(workers), quiet) as lab:
+            order, dataset, traced_prototype(order, dataset), run_folder, compute, quiet) as lab:
         learned = learn(lab, run_folder, quiet)
         synthesis = learned.synthesis
         judge = Judge(lab, learned.problem, synthesis.inquisitor, short)
@@ -112,9 +112,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--short", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--device", choices=DEVICES, default=AUTO)
     parser.add_argument("--json")
     options = parser.parse_args()
-    rows = rows_of(options.run, options.seeds, options.short, options.workers)
+    compute = Compute(options.workers, device_named(options.device))
+    rows = rows_of(options.run, options.seeds, options.short, compute)
     table = Table(title=f"{options.seeds} networks each; medians [quartiles]")
     for title in ("", "exact before / after repair", "1r by belief", "different", "distance", "accuracy believed",
                   "parameters", "MACs", "img/J p", *(["short accuracy"] if options.short else [])):

@@ -3,15 +3,20 @@
     python tests/benchmarks/job_cifar10.py WORK --data-root CIFAR                   on what there is: a GPU or not
     python tests/benchmarks/job_cifar10.py WORK --data-root CIFAR --seconds 540     stop after so long
     python tests/benchmarks/job_cifar10.py WORK --data-root CIFAR --lanes 16        so many trainings at once
+    python tests/benchmarks/job_cifar10.py WORK --data-root CIFAR --collect OUT     leave what is worth keeping in OUT
 
 Stages, each from what the ones before left in WORK; exit code 1 when time was up, and the same command goes on:
   search   `edgesynth synth`: a generator, and four FermiNets trained for SEARCH["epochs"]; beside it a strong teacher,
            ResNet-20 of twice the width
-  finals   `edgesynth train` of each FermiNet (or of --networks), of the hand-drawn anchor, and of MobileNetV2 and
-           ShuffleNet, which the paper compares with, all by one recipe: on all 50,000 images, distilled from the
-           teacher (ResNet-20 where the search made none), three seeds each
-  table    trained networks of the space (table_of_networks.py), off which bench_short_training.py reads what the short
-           training is worth
+  finals   `edgesynth train` of each FermiNet (or of --networks) and of the hand-drawn anchor by one recipe: on all
+           50,000 images, distilled from the teacher (ResNet-20 where the search made none), three seeds each
+  many     what 100 fresh seeds of the generator give (bench_many_networks.py)
+  table    trained networks of the space (table_of_networks.py), and what the short training is worth by them
+           (bench_short_training.py)
+  peers    MobileNetV2 and ShuffleNet, which the paper compares with, trained as the finals are
+
+--collect is for a machine that is handed back: after every stage, and when time is up, one archive of networks, one of
+the run, one of the table, without what can be computed again (checkpoints, banks, a teacher's answers).
 
 The requirement of the search is below the 89 % of the paper by what the finals gain: they train longer, on a ninth more
 images, with a better teacher.
@@ -24,6 +29,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,8 +46,11 @@ FASTER = ("--set", "batch=256", "--set", "final.rate=0.014", "--set", "short.rat
 # of ResNet-20 of twice the width: 93.8 % on validation in 40 s of an H200; 91.9 % after 30 epochs of AdamW
 TEACHER = ("--epochs", "25", "--set", "smoothing=0", "--set", "batch=256", "--set", "optimiser=muon", "--set",
            "momentum=0.95", "--set", "decay=0.1", "--set", "rate=0.02")
+TABLE = "cifar10_table.json"
 FERMINETS = ("ferminet-a", "ferminet-b", "ferminet-c", "ferminet-d")
 PEERS = ("mobilenetv2", "shufflenet")
+ARCHIVES = {"networks": ("teacher", "finals", "peers"), "run": ("run",), "table": ("table", "*.json")}  # of WORK
+COMPUTED_AGAIN = {"checkpoints", "bank.safetensors", "teacher.safetensors", "teacher-train+validation.safetensors"}
 
 
 class TimeUp(Exception):
@@ -82,25 +91,59 @@ def search(work: Path, options: argparse.Namespace) -> list[list[str]]:
 
 
 def finals(work: Path, options: argparse.Namespace) -> list[list[str]]:
+    networks = options.networks or [str(work / "run" / name) for name in FERMINETS]
+    return [trained(work, options, ["anchor", *networks], "finals")]
+
+
+def peers(work: Path, options: argparse.Namespace) -> list[list[str]]:
+    return [trained(work, options, PEERS, "peers")]
+
+
+def trained(work: Path, options: argparse.Namespace, networks: Sequence[str], out: str) -> list[str]:
     strong = work / "teacher" / "seed-0"
-    networks = ["anchor", *(options.networks or [str(work / "run" / name) for name in FERMINETS]), *PEERS]
-    return [[*EDGESYNTH, "train", *networks, "--data", "cifar10", *rooted(options), "--on", "train+validation",
-             "--teacher", str(strong) if strong.exists() else "resnet20", "--epochs", str(options.epochs),
-             "--seeds", "0:3", "--set", "batch=256", "--set", "rate=0.02", "--workers", str(options.lanes),
-             "--device", options.device, "--out", str(work / "finals")]]
+    return [*EDGESYNTH, "train", *networks, "--data", "cifar10", *rooted(options), "--on", "train+validation",
+            "--teacher", str(strong) if strong.exists() else "resnet20", "--epochs", str(options.epochs),
+            "--seeds", "0:3", "--set", "batch=256", "--set", "rate=0.02", "--workers", str(options.lanes),
+            "--device", options.device, "--out", str(work / out)]
+
+
+def many(work: Path, options: argparse.Namespace) -> list[list[str]]:
+    return [[sys.executable, str(HERE / "bench_many_networks.py"), str(work / "run"), "--short", "32", "--workers",
+             str(options.lanes), "--device", options.device, "--json", str(work / "many.json")]]
 
 
 def table(work: Path, options: argparse.Namespace) -> list[list[str]]:
-    made = work / "cifar10_table.json"
     return [[sys.executable, str(HERE / "table_of_networks.py"), "--data", "cifar10", *rooted(options), "--work",
-             str(work / "table"), "--workers", str(options.lanes), "--device", options.device, "--out", str(made)]]
+             str(work / "table"), "--workers", str(options.lanes), "--device", options.device, "--out",
+             str(work / TABLE)]]
+
+
+def ranks(work: Path, options: argparse.Namespace) -> list[list[str]]:
+    return [[sys.executable, str(HERE / "bench_short_training.py"), "--table", str(work / TABLE), *rooted(options),
+             "--splits", "0", "--json", str(work / "short.json")]]
 
 
 def rooted(options: argparse.Namespace) -> list[str]:
     return ["--data-root", str(options.data_root)] if options.data_root else []
 
 
-STAGES = {"search": search, "finals": finals, "table": table}
+def collect(work: Path, out: Path) -> None:
+    """One archive each of what is worth keeping, as far as it is there."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, patterns in ARCHIVES.items():
+        found = sorted(path for pattern in patterns for path in work.glob(pattern))
+        if found:
+            with tarfile.open(out / f"{name}.tar.xz", "w:xz") as archive:
+                for path in found:
+                    archive.add(path, path.relative_to(work), filter=_worth_keeping)
+            print(f"{out / name}.tar.xz: {(out / f'{name}.tar.xz').stat().st_size / 1e6:.1f} MB", flush=True)
+
+
+def _worth_keeping(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if Path(entry.name).name in COMPUTED_AGAIN else entry
+
+
+STAGES = {"search": [search], "finals": [finals], "many": [many], "table": [table, ranks], "peers": [peers]}
 
 
 def main() -> None:
@@ -108,21 +151,26 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--data-root", help="folder with your copy of CIFAR-10; without it it is downloaded")
     parser.add_argument("--stages", nargs="+", choices=list(STAGES), default=list(STAGES))
-    parser.add_argument("--epochs", type=int, default=100, help="of the finals")
+    parser.add_argument("--epochs", type=int, default=60, help="of the finals and the peers")
     parser.add_argument("--networks", nargs="+", help="folders of networks for the finals; else those of the search")
     parser.add_argument("--lanes", type=int, default=2, help="trainings at once")
     parser.add_argument("--device", choices=DEVICES, default=AUTO)
     parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--collect", type=Path, metavar="OUT", help="folder for archives of what is worth keeping")
     options = parser.parse_args()
     until = time.monotonic() + options.seconds - GRACE_S
     options.work.mkdir(parents=True, exist_ok=True)
     for name in options.stages:
         start = time.monotonic()
         try:
-            together(STAGES[name](options.work, options), until)
+            for part in STAGES[name]:
+                together(part(options.work, options), until)
         except TimeUp:
             print(f"{name}: time was up after {time.monotonic() - start:.0f} s; go on with the same command")
             sys.exit(1)
+        finally:
+            if options.collect:
+                collect(options.work, options.collect)
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
 
 

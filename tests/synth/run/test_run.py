@@ -216,9 +216,9 @@ def test_an_interrupted_run_can_go_on(tmp_path, finished, monkeypatch):
 
 def test_a_run_of_fresh_weights_keeps_the_bank_as_it_is(tmp_path):
     tiny_run.run(tmp_path / "run", changes=("inherits=false",), cycles=2)
-    banks = [(tmp_path / f"run/cycles/000{cycle}/bank.safetensors").read_bytes() for cycle in (0, 1)]
-    outcomes = [json.loads((tmp_path / f"run/cycles/000{cycle}/outcomes.json").read_text()) for cycle in (0, 1)]
-    assert banks[0] == banks[1] and not any(one["rolled_back"] for one in outcomes)
+    assert not list(tmp_path.glob("run/cycles/*/bank.safetensors"))
+    assert not any(json.loads(path.read_text())["rolled_back"] for path in tmp_path.glob("run/cycles/*/outcomes.json"))
+    assert len(generate(tmp_path / "run", [101])) == 1, "networks are drawn from the bank as it was made"
 
 
 def test_requirements_that_nobody_stated_are_within_reach(tmp_path):
