@@ -1,5 +1,7 @@
 """Engines: built on the device from ONNX, kept by what they depend on, each with a side-car that says what it is."""
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import select
@@ -8,7 +10,7 @@ import subprocess
 import time
 
 from devices.support.errors import CannotMeasure, UserError
-from devices.support.files import canonical_json, sha256_bytes, sha256_file, write_json
+from devices.support.files import canonical_json, explain, sha256_bytes, sha256_file, write_json
 from edge_bench.agent import identity, interpreter, onnx_words, power_mode, protocol, state
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.onnx_words import external_weights
@@ -37,10 +39,39 @@ def build(given, progress=lambda text: None):
     root = request["root"]
     key = cache_key(request, root)
     engine = state.home("engines", key[:24] + ".engine")
-    if os.path.exists(engine) and os.path.exists(sidecar_path(engine)):
-        progress("engine from the cache")
-        os.utime(engine)
-        return {"engine": engine, "cached": True, "sidecar": read_sidecar(engine)}
+    if _kept(engine):
+        return _from_cache(engine, progress)
+    with _alone(state.home("engines", key[:24] + ".lock"), progress):
+        return _from_cache(engine, progress) if _kept(engine) else _build(request, key, engine, progress)
+
+
+def _kept(engine):
+    return os.path.exists(engine) and os.path.exists(sidecar_path(engine))
+
+
+def _from_cache(engine, progress):
+    progress("engine from the cache")
+    os.utime(engine)
+    return {"engine": engine, "cached": True, "sidecar": read_sidecar(engine)}
+
+
+@contextlib.contextmanager
+def _alone(path, progress):
+    """Hold the file at `path` for the block: machines that have no board lock may be asked twice for one engine."""
+    with open(path, "ab") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise explain(error, path)
+            progress("the same engine is being built already: waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _build(request, key, engine, progress):
+    """As `build`, where the engine is not there yet."""
+    root = request["root"]
     request.update(engine=engine + ".part", log=state.home("engines", key[:24] + ".log"),
                    timing_cache=_timing_cache(request, root), workspace_bytes=_workspace_bytes(root))
     progress("building the engine on this device (minutes, on a small board)")

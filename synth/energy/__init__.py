@@ -1,1 +1,1 @@
-"""Boards in the loop: what is worth measuring, what was measured, and what it teaches the cost model."""
+"""Boards in the loop: what is worth measuring, who measures it, what was measured."""

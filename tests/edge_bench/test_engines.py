@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,19 @@ def test_a_long_build_says_that_it_goes_on(agent, tmp_path, monkeypatch):
                    "runner": "tensorrt", "board_python": agent.python}, said.append)
     beats = [text for text in said if text.startswith("building the engine, ")]
     assert len(beats) >= 3 and any("Building engine, 1 of 2" in text for text in beats), said
+
+
+def test_who_asks_for_an_engine_that_is_being_built_waits_for_it(agent, tmp_path, monkeypatch):
+    for name, value in agent.environment.items():
+        monkeypatch.setenv(name, value)
+    request = {"model": str(write_net(tmp_path / "net.onnx", build_s=0.5)), "root": str(agent.board.root),
+               "runner": "tensorrt", "board_python": agent.python}
+    said = [[], []]
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(lambda words: engines.build(dict(request), words.append), said)
+    assert first["engine"] == second["engine"] and [first["cached"], second["cached"]].count(True) == 1
+    waited, = [words for words in said if "the same engine is being built already: waiting for it" in words]
+    assert waited[-1] == "engine from the cache"
 
 
 def test_the_engines_used_last_stay(agent, tmp_path, monkeypatch):
