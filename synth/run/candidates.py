@@ -76,7 +76,7 @@ def run_task(shared: Shared, task: Task) -> Outcome:
     train_split = Split(shared["train.images"], shared["train.labels"])
     module.to(train_split.images.device)
     if task.recipe is None:
-        recalibrate_batch_norm(module, train_split.images[:: math.ceil(len(train_split) / STIMULI)])
+        recalibrate_batch_norm(module, train_split.images, STIMULI)
         module.eval()
     else:
         teacher = None if task.teacher is None else shared[task.teacher]

@@ -28,7 +28,6 @@ from synth.run.problem import NetworkProblem
 from synth.search.acquisition import Wish, log_improvement
 from synth.search.decisions import Decisions, IntArray, rows
 from synth.search.inquisitor import Inquisitor
-from synth.search.link import log_error
 from synth.search.moves import Moves, log_cost, repair, violation
 from synth.search.synthesis import CycleReport, Synthesis
 from synth.space.quantities import on_board
@@ -179,8 +178,7 @@ def choose(lab: Laboratory, inquisitor: Inquisitor, made: Made, wanted: int, tri
         return []
     decisions = made.decisions[usable]
     belief = inquisitor.believe(decisions)
-    bound = lab.requirements.accuracy_bound
-    chance = np.ones(len(usable)) if bound is None else belief.holds(float(log_error(bound)))
+    chance = belief.holds(inquisitor.bound)
     cost, utility = log_cost(lab.space, decisions), belief.performance()
     likely = np.flatnonzero(chance >= least)
     if len(likely) < wanted:
@@ -202,9 +200,8 @@ def better(lab: Laboratory, inquisitor: Inquisitor, made: Made, wanted: int, tri
     usable = _usable(made, tried)
     if not usable:
         return []
-    bound = lab.requirements.accuracy_bound
-    demand = np.float64(np.inf if bound is None else log_error(bound))
-    worth = log_improvement(inquisitor.believe(made.decisions[usable]), Wish(demand, np.float64(reference)))
+    wish = Wish(np.float64(inquisitor.bound), np.float64(reference))
+    worth = log_improvement(inquisitor.believe(made.decisions[usable]), wish)
     return [usable[i] for i in np.argsort(-worth, kind="stable")[:wanted]]
 
 

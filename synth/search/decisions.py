@@ -92,6 +92,11 @@ class Indicator(Protocol):
         """The least validation accuracy after full training (fraction, margin included), None when not required."""
         ...
 
+    @property
+    def validation_images(self) -> int | None:
+        """How many images accuracies are counted on, where that is known."""
+        ...
+
     def exact(self, costs: Mapping[str, FloatArray]) -> FloatArray:
         """[n, r] slack of every requirement on costs, less its margin: the log of the ratio to its bound, >= 0 where it
         holds (see `synth.objective.requirements.Requirement.slack`). r may be 0."""

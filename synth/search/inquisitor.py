@@ -16,7 +16,7 @@ from synth.objective.performance import frugality, performance
 from synth.search.acquisition import Belief, Pool, Wish, climb, log_improvement, spread_targets
 from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, Problem, rows
 from synth.search.generator import PREFERENCES, Generator, preference
-from synth.search.link import Link, log_error
+from synth.search.link import Link, least_error, log_error
 from synth.search.moves import Moves, violation
 from synth.search.probe_table import SLOPE, ProbeTable
 from synth.search.scaled import scaled_networks
@@ -61,8 +61,8 @@ class Inquisitor:
         self.margin = 0.0  # relative slack that targets keep from exact bounds
         self.observations: list[Observation] = []
         self.in_full: list[tuple[Decisions, float]] = []  # networks that had only a full training, and its accuracy
-        bound = self.requirements.accuracy_bound
-        self.bound = np.inf if bound is None else float(log_error(bound))
+        bound, least = self.requirements.accuracy_bound, least_error(self.requirements.validation_images)
+        self.bound = np.inf if bound is None else float(log_error(bound, least))
         self.scaled = scaled_networks(self.space)
         self.reference = self.moves.random(REFERENCE_NETWORKS, np.random.default_rng([seed, 0x2]))
         self.smooth_scale = self.space.summary(self.reference).std(axis=0)
@@ -83,7 +83,7 @@ class Inquisitor:
         mean = np.concatenate([[0.0], [COST_SLOPE] * 2, SLOPE * table.signs])
         spread = np.concatenate([[LEVEL_SD], [COST_SLOPE_SD] * 2, [table.slope_sd] * len(table.signs)])
         self.surrogate = Surrogate(self.kernel, mean, spread, self.smooth_scale, self.log_sd)
-        self.link = Link()
+        self.link = Link(least_error=least_error(self.requirements.validation_images))
         seen = self._seen()
         target = np.array([o.log_loss for o in self.observations])
         noise = np.array([o.log_loss_se for o in self.observations])

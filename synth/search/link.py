@@ -8,7 +8,7 @@ import numpy as np
 
 from synth.search.decisions import FloatArray, Observation
 
-LEAST_ERROR = 1e-4  # a validation split that shows no error shows at most this much accuracy
+LEAST_ERROR = 1e-4  # where nobody says how many images accuracy is counted on
 # log error after full training = log error of the short one + gain + tilt * (log loss - its mean) + scatter
 GAIN, GAIN_SD = -0.3, 0.3
 TILT, TILT_SD = 0.0, 0.2
@@ -18,16 +18,22 @@ SHORT_SLOPE, SHORT_SLOPE_SD, SHORT_LEVEL, SHORT_LEVEL_SD = 0.9, 0.3, -1.1, 0.5
 SHORT_SCATTER = 0.1
 
 
-def log_error(accuracy: float | FloatArray) -> FloatArray:
+def least_error(images: int | None) -> float:
+    """What a split of so many images that shows no error stands for: half an image."""
+    return 0.5 / images if images else LEAST_ERROR
+
+
+def log_error(accuracy: float | FloatArray, least: float = LEAST_ERROR) -> FloatArray:
     """Natural log of 1 - accuracy, bounded where a split shows no error at all."""
-    return np.log(np.maximum(1.0 - np.asarray(accuracy, dtype=np.float64), LEAST_ERROR))
+    return np.log(np.maximum(1.0 - np.asarray(accuracy, dtype=np.float64), least))
 
 
 class Link:
     """Two Bayesian regressions on the log loss: error of the short training (every candidate tells it), and what full
-    training changes (the few candidates that had one tell it)."""
+    training changes (the few candidates that had one tell it). least_error: the least that accuracies can show."""
 
-    def __init__(self, gain: float = GAIN, gain_sd: float = GAIN_SD):
+    def __init__(self, gain: float = GAIN, gain_sd: float = GAIN_SD, least_error: float = LEAST_ERROR):
+        self.least_error = least_error
         self.centre = 0.0
         self.short = (np.array([SHORT_LEVEL, SHORT_SLOPE]), np.diag([SHORT_LEVEL_SD**2, SHORT_SLOPE_SD**2]))
         self.prior = (np.array([gain, TILT]), np.diag([gain_sd**2, TILT_SD**2]))
@@ -43,7 +49,7 @@ class Link:
         self.centre = float(np.mean(log_loss))
         shift = SHORT_LEVEL + SHORT_SLOPE * self.centre
         prior = np.array([shift, SHORT_SLOPE]), np.diag([SHORT_LEVEL_SD**2, SHORT_SLOPE_SD**2])
-        errors = log_error(np.array([o.accuracy for o in observations]))
+        errors = log_error(np.array([o.accuracy for o in observations]), self.least_error)
         raw = np.array([o.log_loss for o in observations])  # the same training's: their noise is shared
         self.short = _regress(raw - self.centre, errors, prior, SHORT_SCATTER)
         done = [i for i, o in enumerate(observations) if o.final_accuracy is not None]
@@ -52,7 +58,7 @@ class Link:
             believed, accuracy = np.concatenate([believed, unseen[0]]), np.concatenate([accuracy, unseen[1]])
         self.full, self.scatter = self.prior, SCATTER
         if len(believed):
-            at, final = believed - self.centre, log_error(accuracy)
+            at, final = believed - self.centre, log_error(accuracy, self.least_error)
             gain = final - (self.short[0][0] + self.short[0][1] * at)
             self.full = _regress(at, gain, self.prior, self.scatter)
             left = gain - (self.full[0][0] + self.full[0][1] * at)

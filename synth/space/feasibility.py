@@ -10,7 +10,8 @@ import numpy as np
 from devices.support.errors import UserError
 from devices.support.reading import Z95, Reading
 from synth.networks.network import Network
-from synth.objective.requirements import Requirement, Requirements
+from synth.objective.requirements import MARGIN, Requirement, Requirements
+from synth.objective.share import least_share
 from synth.search.decisions import FloatArray, IntArray
 from synth.search.moves import Moves, repair, violation
 from synth.space.space import NetworkSpace
@@ -53,6 +54,10 @@ class _Hopeful:
     def accuracy_bound(self) -> float | None:
         return self.requirements.accuracy_bound
 
+    @property
+    def validation_images(self) -> int | None:
+        return self.requirements.validation_images
+
     def exact(self, costs: Mapping[str, FloatArray]) -> FloatArray:
         sigma = self.requirements.relative_sigma
         return self.requirements.exact(costs, {key: -Z95 * value for key, value in sigma.items()})
@@ -69,9 +74,10 @@ def refuse_impossible(space: NetworkSpace, hopeful: bool = False) -> None:
     """UserError when a requirement on costs is out of reach, alone or with the others: which one, and the best that
     the space can reach. hopeful: boards will measure, so that a prediction refuses only by its whole interval."""
     requirements = space.prices.requirements
-    best = {item.key: space.prices.reading(item, best_for(space, item)) for item in requirements.on_costs}
+    best = {item.key: space.prices.reading(item, best_for(space, item)) for item in requirements.on_costs
+            if item.relation == item.kind.natural}  # of two bounds of one metric, the other is against the grain
     if hopeful:
-        best = {item.key: _best_end(item, best[item.key]) for item in requirements.on_costs}
+        best = {item.key: _best_end(item, best[item.key]) for item in requirements.on_costs if item.key in best}
     sentences = requirements.infeasible(best)
     if sentences:
         raise UserError("; ".join(sentences))
@@ -90,7 +96,11 @@ def refuse_impossible(space: NetworkSpace, hopeful: bool = False) -> None:
 
 def refuse_unreachable_accuracy(requirements: Requirements, prototype: Metrics) -> None:
     """UserError when the accuracy that counts as holding (`Requirements.accuracy_bound`) is beyond φ's own by more than
-    twice its standard error."""
+    twice its standard error, or beyond what so few validation images can show."""
+    for item in requirements.items:
+        if item.metric == "accuracy" and least_share(item.bound, prototype.count, MARGIN) > 1:
+            raise UserError(f"'{item}' cannot be shown on {prototype.count} validation images, not even by a network "
+                            "that has all of them right; relax it, or give more images for validation")
     bound = requirements.accuracy_bound
     if bound is not None and bound > prototype.accuracy + 2 * prototype.accuracy_se:
         item = next(item for item in requirements.items if item.metric == "accuracy")

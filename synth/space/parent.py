@@ -233,15 +233,21 @@ def _covariance(x: Tensor) -> Tensor:
     return (flat @ flat.T / flat.shape[1]).float()
 
 
+def _patches(x: Tensor, kernel: int, stride: Sequence[int]) -> Tensor:
+    """(positions, Cin k^2) of one image, (1, Cin, H, W)."""
+    return functional.unfold(x, kernel, padding=kernel // 2, stride=tuple(stride))[0].T.double()
+
+
 def _regress(x: Tensor, y: Tensor, kernel: int, stride: Sequence[int], constant: bool) -> tuple[Tensor, Tensor]:
     """Ridge regression of y (N, Cout, H', W') on the k x k patches of x (N, Cin, H, W), with a constant or not:
     weight (Cout, Cin, k, k) and bias (Cout,)."""
-    patches = functional.unfold(x, kernel, padding=kernel // 2, stride=tuple(stride))  # (N, Cin k^2, positions)
-    design = patches.transpose(1, 2).reshape(-1, patches.shape[1]).double()
-    target = y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1]).double()
-    if len(design) > SAMPLES:
-        rows = torch.linspace(0, len(design) - 1, SAMPLES).long()
-        design, target = design[rows], target[rows]
+    positions = y.shape[2] * y.shape[3]
+    rows = torch.arange(len(x) * positions)
+    if len(rows) > SAMPLES:
+        rows = torch.linspace(0, len(rows) - 1, SAMPLES).long()
+    chosen = [rows[rows // positions == i] % positions for i in range(len(x))]  # all patches at once would be gigabytes
+    design = torch.cat([_patches(image[None], kernel, stride)[at] for image, at in zip(x, chosen, strict=True)])
+    target = torch.cat([image.flatten(1).T[at].double() for image, at in zip(y, chosen, strict=True)])
     mean_x, mean_y = design.mean(dim=0) * constant, target.mean(dim=0) * constant
     design, target = design - mean_x, target - mean_y
     gram = design.T @ design

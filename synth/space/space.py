@@ -54,7 +54,8 @@ class NetworkSpace:
     def __init__(self, parent: ElasticParent, order: dict[str, np.ndarray], prices: Prices,
                  choices: Choices = EVERY_CHOICE) -> None:
         self.parent, self.order, self.prices, self.choices = parent, order, prices, choices
-        self.widths = {g.name: width_choices(g.width) for g in parent.channels.groups if not g.frozen and g.width > 1}
+        widths = {g.name: width_choices(g.width) for g in parent.channels.groups if not g.frozen and g.width > 1}
+        self.widths = {name: found for name, found in widths.items() if len(found) > 1}
         self.places = (
             [Place(WIDTH, name) for name in self.widths]
             + [Place(OPERATOR, name) for name in parent.replaceable]

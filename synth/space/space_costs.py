@@ -59,7 +59,7 @@ class CostTables:
     def __init__(self, parent: ElasticParent, order: Mapping[str, np.ndarray], widths: Mapping[str, Sequence[int]]):
         self.parent, self.network = parent, parent.network
         self._map_size = {name: float(np.prod(shape[1:])) for name, shape in self.network.shapes.items()}
-        self._counts = self._count_tables(order)
+        self._counts = self._count_tables(order, widths)
         operations = operations_of(self.network)
         self._operations: dict[str, Operation] = {op.name: op for op in operations}
         self._layers: list[LayerCost] = fuse(operations, siblings=False)
@@ -87,8 +87,10 @@ class CostTables:
                 found[vertex.name] = source, additions
         return found
 
-    def _count_tables(self, order: Mapping[str, np.ndarray]) -> dict[str, tuple[int, dict[str, IntArray]]]:
-        """For every vertex: channels of fixed width, and for every group the channels that its first n units make."""
+    def _count_tables(self, order: Mapping[str, np.ndarray], widths: Mapping[str, Sequence[int]]
+                      ) -> dict[str, tuple[int, dict[str, IntArray]]]:
+        """For every vertex: channels of fixed width, and for every group that has `widths` to choose from the channels
+        that its first n units make."""
         channels = self.parent.channels
         group_of = channels.group_of_unit
         tables: dict[str, tuple[int, dict[str, IntArray]]] = {}
@@ -98,7 +100,7 @@ class CostTables:
             times = dict(zip(units.tolist(), multiplicity.tolist(), strict=True))
             for index in sorted({group_of[u] for u in units.tolist()}):
                 group = channels.groups[index]
-                if group.name in order and not group.frozen and group.width > 1:
+                if group.name in widths:
                     cumulated = np.cumsum([0, *(times[int(u)] for u in order[group.name])])
                     by_group[group.name] = cumulated.astype(np.int64)
                 else:

@@ -23,11 +23,12 @@ class FlatOptimiser:
     """AdamW (Loshchilov and Hutter, 1711.05101), SGD with Nesterov momentum, or Muon, with decoupled decay.
 
     kind: "adamw", "sgd" or "muon": there the momentum of every convolution that mixes channels, a matrix of outputs
-    times inputs, is orthogonalised (Jordan et al. 2024, kellerjordan.github.io/posts/muon); its updates have the same
-    root mean square for all shapes (Liu et al., 2502.16982, section 2.2), MATRIX_RATE times the rate. Everything else
-    is AdamW's. decay: on weights of two and more dimensions only. momentum: of SGD and of Muon's matrices.
-    average_steps: time constant of a running average of the weights (0: none); a young average follows faster. layout:
-    of convolutions, as of the images. `release` must be called at the end.
+    times inputs for each group of channels, is orthogonalised (Jordan et al. 2024,
+    kellerjordan.github.io/posts/muon); its updates have the same root mean square for all shapes (Liu et al.,
+    2502.16982, section 2.2), MATRIX_RATE times the rate. Everything else is AdamW's. decay: on weights of two and more
+    dimensions only. momentum: of SGD and of Muon's matrices. average_steps: time constant of a running average of the
+    weights (0: none); a young average follows faster. layout: of convolutions, as of the images. `release` must be
+    called at the end.
     """
 
     def __init__(self, module: nn.Module, kind: str, *, decay: float, momentum: float, average_steps: float,
@@ -35,13 +36,17 @@ class FlatOptimiser:
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
+        groups = {part.weight: part.groups for part in module.modules() if isinstance(part, nn.modules.conv._ConvNd)}
         for parameter in trained:
-            (matrices if kind == "muon" and _mixes(parameter) else others).append(parameter)
+            mixes = kind == "muon" and _mixes(parameter, groups.get(parameter, 1))
+            (matrices if mixes else others).append(parameter)
         self.parameters = matrices + [p for p in others if p.ndim >= 2] + [p for p in others if p.ndim < 2]
         self.mixed = sum(_padded(p) for p in matrices)
-        self.alike: dict[tuple[int, int], list[slice]] = {}  # where the matrices of each shape lie in a flat vector
+        # where matrices lie in a flat vector, by their shape: groups of channels, outputs and inputs of each
+        self.alike: dict[tuple[int, int, int], list[slice]] = {}
         for matrix, place in zip(matrices, self._places(), strict=False):
-            self.alike.setdefault((len(matrix), matrix[0].numel()), []).append(place)
+            count = groups.get(matrix, 1)
+            self.alike.setdefault((count, len(matrix) // count, matrix[0].numel()), []).append(place)
         self.decayed = sum(_padded(p) for p in trained if p.ndim >= 2)
         self.kind, self.decay, self.momentum, self.average_steps = kind, decay, momentum, average_steps
         self.channels_last = layout == torch.channels_last
@@ -101,9 +106,9 @@ class FlatOptimiser:
         momentum = self.first[: self.mixed].lerp_(self.gradients[: self.mixed], 1 - self.momentum)
         ahead = self.gradients[: self.mixed].lerp(momentum, self.momentum)
         for shape, places in self.alike.items():
-            steps = orthogonal(torch.stack([ahead[place].view(shape) for place in places]))
-            steps = steps.flatten(1) * (rate * MATRIX_RATE * max(shape) ** 0.5)
-            for place, step in zip(places, steps, strict=True):
+            steps = orthogonal(torch.cat([ahead[place].view(shape) for place in places]))
+            steps = steps * (rate * MATRIX_RATE * max(shape[1:]) ** 0.5)
+            for place, step in zip(places, steps.view(len(places), -1), strict=True):
                 self.weights[place].sub_(step)
 
     def collect(self, slopes: Sequence[torch.Tensor]) -> None:
@@ -178,9 +183,9 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     return x.mT if tall else x
 
 
-def _mixes(parameter: torch.Tensor) -> bool:
-    """Whether these are the weights of a convolution that mixes channels."""
-    return parameter.ndim == 4 and parameter.shape[0] > 1 and parameter.shape[1] > 1
+def _mixes(parameter: torch.Tensor, groups: int) -> bool:
+    """Whether these are the weights of a convolution that mixes channels, within each group of them."""
+    return parameter.ndim == 4 and parameter.shape[0] > groups and parameter.shape[1] > 1
 
 
 def _padded(parameter: torch.Tensor) -> int:

@@ -97,16 +97,18 @@ def train(
     finally:
         optimiser.release()
     if recipe.average_epochs:
-        recalibrate_batch_norm(module, split.images[:: math.ceil(len(split) / RECALIBRATION_IMAGES)])
+        recalibrate_batch_norm(module, split.images, RECALIBRATION_IMAGES)
     module.eval()
     return TrainingHistory(tuple(losses), time.perf_counter() - start, recipe.epochs * len(split))
 
 
 @torch.no_grad()
-def recalibrate_batch_norm(module: nn.Module, images: torch.Tensor, *, batch: int = 256) -> None:
-    """Set the running statistics of every batch norm to their mean over these images (float32 [N, C, H, W]).
+def recalibrate_batch_norm(module: nn.Module, images: torch.Tensor, count: int, *, batch: int = 256) -> None:
+    """Set the running statistics of every batch norm to their mean over `count` images of these (float32 [N, C, H, W]).
 
-    What weights that were averaged, sliced or factorised need. The module's mode is left as it was.
+    What weights that were averaged, sliced or factorised need. Images are drawn at random, the same every time:
+    neighbours, or every third, may be of one class, and a batch of one class has another variance than all of them. The
+    module's mode is left as it was.
     """
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     norms = [norm for norm in norms if norm.track_running_stats]
@@ -120,8 +122,10 @@ def recalibrate_batch_norm(module: nn.Module, images: torch.Tensor, *, batch: in
         norm.reset_running_stats()
         norm.train()
         norm.momentum = None  # a plain mean over batches
-    for part in images.tensor_split(math.ceil(len(images) / batch)):
-        module(part.to(device).contiguous(memory_format=layout("fp32", device.type)))
+    rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count]
+    for part in rows.tensor_split(math.ceil(len(rows) / batch)):
+        drawn = images[part.to(images.device)].to(device)
+        module(drawn.contiguous(memory_format=layout("fp32", device.type)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     for child, mode in modes:

@@ -35,6 +35,7 @@ class Bounds:
     accuracy_bound: float | None
     upper: tuple[tuple[str, float], ...] = ()
     lower: tuple[tuple[str, float], ...] = ()
+    validation_images: int | None = None
 
     def exact(self, costs: dict[str, FloatArray]) -> FloatArray:
         slack = [(bound - costs[name]) / bound for name, bound in self.upper]

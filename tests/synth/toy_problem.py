@@ -48,6 +48,7 @@ class ToySpace:
 class ToyBounds:
     accuracy_bound: float | None = 0.75
     macs: float | None = 90_000.0
+    validation_images: int | None = None
 
     def exact(self, costs):
         if self.macs is None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from synth.search.decisions import Observation
-from synth.search.link import LEAST_ERROR, SCATTER, SCATTER_WEIGHT, Link, log_error
+from synth.search.link import LEAST_ERROR, SCATTER, SCATTER_WEIGHT, Link, least_error, log_error
 
 
 def observed(loss, final=None):
@@ -12,6 +12,16 @@ def observed(loss, final=None):
 def test_log_error_is_bounded_where_a_split_shows_no_error():
     assert log_error(1.0) == pytest.approx(np.log(LEAST_ERROR))
     assert log_error(0.9) == pytest.approx(np.log(0.1))
+
+
+def test_a_split_without_an_error_stands_for_half_an_image():
+    assert least_error(50) == 0.01 and least_error(None) == LEAST_ERROR
+    losses = np.array([np.log(0.02), np.log(0.3), np.log(0.5)])
+    right = [1.0, 0.9, 0.84]
+    link = Link(least_error=least_error(50))
+    link.fit([Observation((0,), float(loss), 0.1, a, a) for loss, a in zip(losses, right, strict=True)], losses)
+    accuracy = 1 - np.exp(link.final_log_error(np.log(np.array([0.3, 0.6])), np.zeros(2))[0])
+    assert accuracy[0] == pytest.approx(0.9, abs=0.03) and accuracy[1] > 0.7  # -0.4 where it stands for 1e-4
 
 
 def test_the_prior_is_wide_and_narrows_with_full_trainings():

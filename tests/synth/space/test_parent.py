@@ -10,7 +10,7 @@ import torch
 from synth.networks.module import build, check, responses, weights_of
 from synth.networks.rewriting import OPERATORS
 from synth.networks.tracing import trace
-from synth.space.parent import Design, elastic_parent, following_norm
+from synth.space.parent import Design, _regress, elastic_parent, following_norm
 
 ALL_KEPT: dict = {}
 OTHERS = OPERATORS[:-1]
@@ -62,6 +62,17 @@ def test_a_fitted_operator_answers_better_than_the_mean(choice):
     centred = wanted - wanted.mean(dim=(0, 2, 3), keepdim=True)
     left = (found - found.mean(dim=(0, 2, 3), keepdim=True)) - centred
     assert left.square().mean() < 0.98 * centred.square().mean()
+
+
+@pytest.mark.parametrize("kernel, stride", [(1, 1), (3, 2), (5, 1)])
+def test_the_regression_finds_the_convolution_that_made_the_answers(kernel, stride):
+    """From rows that are chosen among more than it takes."""
+    convolution = torch.nn.Conv2d(3, 5, kernel, stride, kernel // 2)
+    x = torch.randn(12, 3, 40, 40, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        weight, bias = _regress(x, convolution(x), kernel, (stride, stride), True)
+    torch.testing.assert_close(weight, convolution.weight, rtol=0, atol=0.02)
+    torch.testing.assert_close(bias, convolution.bias, rtol=0, atol=0.02)
 
 
 def test_norms_are_kept_for_each_operator():

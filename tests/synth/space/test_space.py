@@ -14,9 +14,10 @@ from synth.networks.module import build, check
 from synth.networks.rewriting import OPERATORS
 from synth.networks.tracing import trace
 from synth.objective.requirements import Requirements
+from synth.objective.share import share_error
 from synth.probing.probing import order_of_units
 from synth.search.decisions import from_words, to_words
-from synth.space.feasibility import best_for, refuse_impossible
+from synth.space.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
 from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
 from synth.space.space import (
@@ -30,6 +31,7 @@ from synth.space.space import (
     NetworkSpace,
     width_choices,
 )
+from synth.training.evaluation import Metrics
 
 WORDS = ("img_per_joule >= 1 @ batch=8", "latency <= 1000 ms", "energy <= 5 J @ board", "throughput >= 1 @ batch=4",
          "power <= 100 W", "size <= 1 GB", "peak_memory <= 1 GB")
@@ -216,6 +218,29 @@ def test_what_no_network_meets_is_refused_by_name_with_the_best_in_reach(words, 
     with pytest.raises(UserError, match=named) as caught:
         refuse_impossible(space_of("resnet", words))
     assert "best that this space can reach" in str(caught.value)
+
+
+def test_of_two_bounds_of_one_metric_each_has_its_own_best():
+    """The best parameter count is the least for one and the greatest for the other."""
+    space = space_of("resnet")
+    whole = costs(space.parent.network).params
+    words = f"params <= {whole // 2}", f"params >= {whole // 4}"
+    refuse_impossible(space_of("resnet", words))
+    refuse_impossible(space_of("resnet", words[::-1]))
+
+
+def test_an_accuracy_that_no_split_of_this_size_can_show_is_refused():
+    perfect = Metrics(1e-4, -9.2, 0.1, 1.0, share_error(1.0, 100), 100)
+    refuse_unreachable_accuracy(Requirements.parse(("accuracy >= 95 %",)).with_margins(100), perfect)
+    with pytest.raises(UserError, match="cannot be shown on 100 validation images"):
+        refuse_unreachable_accuracy(Requirements.parse(("accuracy >= 99 %",)).with_margins(100), perfect)
+
+
+def test_a_group_with_one_width_is_no_site():
+    """What has one choice is no decision."""
+    space = space_of("shufflenet_v2")
+    assert any(group.width == 2 and not group.frozen for group in space.parent.channels.groups)
+    assert all(len(site.choices) > 1 for site in space.sites)
 
 
 def test_requirements_that_cannot_hold_together_are_refused():

@@ -71,6 +71,22 @@ def test_an_orthogonal_step_keeps_the_singular_vectors(shape):
     assert (reached[large] > 0.6).all() and (reached < 1.3).all()
 
 
+def test_groups_that_read_different_inputs_are_matrices_of_their_own():
+    """However different their gradients are: as many separate convolutions."""
+    grouped, apart = nn.Conv2d(8, 12, 1, groups=2, bias=False), [nn.Conv2d(4, 6, 1, bias=False) for _ in range(2)]
+    gradient = torch.randn(12, 4, 1, 1, generator=torch.Generator().manual_seed(3))
+    gradient[:6] *= 10.0
+    steps = []
+    for module, parts in ((grouped, [grouped.weight]), (nn.Sequential(*apart), [conv.weight for conv in apart])):
+        optimiser = FlatOptimiser(module, "muon", decay=0.0, momentum=0.9, average_steps=0)
+        before = [part.detach().clone() for part in parts]
+        for part, slope in zip(parts, gradient.split([len(part) for part in parts]), strict=True):
+            part.grad.copy_(slope)
+        optimiser.step(0.01)
+        steps.append(torch.cat([part.detach() - old for part, old in zip(parts, before, strict=True)]))
+    torch.testing.assert_close(steps[0], steps[1])
+
+
 def test_no_gradient_is_no_step():
     assert torch.equal(orthogonal(torch.zeros(1, 4, 6)), torch.zeros(1, 4, 6))
 
