@@ -8,7 +8,8 @@ from edge_bench.agent.identity import identify, read, read_integer, software
 from edge_bench.agent.load import other_load
 
 _DEAD_SENSOR_C = -200.0  # tegra reports -256 for a sensor that is off
-_NO_CLOCK = ("fan", "tcc offset", "iwlwifi", "lcd")  # cooling devices that hold no clock down
+# cooling devices that hold no clock down; an Orin's hot-surface-alert warns of a case of 70 degrees and does no more
+_NO_CLOCK = ("fan", "tcc offset", "iwlwifi", "lcd", "hot-surface-alert")
 
 
 def temperatures(root="/"):

@@ -76,7 +76,7 @@ def test_a_hosts_clocks(tmp_path, files, boost):
 
 
 @pytest.mark.parametrize("name, state", [("pwm-fan", "2"), ("TCC Offset", "5"), ("intel_powerclamp", "-1"),
-                                         ("iwlwifi_1", "3"), ("cpufreq-cpu0", "0")])
+                                         ("iwlwifi_1", "3"), ("cpufreq-cpu0", "0"), ("hot-surface-alert", "1")])
 def test_cooling_that_holds_no_clock_down_is_no_throttling(tmp_path, name, state):
     folder = tmp_path / "sys/class/thermal/cooling_device0"
     folder.mkdir(parents=True)
