@@ -44,6 +44,13 @@ def test_names_and_ids_are_the_boards_own(board, word):
     assert settings.resolve_mode(word, str(board.root)) == (1, "MAXQ")
 
 
+def test_a_xavier_nx_is_asked_by_the_names_that_it_has(board):
+    board.write("proc/device-tree/model", "NVIDIA Jetson Xavier NX Developer Kit\0")
+    board.write("etc/nvpmodel.conf", "< POWER_MODEL ID=2 NAME=MODE_15W_6CORE >\n< PM_CONFIG DEFAULT=2 >\n")
+    for word in ("15w_6core", "MODE_15W_6CORE", "2"):
+        assert settings.resolve_mode(word, str(board.root)) == (2, "MODE_15W_6CORE")
+
+
 def test_unknown_mode_suggests(board):
     with pytest.raises(UserError, match="did you mean MAXQ"):
         settings.resolve_mode("MAXX", str(board.root))
