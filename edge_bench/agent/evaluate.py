@@ -6,6 +6,7 @@ from devices.support.errors import CannotMeasure, UserError
 from devices.support.reading import MEASURED, Reading
 from edge_bench.agent import joules, statistics
 from edge_bench.agent.arguments import SOUND_TRIALS, SOUND_WINDOW_S
+from edge_bench.agent.load import is_busy
 from edge_bench.agent.trial import TICK_MS, unpack
 
 DRIFT_SHARE = 0.01    # a drift smaller than this over all trials is recorded and not marked
@@ -140,7 +141,7 @@ def _marks(result):
     marks = {"quick": result["quick"], "not_steady": not all(row["steady"] for row in result["trials"]),
              "unlocked": state["clocks"]["locked"] is False, "clocks_unknown": state["clocks"]["locked"] is None,
              "throttled": bool(state["throttling"] or any(row["throttling"] for row in result["trials"])),
-             "busy": bool((state["load"] or {}).get("processes")),
+             "busy": is_busy(state["load"]),
              "pipelined": bool(result["runner"].get("pipelined")),
              "origin_unknown": bool(result["runner"].get("origin_unknown")),
              "drift": bool(result["drift"] and result["drift"]["drifting"]), "outliers": bool(result["outliers"])}

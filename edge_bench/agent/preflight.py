@@ -5,7 +5,7 @@ import os
 from edge_bench.agent import power_mode
 from edge_bench.agent.clocks import read_clocks
 from edge_bench.agent.identity import identify, read, read_integer, software
-from edge_bench.agent.load import other_load
+from edge_bench.agent.load import BUSY_GPU, other_load
 
 _DEAD_SENSOR_C = -200.0  # tegra reports -256 for a sensor that is off
 # cooling devices that hold no clock down; an Orin's hot-surface-alert warns of a case of 70 degrees and does no more
@@ -63,6 +63,9 @@ def warnings(state):
     if busy:
         found.append("other processes use the CPU ({}): end them, or the latency is theirs too".format(
             ", ".join("{name} {share:.0%}".format(**process) for process in busy)))
+    gpu_share = (state["load"] or {}).get("gpu_share") or 0.0
+    if gpu_share > BUSY_GPU:
+        found.append("other work uses {:.0%} of the GPU's time: end it, or the latency is its too".format(gpu_share))
     if state["clocks"]["locked"] is False:
         remedy = "fix minimum and maximum of its CPU's clocks" if state["mode"] is None else "lock them with --lock"
         found.append("clocks are not locked: the result cannot become a baseline; " + remedy)

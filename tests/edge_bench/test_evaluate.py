@@ -52,6 +52,16 @@ def test_clocks_that_are_not_shown_are_no_unlocked_ones():
     assert "unlocked" not in found["marks"] and not set(found["marks"]) & set(result.NOT_COMPARABLE)
 
 
+@pytest.mark.parametrize("load, busy", [
+    (None, False), ({"cpu_share": 0.1, "processes": []}, False),  # of a record that knows no GPU
+    ({"processes": [], "gpu_share": None}, False), ({"processes": [], "gpu_share": 0.02}, False),
+    ({"processes": [], "gpu_share": 0.3}, True), ({"processes": [{"pid": 1, "name": "x", "share": 0.5}]}, True)])
+def test_other_work_on_processor_or_gpu_is_marked(load, busy):
+    record = make_record()
+    record["preflight"]["load"] = load
+    assert ("busy" in evaluate.evaluate(record)["marks"]) is busy
+
+
 def test_throttling_during_a_trial_is_marked_and_named():
     record = make_record()
     record["trials"][3]["throttling"] = ["gpu-balanced"]

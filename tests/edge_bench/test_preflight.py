@@ -127,6 +127,25 @@ def test_modes_without_a_status_file_fall_back_to_the_default(board):
     assert power_mode.present(str(board.root / "sys")) is None
 
 
+@pytest.mark.parametrize("path", [
+    "sys/devices/gpu.0/load", "sys/devices/platform/gpu.0/load", "sys/devices/17000000.gv11b/load",
+    "sys/devices/platform/bus@0/17000000.gpu/load"])
+def test_the_load_of_the_gpu_is_read_wherever_a_board_has_it(board, path):
+    board.write("proc/stat", "cpu  100 0 100 1000 0 0 0 0 0 0\n")
+    board.write("sys/devices/platform/disk/load", "999\n")
+    assert load.other_load(str(board.root), seconds=0.01)["gpu_share"] is None
+    board.write(path, "300\n")
+    assert load.other_load(str(board.root), seconds=0.01)["gpu_share"] == 0.3
+
+
+@pytest.mark.parametrize("thousandths, words", [(300, "30% of the GPU's time"), (20, None)])
+def test_other_work_on_the_gpu_is_warned_of(board, thousandths, words):
+    board.write("proc/stat", "cpu  100 0 100 1000 0 0 0 0 0 0\n")
+    board.write("sys/devices/gpu.0/load", f"{thousandths}\n")
+    told = [text for text in preflight.preflight(str(board.root))["warnings"] if "GPU" in text]
+    assert words in told[0] if words else not told
+
+
 def test_own_load_is_seen_and_a_missing_proc_is_no_error(tmp_path):
     assert load.other_load(str(tmp_path), seconds=0.01) is None
     found = load.other_load("/", seconds=0.05)
