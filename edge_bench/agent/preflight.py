@@ -33,6 +33,16 @@ def throttling(root="/"):
     return active
 
 
+def over_currents(root="/"):
+    """{"oc1": count, ...} of an Orin's over-current events since it was started, of those that slow its clocks."""
+    found = {}
+    for path in sorted(glob.glob(os.path.join(root, "sys/class/hwmon/hwmon*/oc*_event_cnt"))):
+        name, count = os.path.basename(path).partition("_")[0], read_integer("/", path)
+        if count is not None and read_integer(os.path.dirname(path), name + "_throt_en") != 0:
+            found[name] = count
+    return found
+
+
 def fan(root="/"):
     """{"pwm": 0..255} of the fan, or None where there is none that can be read."""
     candidates = [os.path.join(root, "sys/devices/pwm-fan/target_pwm")]

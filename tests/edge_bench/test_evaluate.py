@@ -69,6 +69,17 @@ def test_throttling_during_a_trial_is_marked_and_named():
     assert "throttled" in found["marks"] and any("gpu-balanced during the trials" in text for text in found["warnings"])
 
 
+def test_over_current_during_a_trial_is_marked_and_counted():
+    record = make_record()
+    for trial_ in record["trials"][1:]:
+        trial_["over_current"] = {"oc1": 0, "oc3": 0}
+    assert evaluate.evaluate(record)["marks"] == []  # the first is of an older agent
+    record["trials"][3]["over_current"] = {"oc1": 0, "oc3": 12}
+    found = evaluate.evaluate(record)
+    assert found["marks"] == ["throttled"] and found["trials"][3]["over_current"] == {"oc1": 0, "oc3": 12}
+    assert any("over-current slowed the clocks 12 times" in text for text in found["warnings"])
+
+
 def test_an_engine_of_another_power_mode_is_told_and_not_refused():
     assert not evaluate.evaluate(make_record(built_in_mode="MAXN"))["warnings"]
     found = evaluate.evaluate(make_record(built_in_mode="MAXQ"))

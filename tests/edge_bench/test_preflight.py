@@ -85,6 +85,14 @@ def test_cooling_that_holds_no_clock_down_is_no_throttling(tmp_path, name, state
     assert preflight.throttling(str(tmp_path)) == []
 
 
+def test_over_current_is_counted_where_it_slows_clocks(board):
+    assert preflight.over_currents(str(board.root)) == {}
+    for name, count, slows in (("oc1", 0, 1), ("oc2", 7, 0), ("oc3", 37, 1)):
+        board.write(f"sys/class/hwmon/hwmon3/{name}_event_cnt", f"{count}\n")
+        board.write(f"sys/class/hwmon/hwmon3/{name}_throt_en", f"{slows}\n")
+    assert preflight.over_currents(str(board.root)) == {"oc1": 0, "oc3": 37}
+
+
 def test_an_offline_core_does_not_count(board):
     board.write("sys/devices/system/cpu/cpu1/online", "0\n")
     assert [clock["name"] for clock in clocks.read_clocks(str(board.root))["cpu"]] == ["cpu0"]
