@@ -25,7 +25,7 @@ BENCH = (
     Argument("quick", "--quick", "flag", None, "{} trials of {:g} s (longer where a power source is slow), for a first "
              "look; marked in the result.".format(QUICK_TRIALS, QUICK_WINDOW_S)),
     Argument("warmup_cap", "--warmup-cap", "number", "SECONDS", "Longest warm-up before the verdict not_steady. "
-                                                                "Default: 60."),
+                                                                "Default: 120."),
     Argument("power", "--power", "flag", None, "Measure energy from the power rails too."),
     Argument("power_source", "--power-source", "text", "NAME", "ina3221, tegrastats, nvml (GPUs), rapl (CPUs), jtop or "
                                                                "replay:FILE. Default: the first that is there and "
@@ -38,7 +38,7 @@ BENCH = (
                                                                "imports what the runner needs."),
     Argument("seed", "--seed", "integer", "N", "Of the random input. Default: 0."),
 )
-DEFAULTS = {"warmup_cap": 60.0, "seed": 0, "shape": []}
+DEFAULTS = {"warmup_cap": 120.0, "seed": 0, "shape": []}
 _SHAPE = re.compile(r"^(.+)=(\d+(?:x\d+)*)$")
 
 

@@ -6,7 +6,7 @@ from edge_bench.agent.identity import is_jetson, read, read_integer
 
 _EMC = "/sys/kernel/debug/bpmp/debug/clk/emc"  # of the TX2 and later; readable by root alone
 _EMC_CAP = "/sys/kernel/nvpmodel_emc_cap/emc_iso_cap"  # in Hz, set by the power mode; 0 is none
-_GPU_WORDS = ("gp10b", "gv11b", "gm20b", "ga10b", "gpu")
+GPU_WORDS = ("gp10b", "gv11b", "gm20b", "ga10b", "gpu")
 
 
 def read_clocks(root="/"):
@@ -70,7 +70,7 @@ def _gpu(root):
     for pattern in patterns:
         for folder in sorted(glob.glob(os.path.join(root, pattern))):
             name = os.path.basename(folder)
-            if any(word in name for word in _GPU_WORDS):
+            if any(word in name for word in GPU_WORDS):
                 low, high, now = [read_integer(folder, word + "_freq") for word in ("min", "max", "cur")]
                 clock = _clock(name, low, high, now, governor=read(folder, "governor"))
                 if clock:

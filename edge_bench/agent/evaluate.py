@@ -6,6 +6,7 @@ from devices.support.errors import CannotMeasure, UserError
 from devices.support.reading import MEASURED, Reading
 from edge_bench.agent import joules, statistics
 from edge_bench.agent.arguments import SOUND_TRIALS, SOUND_WINDOW_S
+from edge_bench.agent.load import is_busy
 from edge_bench.agent.trial import TICK_MS, unpack
 
 DRIFT_SHARE = 0.01    # a drift smaller than this over all trials is recorded and not marked
@@ -66,7 +67,8 @@ def _latencies(trial, batch):
            "throughput_img_s": trial["inferences"] * batch / seconds, "latency_max_ms": latencies[-1],
            "compute_ms": trial.get("compute_ms"), "temperature_c": trial.get("temperature_c"),
            "load_s": trial["load_s"], "warmup_s": trial["warmup"]["seconds"], "steady": trial["warmup"]["steady"],
-           "unsteady": trial["warmup"]["unsteady"], "throttling": trial.get("throttling") or []}
+           "unsteady": trial["warmup"]["unsteady"], "throttling": trial.get("throttling") or [],
+           "over_current": trial.get("over_current") or {}}
     for name, value in statistics.percentiles(latencies, PERCENTS).items():
         row["latency_{}_ms".format(name)] = value
     return row
@@ -137,10 +139,11 @@ def _drift(rows):
 def _marks(result):
     """What a reader must know before relying on the numbers, as words; [] for a result that can become a baseline."""
     state = result["preflight"]
+    throttled = any(row["throttling"] or any(row["over_current"].values()) for row in result["trials"])
     marks = {"quick": result["quick"], "not_steady": not all(row["steady"] for row in result["trials"]),
              "unlocked": state["clocks"]["locked"] is False, "clocks_unknown": state["clocks"]["locked"] is None,
-             "throttled": bool(state["throttling"] or any(row["throttling"] for row in result["trials"])),
-             "busy": bool((state["load"] or {}).get("processes")),
+             "throttled": bool(state["throttling"] or throttled),
+             "busy": is_busy(state["load"]),
              "pipelined": bool(result["runner"].get("pipelined")),
              "origin_unknown": bool(result["runner"].get("origin_unknown")),
              "drift": bool(result["drift"] and result["drift"]["drifting"]), "outliers": bool(result["outliers"])}
@@ -160,6 +163,10 @@ def _mark_warnings(result):
     if during and not result["preflight"]["throttling"]:
         found.append("clocks were held down by {} during the trials: improve the cooling, or measure in a smaller "
                      "power mode".format(", ".join(during)))
+    events = sum(sum(row["over_current"].values()) for row in result["trials"])
+    if events:
+        found.append("over-current slowed the clocks {} times during the trials: use a stronger supply, or measure in "
+                     "a smaller power mode".format(events))
     if "drift" in result["marks"]:
         found.append("latency drifted by {:+.1%} over the trials: let the board settle and measure again".format(
             result["drift"]["share"]))

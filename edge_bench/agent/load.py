@@ -1,20 +1,26 @@
-"""How busy this machine is with other things than ours, from /proc."""
+"""How busy this machine is with other things than ours: its processor from /proc, a Jetson's GPU from its load file."""
+import glob
 import os
 import time
 
+from edge_bench.agent.clocks import GPU_WORDS
+from edge_bench.agent.identity import read_integer
+
 BUSY_SHARE = 0.1  # of one core: what disturbs a latency
+BUSY_GPU = 0.05   # of the GPU's time
+GPU_READS = 5     # its file tells of the last moments alone
 
 
 def other_load(root="/", seconds=0.5):
-    """{"cpu_share", "processes": [{"pid", "name", "share"}, ...]} over `seconds`; shares are of one core.
+    """{"cpu_share", "processes": [{"pid", "name", "share"}, ...], "gpu_share"} over `seconds`; shares are of one core.
 
-    cpu_share is all that ran; processes are those that used more than a tenth of a core, this one apart.
-    None where /proc does not say.
+    cpu_share is all that ran; processes are those that used more than a tenth of a core, this one apart. gpu_share: of
+    the GPU's time, None where no file tells it. None where /proc does not say.
     """
     first = _snapshot(root)
     if first is None:
         return None
-    time.sleep(seconds)
+    gpu_share = _rest(root, seconds)
     second = _snapshot(root)
     if second is None:
         return None
@@ -25,7 +31,25 @@ def other_load(root="/", seconds=0.5):
     busy = sorted(((pid, name, share) for pid, (name, share) in used.items() if share > BUSY_SHARE),
                   key=lambda row: -row[2])
     return {"cpu_share": max(0.0, (second["busy"] - first["busy"]) / float(ticks) / wall),
-            "processes": [{"pid": pid, "name": name, "share": round(share, 3)} for pid, name, share in busy[:5]]}
+            "processes": [{"pid": pid, "name": name, "share": round(share, 3)} for pid, name, share in busy[:5]],
+            "gpu_share": gpu_share}
+
+
+def is_busy(load):
+    """Whether what `other_load` found disturbs a measurement; older records tell nothing of the GPU."""
+    return bool(load and (load.get("processes") or (load.get("gpu_share") or 0.0) > BUSY_GPU))
+
+
+def _rest(root, seconds):
+    """Let the time pass; the mean share of the GPU's time that was used meanwhile, or None."""
+    paths = [path for pattern in ("sys/devices/*/load", "sys/devices/platform/*/load", "sys/devices/platform/*/*/load")
+             for path in sorted(glob.glob(os.path.join(root, pattern)))
+             if any(word in os.path.basename(os.path.dirname(path)) for word in GPU_WORDS)]
+    found = []
+    for _ in range(GPU_READS):
+        time.sleep(seconds / GPU_READS)
+        found += [value for value in [read_integer("/", path) for path in paths[:1]] if value is not None]
+    return round(sum(found) / 1000.0 / len(found), 3) if found else None  # the file counts in thousandths
 
 
 def _snapshot(root):

@@ -77,7 +77,7 @@ def _repair(note):
     try:
         settings.repair_left(note)
     except EdgesynthError as error:
-        note("the settings that an interrupted measurement left were not put back: {}".format(error))
+        note("settings that an interrupted measurement left: {}".format(error))
 
 
 def _quietly(work):

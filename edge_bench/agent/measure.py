@@ -9,7 +9,7 @@ from edge_bench.agent.arguments import complete
 from edge_bench.agent.identity import is_jetson
 from edge_bench.agent.joules import PowerSession
 from edge_bench.agent.lock import board_lock
-from edge_bench.agent.preflight import preflight, throttling
+from edge_bench.agent.preflight import over_currents, preflight, throttling
 
 
 def measure(given, progress=lambda text: None):
@@ -92,10 +92,13 @@ def run_trials(record, turns, progress):
                 power.check()
             if power and runners.spares_a_core(request):
                 request["sampler_core"] = power.core
+            before = over_currents(first["root"])
             counted = dict(request, trials=len(turns))  # so that one of a comparison says 3 of 12
             trial = trials.run_trial(counted, number, tell, power.mean_power_mw if power else None,
                                      power.quantum_mw if power else 0.0)
             trial["throttling"] = throttling(first["root"])
+            after = over_currents(first["root"])
+            trial["over_current"] = {name: after[name] - before[name] for name in after if name in before}
             record["trials"].append(trial)
         if power:
             record["power"] = power.finish()

@@ -5,10 +5,11 @@ import os
 from edge_bench.agent import power_mode
 from edge_bench.agent.clocks import read_clocks
 from edge_bench.agent.identity import identify, read, read_integer, software
-from edge_bench.agent.load import other_load
+from edge_bench.agent.load import BUSY_GPU, other_load
 
 _DEAD_SENSOR_C = -200.0  # tegra reports -256 for a sensor that is off
-_NO_CLOCK = ("fan", "tcc offset", "iwlwifi", "lcd")  # cooling devices that hold no clock down
+# cooling devices that hold no clock down; an Orin's hot-surface-alert warns of a case of 70 degrees and does no more
+_NO_CLOCK = ("fan", "tcc offset", "iwlwifi", "lcd", "hot-surface-alert")
 
 
 def temperatures(root="/"):
@@ -30,6 +31,16 @@ def throttling(root="/"):
         if state and state > 0 and not any(word in name.lower() for word in _NO_CLOCK):  # -1: switched off
             active.append(name)
     return active
+
+
+def over_currents(root="/"):
+    """{"oc1": count, ...} of an Orin's over-current events since it was started, of those that slow its clocks."""
+    found = {}
+    for path in sorted(glob.glob(os.path.join(root, "sys/class/hwmon/hwmon*/oc*_event_cnt"))):
+        name, count = os.path.basename(path).partition("_")[0], read_integer("/", path)
+        if count is not None and read_integer(os.path.dirname(path), name + "_throt_en") != 0:
+            found[name] = count
+    return found
 
 
 def fan(root="/"):
@@ -62,6 +73,9 @@ def warnings(state):
     if busy:
         found.append("other processes use the CPU ({}): end them, or the latency is theirs too".format(
             ", ".join("{name} {share:.0%}".format(**process) for process in busy)))
+    gpu_share = (state["load"] or {}).get("gpu_share") or 0.0
+    if gpu_share > BUSY_GPU:
+        found.append("other work uses {:.0%} of the GPU's time: end it, or the latency is its too".format(gpu_share))
     if state["clocks"]["locked"] is False:
         remedy = "fix minimum and maximum of its CPU's clocks" if state["mode"] is None else "lock them with --lock"
         found.append("clocks are not locked: the result cannot become a baseline; " + remedy)

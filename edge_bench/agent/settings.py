@@ -5,6 +5,7 @@ The journal outlives a kill and a power loss; the next start of the agent repair
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 
 from devices.support.errors import CannotMeasure, UserError, unknown
@@ -14,6 +15,7 @@ from edge_bench.agent.identity import board_of_model, boot_id, read
 
 SCHEMA = "edgesynth.journal/1"
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin")  # an ssh command's PATH often lacks sbin
+TOOL_S = 60.0  # a tool that takes longer hangs
 
 
 def tool(name):
@@ -36,25 +38,50 @@ def sudoers(user):
 def run_tool(name, *words):
     """Run nvpmodel or jetson_clocks as root, without ever asking for a password; returns what it printed.
 
-    Standard input is empty: nvpmodel's question whether to reboot is answered with no.
+    Standard input is empty: nvpmodel's question whether to reboot is answered with no. A cancel waits for the tool's
+    end, so that no two of them change the board at a time.
     """
     command = ([] if os.geteuid() == 0 else ["sudo", "-n"]) + [tool(name)] + [str(word) for word in words]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=60)
-    except subprocess.TimeoutExpired:
-        raise CannotMeasure("{} did not end within a minute".format(name))
-    except OSError as error:
-        raise CannotMeasure("{} cannot be run ({})".format(command[0], error))
-    text = done.stdout.decode("utf-8", "replace")
+    with _undisturbed():
+        code, text = _output(command, name)
     if "reboot" in text.lower():
         raise CannotMeasure("{} {} asks for a reboot, which is never done from here: set the mode by hand, reboot, and "
                             "measure without --mode".format(name, " ".join(map(str, words))))
-    if done.returncode != 0:
+    if code != 0:
         refused = "password" in text or "not allowed" in text or "sudoers" in text
         raise CannotMeasure("no permission to run {}: let `edgesynth devices prepare` show what to install".format(name)
                             if refused else "{} failed: {}".format(name, _last_line(text)))
+    errors = [line for line in text.splitlines() if line.startswith("Error")]  # jetson_clocks ends with 0 all the same
+    if errors:
+        raise CannotMeasure("{} failed: {}".format(name, errors[0]))
     return text
+
+
+def _output(command, name):
+    """(exit code, text) of a tool, in English whatever ssh passed on. One that hangs is left behind: through sudo it is
+    root's, and only root can end it."""
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   env=dict(os.environ, LC_ALL="C"))
+    except OSError as error:
+        raise CannotMeasure("{} cannot be run ({})".format(command[0], error))
+    try:
+        output, _ = process.communicate(timeout=TOOL_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(PermissionError):
+            process.kill()
+        raise CannotMeasure("{} hangs, it did not end within {:g} s: restart the board".format(name, TOOL_S))
+    return process.returncode, output.decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def _undisturbed():
+    """SIGTERM (the verb cancel) and SIGINT wait until the block has ended."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _last_line(text):
@@ -88,7 +115,8 @@ def journal_path():
 def applied(mode, pin, root="/", note=lambda text: None):
     """The board in `mode` (None: the present one) with clocks pinned when `pin`, for the block; then as before.
 
-    Needs the board lock. CannotMeasure where a change is not permitted, needs a reboot, or did not happen.
+    Needs the board lock. CannotMeasure where a change is not permitted, needs a reboot, or did not happen, and where
+    what an earlier measurement left cannot be put back: its journal is the only place that knows how the board was.
     """
     repair(root, note)
     present = power_mode.present(root)
@@ -110,7 +138,10 @@ def applied(mode, pin, root="/", note=lambda text: None):
             run_tool("jetson_clocks")
         yield
     finally:
-        _restore(root, note)
+        try:
+            _restore(root)
+        except CannotMeasure as error:
+            note("the former settings could not be put back ({}); the next start tries again".format(error))
 
 
 def _store(present, root):
@@ -123,35 +154,40 @@ def _store(present, root):
                                 "root": root}, SCHEMA)
 
 
-def _restore(root, note):
-    """Put the journalled settings back and forget them. What fails keeps the journal, for the next start."""
-    journal = read_json(journal_path(), SCHEMA)
-    try:
+def _restore(root):
+    """Put the journalled settings back and forget them. CannotMeasure, and the journal stays, where that fails."""
+    with _undisturbed():
+        journal = read_json(journal_path(), SCHEMA)
         present = power_mode.present(root) or {}
         if journal["mode"] is not None and present.get("id") != journal["mode"]:
             run_tool("nvpmodel", "-m", journal["mode"])
         # pinned clocks do not outlive a boot, and the stored ones belong to the boot they were stored in
         if journal["boot_id"] == boot_id(root) and os.path.exists(journal["clocks"]):
             run_tool("jetson_clocks", "--restore", journal["clocks"])
-    except CannotMeasure as error:
-        note("the former settings could not be put back ({}); the next start tries again".format(error))
-        return
-    os.unlink(journal_path())
+        os.unlink(journal_path())
 
 
 def repair(root="/", note=lambda text: None):
-    """Put back what a killed measurement left changed; needs the board lock. Returns whether there was anything."""
+    """Put back what a killed measurement left changed; needs the board lock. Returns whether there was anything.
+
+    CannotMeasure where it cannot be put back; the next start tries again.
+    """
     path = journal_path()
     if not os.path.exists(path):
         return False
     try:
-        read_json(path, SCHEMA)
-    except UserError:
+        mode = read_json(path, SCHEMA)["mode"]
+    except (UserError, KeyError):
         os.unlink(path)  # nothing can be restored from it, and keeping it would stop every later measurement
         note("the journal of settings was damaged and is dropped: check power mode and clocks by hand")
         return True
     note("putting back the settings that an interrupted measurement left")
-    _restore(root, note)
+    try:
+        _restore(root)
+    except CannotMeasure as error:
+        raise CannotMeasure("the settings from before an interrupted measurement could not be put back ({}): mend that "
+                            "and call again, or put back {}the clocks by hand and remove {}".format(
+                                error, "" if mode is None else "power mode {} and ".format(mode), path))
     return True
 
 

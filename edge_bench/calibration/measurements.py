@@ -19,7 +19,7 @@ from edge_bench.bench import bench_model
 __all__ = ["CalibrationRun"]
 
 SCHEMA = "edgesynth.calibration/1"
-TRIALS, WINDOW_S, WARMUP_CAP_S = 2, 3.0, 20.0  # 23 conditions in some ten minutes on a TX2, engines included
+TRIALS, WINDOW_S, WARMUP_CAP_S = 2, 3.0, 40.0  # 23 conditions in some ten minutes on a TX2, engines included
 FAILURES = 2  # in a row, after which it is not the network's fault
 TOLD = ("connection lost", "building the engine", "not steady")  # what is passed on of a measurement's progress
 

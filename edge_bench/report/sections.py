@@ -23,8 +23,9 @@ MARKS = {
     "unlocked": ("clocks were not seen to be pinned, so they may have moved", "measure with --lock"),
     "clocks_unknown": ("the machine does not show its clocks, so they may have moved",
                        "compare it with results of that machine alone"),
-    "throttled": ("clocks were held down while it was measured", "let the board cool, or improve its cooling"),
-    "busy": ("other processes used the processor", "end them; preflight names them"),
+    "throttled": ("clocks were held down while it was measured", "let the board cool, improve its cooling or, after "
+                                                                  "over-current, its supply"),
+    "busy": ("other processes used the processor or the GPU", "end them; preflight names them"),
     "pipelined": ("inferences overlapped: a throughput run, not comparable with others", "leave --pipelined out"),
     "origin_unknown": ("the engine has no side-car that says what it was built from", "build it with edgesynth export"),
     "drift": ("latency drifted over the trials", "let the board settle and measure again"),

@@ -67,7 +67,8 @@ def test_rails_of_totals_exist_and_have_no_parent(name: str) -> None:
 
 @pytest.mark.parametrize(("text", "resolved"), [
     ("tx2", "tx2:maxn"), ("tx2:maxp", "tx2:maxp_core_arm"), ("tx2:MAXQ", "tx2:maxq"), ("tx2:3", "tx2:maxp_core_arm"),
-    ("nano:5w", "nano:5w"), ("cpu", "cpu"),
+    ("nano:5w", "nano:5w"), ("cpu", "cpu"), ("xavier-nx", "xavier-nx:mode_15w_6core"),
+    ("xavier-nx:15w_6core", "xavier-nx:mode_15w_6core"), ("xavier-nx:10W_DESKTOP", "xavier-nx:mode_10w_desktop"),
 ])
 def test_resolves_targets(text: str, resolved: str) -> None:
     assert str(resolve_target(text)) == resolved

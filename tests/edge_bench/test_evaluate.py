@@ -52,11 +52,32 @@ def test_clocks_that_are_not_shown_are_no_unlocked_ones():
     assert "unlocked" not in found["marks"] and not set(found["marks"]) & set(result.NOT_COMPARABLE)
 
 
+@pytest.mark.parametrize("load, busy", [
+    (None, False), ({"cpu_share": 0.1, "processes": []}, False),  # of a record that knows no GPU
+    ({"processes": [], "gpu_share": None}, False), ({"processes": [], "gpu_share": 0.02}, False),
+    ({"processes": [], "gpu_share": 0.3}, True), ({"processes": [{"pid": 1, "name": "x", "share": 0.5}]}, True)])
+def test_other_work_on_processor_or_gpu_is_marked(load, busy):
+    record = make_record()
+    record["preflight"]["load"] = load
+    assert ("busy" in evaluate.evaluate(record)["marks"]) is busy
+
+
 def test_throttling_during_a_trial_is_marked_and_named():
     record = make_record()
     record["trials"][3]["throttling"] = ["gpu-balanced"]
     found = evaluate.evaluate(record)
     assert "throttled" in found["marks"] and any("gpu-balanced during the trials" in text for text in found["warnings"])
+
+
+def test_over_current_during_a_trial_is_marked_and_counted():
+    record = make_record()
+    for trial_ in record["trials"][1:]:
+        trial_["over_current"] = {"oc1": 0, "oc3": 0}
+    assert evaluate.evaluate(record)["marks"] == []  # the first is of an older agent
+    record["trials"][3]["over_current"] = {"oc1": 0, "oc3": 12}
+    found = evaluate.evaluate(record)
+    assert found["marks"] == ["throttled"] and found["trials"][3]["over_current"] == {"oc1": 0, "oc3": 12}
+    assert any("over-current slowed the clocks 12 times" in text for text in found["warnings"])
 
 
 def test_an_engine_of_another_power_mode_is_told_and_not_refused():

@@ -76,6 +76,16 @@ def test_tx2_total_is_vdd_in_and_nothing_is_added_to_it(tmp_path):
     assert source.filter_s == 0.42
 
 
+@pytest.mark.parametrize(("text", "mode"), [("0", "triggered"), ("1", "continuous"), (None, None), ("?", None)])
+def test_how_the_chip_of_the_total_converts_is_told_and_its_filter_stays(tmp_path, text, mode):
+    chips = iio_tree(tmp_path, TX2) / "sys/bus/i2c/drivers/ina3221x"
+    put(chips / "0-0040/iio:device1/running_mode", "1")
+    if text:
+        put(chips / "0-0041/iio:device2/running_mode", text)
+    source, _ = read_once(tmp_path, "tx2")
+    assert source.describe()["running_mode"] == mode and source.filter_s == 0.42
+
+
 def test_rails_are_found_by_name_whatever_the_numbers(tmp_path):
     turned = {"6-0040": [("VDD_SYS_CPU", 1000, 1), ("VDD_IN", 1000, 77), ("VDD_SYS_GPU", 1000, 2)]}
     _, sample = read_once(iio_tree(tmp_path, turned, number=8), None)

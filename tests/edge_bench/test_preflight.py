@@ -76,13 +76,21 @@ def test_a_hosts_clocks(tmp_path, files, boost):
 
 
 @pytest.mark.parametrize("name, state", [("pwm-fan", "2"), ("TCC Offset", "5"), ("intel_powerclamp", "-1"),
-                                         ("iwlwifi_1", "3"), ("cpufreq-cpu0", "0")])
+                                         ("iwlwifi_1", "3"), ("cpufreq-cpu0", "0"), ("hot-surface-alert", "1")])
 def test_cooling_that_holds_no_clock_down_is_no_throttling(tmp_path, name, state):
     folder = tmp_path / "sys/class/thermal/cooling_device0"
     folder.mkdir(parents=True)
     (folder / "type").write_text(name + "\n")
     (folder / "cur_state").write_text(state + "\n")
     assert preflight.throttling(str(tmp_path)) == []
+
+
+def test_over_current_is_counted_where_it_slows_clocks(board):
+    assert preflight.over_currents(str(board.root)) == {}
+    for name, count, slows in (("oc1", 0, 1), ("oc2", 7, 0), ("oc3", 37, 1)):
+        board.write(f"sys/class/hwmon/hwmon3/{name}_event_cnt", f"{count}\n")
+        board.write(f"sys/class/hwmon/hwmon3/{name}_throt_en", f"{slows}\n")
+    assert preflight.over_currents(str(board.root)) == {"oc1": 0, "oc3": 37}
 
 
 def test_an_offline_core_does_not_count(board):
@@ -125,6 +133,25 @@ def test_modes_without_a_status_file_fall_back_to_the_default(board):
     (board.root / "var/lib/nvpmodel/status").unlink()
     assert power_mode.present(str(board.root))["name"] == "MAXP_CORE_ARM"
     assert power_mode.present(str(board.root / "sys")) is None
+
+
+@pytest.mark.parametrize("path", [
+    "sys/devices/gpu.0/load", "sys/devices/platform/gpu.0/load", "sys/devices/17000000.gv11b/load",
+    "sys/devices/platform/bus@0/17000000.gpu/load"])
+def test_the_load_of_the_gpu_is_read_wherever_a_board_has_it(board, path):
+    board.write("proc/stat", "cpu  100 0 100 1000 0 0 0 0 0 0\n")
+    board.write("sys/devices/platform/disk/load", "999\n")
+    assert load.other_load(str(board.root), seconds=0.01)["gpu_share"] is None
+    board.write(path, "300\n")
+    assert load.other_load(str(board.root), seconds=0.01)["gpu_share"] == 0.3
+
+
+@pytest.mark.parametrize("thousandths, words", [(300, "30% of the GPU's time"), (20, None)])
+def test_other_work_on_the_gpu_is_warned_of(board, thousandths, words):
+    board.write("proc/stat", "cpu  100 0 100 1000 0 0 0 0 0 0\n")
+    board.write("sys/devices/gpu.0/load", f"{thousandths}\n")
+    told = [text for text in preflight.preflight(str(board.root))["warnings"] if "GPU" in text]
+    assert words in told[0] if words else not told
 
 
 def test_own_load_is_seen_and_a_missing_proc_is_no_error(tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 
 import pytest
 from stand_in_board import StandInBoard
@@ -40,6 +42,13 @@ def test_the_present_mode_is_kept_untouched(board):
 @pytest.mark.parametrize("word", ["MAXQ", "maxq", "1"])
 def test_names_and_ids_are_the_boards_own(board, word):
     assert settings.resolve_mode(word, str(board.root)) == (1, "MAXQ")
+
+
+def test_a_xavier_nx_is_asked_by_the_names_that_it_has(board):
+    board.write("proc/device-tree/model", "NVIDIA Jetson Xavier NX Developer Kit\0")
+    board.write("etc/nvpmodel.conf", "< POWER_MODEL ID=2 NAME=MODE_15W_6CORE >\n< PM_CONFIG DEFAULT=2 >\n")
+    for word in ("15w_6core", "MODE_15W_6CORE", "2"):
+        assert settings.resolve_mode(word, str(board.root)) == (2, "MODE_15W_6CORE")
 
 
 def test_unknown_mode_suggests(board):
@@ -102,16 +111,100 @@ def test_after_a_reboot_the_mode_is_put_back_and_old_clocks_are_not(board):
     assert not any("--restore" in call for call in board.calls[before:])
 
 
-def test_a_repair_that_fails_keeps_the_journal(board):
+def test_a_repair_that_fails_keeps_the_journal_and_nothing_is_changed_over_it(board):
     kill_in_the_middle(board)
-    working = (board.bin / "nvpmodel").read_text()
+    journal = board.home / "state/edgesynth/journal.json"
+    before, working = journal.read_text(), (board.bin / "nvpmodel").read_text()
     board.program("nvpmodel", "#!/bin/sh\nexit 1\n")
-    said = []
-    settings.repair(str(board.root), said.append)
-    assert any("could not be put back" in text for text in said)
+    for request in (("MAXP_CORE_ARM", True), (None, True), (None, False)):
+        with pytest.raises(CannotMeasure, match="put back power mode 3 and the clocks by hand and remove"), \
+                settings.applied(*request, str(board.root)):
+            pass
+    assert journal.read_text() == before
     board.program("nvpmodel", working)
-    settings.repair(str(board.root))
-    assert board.mode == "pmode:0003"
+    with settings.applied(None, True, str(board.root)):
+        assert board.mode == "pmode:0003"
+    assert board.mode == "pmode:0003" and not board.locked
+
+
+CANCELLED = """
+import os, signal, sys
+from edge_bench.agent import job, settings
+signal.signal(signal.SIGTERM, job._interrupt)
+try:
+    with settings.applied("maxq", True, sys.argv[1]):
+        pass
+except KeyboardInterrupt:
+    print("cancelled")
+"""
+# a cancel reaches the job in the middle of what a tool does
+CANCEL = """
+    import signal, time
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(0.2)
+"""
+
+
+@pytest.mark.parametrize("name, before", [
+    ("nvpmodel", 'if words == ["-m", "3"]:'), ("jetson_clocks", 'if words[:1] == ["--restore"]:'),
+    ("nvpmodel", 'if words == ["-m", "1"]:'), ("jetson_clocks", "if not words:")])
+def test_a_cancel_while_a_tool_runs_leaves_the_board_as_it_was(board, name, before):
+    text = (board.bin / name).read_text()
+    where = text.index("if words[:1]")
+    board.program(name, f"{text[:where]}{before}{CANCEL}{text[where:]}")
+    done = subprocess.run([sys.executable, "-c", CANCELLED, str(board.root)], env=board.environment(),
+                          stdout=subprocess.PIPE, text=True)
+    assert done.stdout == "cancelled\n"
+    assert board.mode == "pmode:0003" and not board.locked
+    assert not (board.home / "state/edgesynth/journal.json").exists()
+
+
+def test_a_tool_that_hangs_and_cannot_be_ended_is_left(board, monkeypatch):
+    def refuse(process):
+        raise PermissionError(1, "Operation not permitted")  # it runs as root, through sudo
+
+    board.program("nvpmodel", "#!/bin/sh\nexec sleep 5\n")
+    monkeypatch.setattr(settings, "TOOL_S", 0.2, raising=False)
+    monkeypatch.setattr(subprocess.Popen, "kill", refuse)
+    began = time.monotonic()
+    with pytest.raises(CannotMeasure, match="nvpmodel hangs"):
+        settings.run_tool("nvpmodel", "-m", 1)
+    assert time.monotonic() - began < 4
+
+
+def test_what_jetson_clocks_calls_an_error_is_one(board):
+    working = (board.bin / "jetson_clocks").read_text()
+    said = 'if not words:\n    print("Error: Failed to max GPU frequency!")\n    sys.exit(0)\n'
+    where = working.index("if words[:1]")
+    board.program("jetson_clocks", working[:where] + said + working[where:])
+    with pytest.raises(CannotMeasure, match="Failed to max GPU"), settings.applied("maxq", True, str(board.root)):
+        pass
+    assert board.mode == "pmode:0003" and not (board.home / "state/edgesynth/journal.json").exists()
+
+
+def test_clocks_that_are_put_back_in_part_keep_the_journal(board):
+    working = (board.bin / "jetson_clocks").read_text()
+    where = working.index("if words[:1]")
+    failed = 'if words[:1] == ["--restore"]:\n    print("Error: Failed to restore /sys/x")\n    sys.exit(0)\n'
+    board.program("jetson_clocks", working[:where] + failed + working[where:])
+    notes = []
+    with settings.applied("maxq", True, str(board.root), notes.append):
+        pass
+    assert "Failed to restore /sys/x" in notes[-1]
+    assert json.loads((board.home / "state/edgesynth/journal.json").read_text())["mode"] == 3
+    board.program("jetson_clocks", working)
+    assert settings.repair(str(board.root)) and not board.locked
+
+
+def test_sudo_of_another_language_is_asked_to_speak_english(board, monkeypatch):
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    monkeypatch.delenv("LC_ALL", raising=False)
+    refuse = ("#!/bin/sh\n[ \"$LC_ALL\" = C ] && echo 'sudo: a password is required' "
+              "|| echo 'sudo: Ein Passwort ist notwendig'\nexit 1\n")
+    for name in ("sudo", "nvpmodel", "jetson_clocks"):
+        board.program(name, refuse)
+    with pytest.raises(CannotMeasure, match="devices prepare"), settings.applied("maxq", False, str(board.root)):
+        pass
 
 
 def test_a_damaged_journal_stops_nothing(board):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import random
 
+import pytest
+
+from edge_bench.agent.arguments import DEFAULTS
 from edge_bench.agent.warmup import Block, Steadiness
 
 
@@ -35,9 +38,24 @@ def test_noise_without_a_trend_is_steady_most_of_the_time():
     assert sum(not verdict for verdict in verdicts) > 80
 
 
-def test_rising_temperature_is_not_steady_and_one_quantum_is():
-    assert feed(lambda t: 1.0, temperature=lambda t: 40 + 0.05 * t).unsteady() == ["temperature"]
-    assert feed(lambda t: 1.0, temperature=lambda t: 40.5 if t > 15 else 40.0).unsteady() == []
+def test_rising_temperature_is_not_steady_and_the_flicker_of_a_sensor_is():
+    assert feed(lambda t: 1.0, temperature=lambda t: 40 + 0.08 * t).unsteady() == ["temperature"]
+    assert feed(lambda t: 1.0, temperature=lambda t: 40.0 + 0.5 * (int(2 * t) % 3 == 0)).unsteady() == []
+    assert feed(lambda t: 1.0, temperature=lambda t: 41.0 if t > 17.5 else 40.0).unsteady() == []  # steps of 1 degree
+
+
+@pytest.mark.parametrize("step", [1 / 32, 0.5])  # an Orin's sensors, a TX2's
+@pytest.mark.parametrize("rise, tau_s, longest_s, left", [(8.0, 60.0, 60.0, 0.7), (15.0, 60.0, 100.0, 0.4),
+                                                          (15.0, 100.0, 110.0, 0.65)])
+def test_boards_of_fine_and_coarse_sensors_are_warm_at_much_the_same_time(step, rise, tau_s, longest_s, left):
+    for seed in range(20):
+        noise, steadiness, t = random.Random(seed), Steadiness(10.0), 0.0
+        while steadiness.unsteady():
+            temperature = 40 + noise.gauss(0.0, 0.05) + rise * (1 - math.exp(-t / tau_s))
+            steadiness.add(Block(t, t + 0.5, 1.0, step * math.floor(temperature / step), None))
+            t += 0.5
+            assert t <= longest_s < DEFAULTS["warmup_cap"]
+        assert math.exp(-t / tau_s) < left
 
 
 def test_rising_power_is_not_steady_beyond_the_quantum():

@@ -18,6 +18,7 @@ IIO = ("sys/bus/i2c/drivers/ina3221x/*/iio:device*", "sys/bus/i2c/drivers/ina322
 HWMON = ("sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*", "sys/bus/i2c/devices/*/hwmon/hwmon*", "sys/class/hwmon/hwmon*")
 TRIES, PAUSE_S = 10, 0.002  # a triggered conversion answers EAGAIN until it is ready
 SHUNT_STEP_UV = 40.0        # one bit of the 13-bit converter
+MODES = {"0": "triggered", "1": "continuous"}  # of the iio driver
 
 Channel = collections.namedtuple("Channel", "name files shunt_uohm")
 Channel.__doc__ = """A rail. files: [power in mW] or [voltage in mV, current in mA]; shunt_uohm: None if not told."""
@@ -50,6 +51,12 @@ class Ina3221(PowerSource):
         facts = facts_of(first, self.board)
         self.quantum_mw = self._quantum() or facts.quantum_mw
         self.filter_s, self.refresh_s = facts.filter_s, facts.refresh_s
+
+    def describe(self):
+        """Also how the total's chip converts now: triggered readings are single and no average over `filter_s`. Unless
+        the device tree forces a mode the driver changes it with cores and clocks, so `filter_s` stays."""
+        mode = MODES.get(_text(os.path.join(self.where or "", "running_mode")) or "")
+        return dict(super(Ina3221, self).describe(), running_mode=mode)
 
     def _drop_silent(self, needed):
         """Leave out channels that give nothing (disabled ones answer ENODATA); the total must answer."""
