@@ -15,7 +15,7 @@ from edge_bench.agent import identity, interpreter, onnx_words, power_mode, prot
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.onnx_words import external_weights
 from edge_bench.agent.runners import is_onnx, trtexec
-from edge_bench.agent.sidecar import SCHEMA, read_sidecar, sidecar_path
+from edge_bench.agent.sidecar import SCHEMA, read_sidecar, same_release, sidecar_path
 from edge_bench.agent.spawn import agent_command
 
 __all__ = ["build", "cache_key", "external_weights"]
@@ -37,22 +37,28 @@ def build(given, progress=lambda text: None):
     """
     request = _completed(given)
     root = request["root"]
+    request["tensorrt"] = _tensorrt_version(request, root)
     key = cache_key(request, root)
     engine = state.home("engines", key[:24] + ".engine")
-    if _kept(engine):
-        return _from_cache(engine, progress)
+    found = _from_cache(request, engine, progress)
+    if found:
+        return found
     with _alone(state.home("engines", key[:24] + ".lock"), progress):
-        return _from_cache(engine, progress) if _kept(engine) else _build(request, key, engine, progress)
+        return _from_cache(request, engine, progress) or _build(request, key, engine, progress)
 
 
-def _kept(engine):
-    return os.path.exists(engine) and os.path.exists(sidecar_path(engine))
-
-
-def _from_cache(engine, progress):
+def _from_cache(request, engine, progress):
+    """The engine that was built before; None where there is none, or what lies there is not what was built: a board
+    may have lost its power over it."""
+    known = None
+    if os.path.exists(engine):
+        with contextlib.suppress(UserError):  # a damaged side-car says nothing
+            known = read_sidecar(engine)
+    if known is None or not same_release(known.get("tensorrt"), request["tensorrt"]):
+        return None
     progress("engine from the cache")
     os.utime(engine)
-    return {"engine": engine, "cached": True, "sidecar": read_sidecar(engine)}
+    return {"engine": engine, "cached": True, "sidecar": known}
 
 
 @contextlib.contextmanager
@@ -147,8 +153,8 @@ def _batches(said, request):
 
 
 def cache_key(request, root="/"):
-    """The SHA-256 of all that an engine depends on: ONNX with its weights, board and its power mode, which decides
-    which tactics are fastest, TensorRT, precision, shapes."""
+    """The SHA-256 of all that an engine depends on, of a request that is completed and has its TensorRT: ONNX with its
+    weights, board and its power mode, which decides which tactics are fastest, TensorRT, precision, shapes."""
     model = request["model"]
     weights = [sha256_file(path) for path in external_weights(model) if os.path.exists(path)]
     batches = request.get("batches") or request["batch"]
@@ -160,7 +166,7 @@ def cache_key(request, root="/"):
 def _device(request, root):
     """What timings of tactics depend on."""
     return {"board": identity.identify(root)["board"], "mode": (power_mode.present(root) or {}).get("name"),
-            "tensorrt": _tensorrt_version(request, root)}
+            "tensorrt": request["tensorrt"]}
 
 
 def _timing_cache(request, root):
@@ -181,13 +187,10 @@ def _workspace_bytes(root):
 
 
 def _tensorrt_version(request, root):
-    """TensorRT's version by the package list, or by asking the interpreter that has it."""
-    found = identity.software(root)["tensorrt"]
-    if found or request["runner"] != "tensorrt":
-        return found
-    done = subprocess.run([request["python"], "-c", "import tensorrt; print(tensorrt.__version__)"],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120)
-    return done.stdout.decode("utf-8", "replace").strip() or None
+    """The version of the TensorRT that builds and runs: that of the interpreter that has it, which need not be the
+    packages' (a virtual environment, two of them installed); it is asked once a request, since that takes seconds."""
+    asked = interpreter.version_of(request["python"], "tensorrt") if request["runner"] == "tensorrt" else None
+    return asked or identity.software(root)["tensorrt"]
 
 
 def _check_weights(model):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from devices.support.errors import CannotMeasure, UserError
+from devices.support.files import sha256_file
 from edge_bench.agent import engine_builder
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.runners import cuda, tensors
@@ -202,6 +203,24 @@ def test_the_sidecar_refuses_a_foreign_engine_before_it_is_loaded(use, tmp_path,
     (tmp_path / "net.engine.json").write_text(json.dumps({"schema": "edgesynth.engine/1", **sidecar}))
     with pytest.raises(CannotMeasure, match=words):
         TensorRtRunner.open(wanted)
+
+
+def test_a_sidecar_of_another_engine_is_not_believed(use, tmp_path):
+    use("8.2.1")
+    net(tmp_path)
+    wanted = request(tmp_path)
+    engine_builder.build_engine(wanted)
+    said = {"schema": "edgesynth.engine/1", "tensorrt": "8.0.1", "precision": "int8", "engine_sha256": "0" * 64}
+    (tmp_path / "net.engine.json").write_text(json.dumps(said))
+    runner = TensorRtRunner.open(wanted)
+    assert runner.describe()["origin_unknown"] is True and runner.describe()["precision"] is None
+    runner.close()
+    own = {**said, "tensorrt": "8.2.1", "board": "tx2", "engine_sha256": sha256_file(tmp_path / "net.engine")}
+    (tmp_path / "net.engine.json").write_text(json.dumps(own))
+    runner = TensorRtRunner.open(wanted)
+    told = runner.describe()
+    assert (told["origin_unknown"], told["precision"], told["built_on"]) == (False, "int8", "tx2")
+    runner.close()
 
 
 def test_a_batch_outside_the_profile_is_refused(use, tmp_path):

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from devices.support import files
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench.agent import engines, sidecar, trtexec_builder
+from edge_bench.agent import engines, identity, sidecar, trtexec_builder
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.runners import RUNNERS, runner_for, trtexec
 
@@ -135,6 +135,16 @@ def test_an_engine_of_another_tensorrt_is_refused_and_its_power_mode_told(calls,
     (tmp_path / "net.engine.json").write_text(json.dumps({**sidecar, "tensorrt": "8.0.1"}))
     with pytest.raises(CannotMeasure, match=r"built by TensorRT 8.0.1, here is 8.2.1"):
         trtexec.TrtexecRunner.open(wanted)
+
+
+def test_of_two_libraries_the_one_of_trtexec_is_told(tmp_path):
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    packages = (("libnvinfer8", "8.6.2.3-1"), ("libnvinfer10", "10.3.0.30-1"), ("libnvinfer-bin", "8.6.2.3-1"))
+    for count, version in ((2, "10.3.0.30"), (3, "8.6.2.3")):
+        (tmp_path / "var/lib/dpkg/status").write_text("".join(
+            f"Package: {name}\nStatus: install ok installed\nVersion: {said}+cuda12.5\n\n"
+            for name, said in packages[:count]))
+        assert identity.software(str(tmp_path))["tensorrt"] == version
 
 
 def test_a_damaged_engine_gives_trtexecs_reason(calls, tmp_path):

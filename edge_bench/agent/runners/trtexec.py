@@ -127,7 +127,7 @@ class TrtexecRunner(Runner):
         return {"name": self.name, "version": self.version, "precision": sidecar.get("precision"), "pipelined": True,
                 "batch": self.batch, "inputs": self.inputs, "outputs": [],
                 "engine_bytes": os.path.getsize(self.path), "built_in_mode": sidecar.get("mode"),
-                "origin_unknown": self.sidecar is None}
+                "built_on": sidecar.get("board"), "origin_unknown": self.sidecar is None}
 
     def layer_times_ms(self):
         """Mean time of each layer, from trtexec's own profile."""
