@@ -50,6 +50,7 @@ def use(monkeypatch, tmp_path):
         monkeypatch.syspath_prepend(str(HERE / "doubles"))
         if pycuda:
             monkeypatch.syspath_prepend(str(HERE / "doubles_pycuda"))
+            monkeypatch.setattr(cuda, "_load_library", lambda: None)
         forget("tensorrt", "pycuda")
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -117,6 +118,16 @@ def test_ctypes_on_libcudart_does_the_same(use, tmp_path, cudart, monkeypatch, v
     runner.close()
 
 
+def test_pycuda_is_not_imported_where_libcudart_is(use, cudart, monkeypatch, tmp_path):
+    """It imports numpy, which kills the process on a JetPack 4.6 as it comes."""
+    use("8.2.1", pycuda=False)
+    (tmp_path / "pycuda").mkdir()
+    (tmp_path / "pycuda/__init__.py").write_text("import sys\nsys.exit('killed by SIGILL')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(cuda, "_LIBRARIES", (str(cudart),))
+    assert cuda.open_cuda().name == "ctypes"
+
+
 def test_pipelined_waits_for_the_inference_before(use, tmp_path):
     use("8.2.1")
     net(tmp_path)
@@ -143,7 +154,7 @@ def test_without_any_cuda_the_sentence_says_so(use, tmp_path, monkeypatch):
     use("8.2.1", pycuda=False)
     monkeypatch.setattr(cuda, "_LIBRARIES", ("libnothing.so",))
     monkeypatch.setattr(cuda.glob, "glob", lambda pattern: [])
-    with pytest.raises(CannotMeasure, match="neither pycuda nor libcudart"):
+    with pytest.raises(CannotMeasure, match="neither libcudart nor pycuda"):
         cuda.open_cuda()
 
 
