@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import select
-import signal
 import subprocess
 import time
 
@@ -16,7 +15,7 @@ from edge_bench.agent.arguments import complete
 from edge_bench.agent.onnx_words import external_weights
 from edge_bench.agent.runners import is_onnx, trtexec
 from edge_bench.agent.sidecar import SCHEMA, read_sidecar, same_release, sidecar_path
-from edge_bench.agent.spawn import agent_command
+from edge_bench.agent.spawn import agent_command, end_group
 
 __all__ = ["build", "cache_key", "external_weights"]
 
@@ -222,9 +221,7 @@ def _in_process(request, progress):
         end = _watch(process, progress)
         process.wait(60)
     finally:
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        end_group(process)
         if process.stdout:
             process.stdout.close()
     if end is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
+from agent_on_board import wait_for
 from onnx import TensorProto, helper
 
 from devices.support import files
@@ -288,6 +290,19 @@ def test_a_trial_of_trtexec_measures_as_others_do(calls, tmp_path):
     trial = run_trial({**wanted, "warmup_cap": 1.0}, 0, lambda text: None)
     assert trial["inferences"] == 250 and trial["runner"]["pipelined"] is True and trial["compute_ms"] == 1.5
     assert 100 << 20 < trial["peak_rss_bytes"] < len(held)
+
+
+def test_a_trial_that_is_ended_takes_its_trtexec_with_it(calls, tmp_path):
+    from edge_bench.agent.trials import TrialProcess
+
+    def measuring():
+        listed = subprocess.run(["ps", "-eww", "-o", "args="], capture_output=True, text=True).stdout
+        return f"{tmp_path}/bin/trtexec --loadEngine={tmp_path}/net.engine --warmUp=0 --duration=5" in listed
+
+    with TrialProcess({**request(tmp_path, window=0.5), "root": str(tmp_path)}, sys.executable) as trial:
+        trial.next_event()
+        wait_for(measuring)
+    wait_for(lambda: not measuring(), 2.0)
 
 
 def test_external_weights_are_found_without_an_onnx_reader(tmp_path):
