@@ -204,7 +204,7 @@ def shape_ranges(declared, request):
     if None in first and request.get("batches"):
         batches = list(request["batches"])
     else:
-        batches = [check_batch(request["batch"], first, model)] * 3
+        batches = [check_batch(request["batch"], declared, sizes, model)] * 3
     found = [{name: resolve_shape(name, shape, batch, sizes, model) for name, shape in declared.items()}
              for batch in batches]
     return {"batch": batches[1], "batches": batches, "inputs": found[1],

@@ -256,11 +256,36 @@ def test_a_fixed_batch_is_refused_at_build_and_run(use, tmp_path):
     ([8, 8], 8, 8), ([8, 8], None, 8), ([8, 1], 8, 8), ([8, None], 4, 4), ([None, None], 4, 4), ([None], None, 1),
     ([8], 4, None), ([8, 8], 4, None), ([8, 1], 4, None)])
 def test_a_batch_that_no_input_has_is_refused_however_many_there_are(declared, requested, batch):
+    inputs = {str(number): [size, 3] for number, size in enumerate(declared)}
     if batch is not None:
-        assert check_batch(requested, declared, "m") == batch
+        assert check_batch(requested, inputs, {}, "m") == batch
         return
     with pytest.raises(UserError, match=r"built for batch .*8, not 4"):
-        check_batch(requested, declared, "m")
+        check_batch(requested, inputs, {}, "m")
+
+
+@pytest.mark.parametrize("inputs, given, batch", [
+    ({"image": [-1, 3, 8, 8], "anchors": [9, 4]}, {}, 1),
+    ({"anchors": [9, 4], "image": [-1, 3, 8, 8]}, {"batch": 4}, 4),
+    ({"anchors": [9, 4], "image": [-1, 3, 8, 8]}, {"shape": ["image=8x3x8x8"]}, 8),
+    ({"scale": [1], "image": [8, 3, 8, 8]}, {}, 8),
+    ({"image": [8, 3, 8, 8], "mask": [-1, 8, 8]}, {}, 8)])
+def test_the_batch_is_that_of_the_images(use, tmp_path, inputs, given, batch):
+    use("8.6.1")
+    net(tmp_path, inputs=inputs, outputs={"y": [1, 10]})
+    built, runner = build_and_open(tmp_path, **given)
+    assert built["batch"] == runner.batch == batch
+    runner.close()
+
+
+def test_a_batch_that_the_inputs_do_not_tell_is_asked_for(use, tmp_path):
+    use("8.6.1")
+    net(tmp_path, inputs={"left": [8, 3, 8, 8], "mean": [1, 3, 1, 1]}, outputs={"y": [8, 10]})
+    with pytest.raises(UserError, match="its inputs begin with 1 and 8: say with --batch how many images"):
+        engine_builder.build_engine(request(tmp_path))
+    built, runner = build_and_open(tmp_path, batch=8)
+    assert built["batch"] == runner.batch == 8
+    runner.close()
 
 
 @pytest.mark.parametrize("extra, given, error, words", [

@@ -102,8 +102,7 @@ def input_shapes(tensors, request, sizes, model):
     unknown = sorted(set(sizes) - set(names))
     if unknown:
         raise UserError("{}: no input is called '{}': its inputs are {}".format(model, unknown[0], ", ".join(names)))
-    batch = check_batch(request.get("batch"), [sizes.get(name, declared[name])[0] for name in names if declared[name]],
-                        model)
+    batch = check_batch(request.get("batch"), declared, sizes, model)
     shapes = {}
     for name in names:
         dynamic = None in declared[name]
@@ -116,8 +115,7 @@ def input_shapes(tensors, request, sizes, model):
             if any(not low <= size <= high for low, size, high in zip(smallest, shapes[name], largest)):
                 raise UserError("{}: input '{}' may be {} to {}, not {}: build the engine for it".format(
                     model, name, list(smallest), list(largest), shapes[name]))
-    first = [shape[0] for shape in shapes.values() if shape]
-    return (batch if request.get("batch") is not None or not first else first[0]), shapes
+    return check_batch(request.get("batch"), declared, shapes, model), shapes
 
 
 def volume(shape):
