@@ -19,6 +19,7 @@ from edge_bench.agent.spawn import agent_command, end_group
 
 __all__ = ["build", "cache_key", "external_weights"]
 
+FLAGS = 2         # counted up when the builders tell TensorRT something else: what they built before is another engine
 KEEP = 20         # engines that stay, those used last
 BUILD_S = 3600.0  # the longest a build may take; minutes are usual on a TX2
 BEAT_S = 5.0      # between two words that it goes on
@@ -158,7 +159,7 @@ def cache_key(request, root="/"):
     weights = [sha256_file(path) for path in external_weights(model) if os.path.exists(path)]
     batches = request.get("batches") or request["batch"]
     parts = dict(_device(request, root), onnx=sha256_file(model), weights=weights, precision=request["precision"],
-                 batch=batches, shape=sorted(request["shape"]), runner=request["runner"])
+                 batch=batches, shape=sorted(request["shape"]), runner=request["runner"], flags=FLAGS)
     return sha256_bytes(canonical_json(parts).encode("utf-8"))
 
 

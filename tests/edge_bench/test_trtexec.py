@@ -76,11 +76,11 @@ print("&&&& PASSED TensorRT.trtexec")
 """
 
 
-COMMON = "help fp16 int8 workspace minShapes optShapes maxShapes shapes exportTimes exportProfile dumpProfile \
+COMMON = "help fp16 int8 noTF32 workspace minShapes optShapes maxShapes shapes exportTimes exportProfile dumpProfile \
 separateProfileRun"
 HELP = {"8.0": COMMON + " nvtxMode timingCacheFile buildOnly",
         "8.6": COMMON + " memPoolSize profilingVerbosity exportLayerInfo timingCacheFile skipInference",
-        "11": COMMON.replace(" fp16 int8 workspace", "") + " memPoolSize profilingVerbosity exportLayerInfo"}
+        "11": COMMON.replace(" fp16 int8 noTF32 workspace", "") + " memPoolSize profilingVerbosity exportLayerInfo"}
 CREATED, IS_CREATED = ("[I] Created input binding for x with dimensions %s",
                        "[I] Input binding for x with dimensions %s is created.")
 
@@ -251,7 +251,13 @@ def test_int8_is_built_of_scales_and_never_calibrated_with_random_numbers(calls,
     with pytest.raises(UserError, match="needs a quantised ONNX file"):
         trtexec_builder.build_engine(to_build(tmp_path, precision="int8"))
     built = trtexec_builder.build_engine(to_build(tmp_path, precision="int8", kind="QuantizeLinear"))
-    assert built["precision"] == "int8" and "--int8" in calls()[-1]
+    assert built["precision"] == "int8" and "--int8 --fp16" in calls()[-1]
+
+
+def test_fp32_is_not_tf32(calls, tmp_path):
+    for precision, told in (("fp32", True), ("fp16", False)):
+        trtexec_builder.build_engine(to_build(tmp_path, precision=precision))
+        assert ("--noTF32" in calls()[-1]) is told
 
 
 def test_where_the_graph_alone_says_the_precision(install, tmp_path):

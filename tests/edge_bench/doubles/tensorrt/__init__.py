@@ -137,7 +137,7 @@ class IOptimizationProfile(object):
 
 class IBuilderConfig(object):
     def __init__(self):
-        self._flags, self._profiles, self._workspace = set(), [], None
+        self._flags, self._profiles, self._workspace = {"BuilderFlag.TF32"}, [], None  # set from the start
         if _has("IBuilderConfig.max_workspace_size"):
             self.max_workspace_size = 0
         self.profiling_verbosity = None
@@ -161,6 +161,10 @@ class IBuilderConfig(object):
     def set_flag(self, flag):
         assert isinstance(flag, _Value)
         self._flags.add(flag.name)
+
+    def clear_flag(self, flag):
+        assert isinstance(flag, _Value)
+        self._flags.discard(flag.name)
 
     def add_optimization_profile(self, profile):
         self._profiles.append(profile)
