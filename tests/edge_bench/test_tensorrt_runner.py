@@ -303,6 +303,14 @@ def test_what_cannot_be_built_or_run_says_why(use, tmp_path, extra, given, error
         build_and_open(tmp_path, **given)
 
 
+@pytest.mark.parametrize("version", ["8.2.1", "10.3.0"])
+def test_a_shape_tensor_is_refused(use, tmp_path, version):
+    use(version)
+    net(tmp_path, inputs={"x": [1, 3, 8, 8], "size": [2]}, dtypes={"size": "INT32"}, shape_tensors=["size"])
+    with pytest.raises(UserError, match="tensor 'size' is a shape that the network computes with"):
+        build_and_open(tmp_path)
+
+
 def test_precision_flags_are_gone_in_11(use, tmp_path):
     use(VERSIONS[-1])
     net(tmp_path)
