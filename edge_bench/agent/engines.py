@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from devices.support.errors import CannotMeasure, UserError
-from devices.support.files import canonical_json, explain, sha256_bytes, sha256_file, write_json
+from devices.support.files import canonical_json, explain, sha256_bytes, sha256_file, write_bytes, write_json
 from edge_bench.agent import identity, interpreter, onnx_words, power_mode, protocol, state
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.onnx_words import external_weights
@@ -20,7 +20,8 @@ from edge_bench.agent.spawn import agent_command, end_group
 __all__ = ["build", "cache_key", "external_weights"]
 
 FLAGS = 2         # counted up when the builders tell TensorRT something else: what they built before is another engine
-KEEP = 20         # engines that stay, those used last
+KEEP = 20         # engines of measurements that stay, those used last
+KEPT = ".kept"    # beside an engine that a person had built: it stays
 BUILD_S = 3600.0  # the longest a build may take; minutes are usual on a TX2
 BEAT_S = 5.0      # between two words that it goes on
 # What layers may use while running: a share of the memory, which a Jetson's GPU shares with everything else.
@@ -31,7 +32,8 @@ HOST_WORKSPACE = 1 << 30
 def build(given, progress=lambda text: None):
     """The engine for an ONNX file on this device, from the cache where it is there: {"engine", "cached", "sidecar"}.
 
-    given: a request with model, precision, batch, shape, runner and root. What is not asked for is taken from what
+    given: a request with model, precision, batch, shape, runner and root; "keep": the engine is for a person and is
+    never removed to make room. What is not asked for is taken from what
     edgesynth's export wrote into the file: an engine serves the file's whole range of batches. UserError for a file,
     batch or precision that cannot be built; CannotMeasure where building fails or TensorRT is not here.
     """
@@ -40,6 +42,8 @@ def build(given, progress=lambda text: None):
     request["tensorrt"] = _tensorrt_version(request, root)
     key = cache_key(request, root)
     engine = state.home("engines", key[:24] + ".engine")
+    if request.get("keep"):
+        write_bytes(state.home("engines", key[:24] + KEPT), b"")
     found = _from_cache(request, engine, progress)
     if found:
         return found
@@ -101,14 +105,15 @@ def _build(request, key, engine, progress):
 
 
 def _forget_old(folder):
-    """Remove what was built or used longest ago, beyond KEEP: engines, their side-cars and logs."""
+    """Remove what was built or used longest ago, beyond KEEP and what is KEPT: engines, their side-cars and logs."""
     kept: dict = {}  # {key: {path: time of the last change}}
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         if not name.startswith("timings-"):
             with contextlib.suppress(OSError):
                 kept.setdefault(name.partition(".")[0], {})[path] = os.path.getmtime(path)
-    for paths in sorted(kept.values(), key=lambda paths: max(paths.values()))[:-KEEP]:
+    others = [paths for key, paths in kept.items() if os.path.join(folder, key + KEPT) not in paths]
+    for paths in sorted(others, key=lambda paths: max(paths.values()))[:-KEEP]:
         for path in paths:
             with contextlib.suppress(OSError):
                 os.unlink(path)

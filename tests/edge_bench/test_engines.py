@@ -143,6 +143,16 @@ def test_the_engines_used_last_stay(agent, tmp_path, monkeypatch):
     assert made("a.onnx", 1.0, 0)[1] is True
 
 
+def test_an_engine_that_a_person_had_built_stays(agent, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "KEEP", 1)
+    for name, value in agent.environment.items():
+        monkeypatch.setenv(name, value)
+    request = {"root": str(agent.board.root), "runner": "tensorrt", "board_python": agent.python}
+    mine, *others = [make({**request, "model": str(write_net(tmp_path / f"{ms}.onnx", ms=ms))})["engine"]
+                     for make, ms in ((measure.build_engine, 1.0), (engines.build, 2.0), (engines.build, 3.0))]
+    assert [os.path.exists(path) for path in (mine, *others)] == [True, False, True]
+
+
 def test_the_version_is_that_of_the_python_that_builds_and_not_of_the_packages(agent, tmp_path):
     model = exported(tmp_path / "net.onnx")
     for version in ("8.6.1", "10.3.0"):  # the package list says 8.2.1 all along
