@@ -71,5 +71,5 @@ def predict_model(model: str | os.PathLike[str], target: str, *, batch: int | No
         raise UserError(f"--batch {batch} makes no sense: give a whole number of at least 1")
     if precision is None:
         precision = "fp16" if resolve_target(target).board.has("fp16") else "fp32"
-    batch = check_batch(batch, [shape[0] for shape in onnx_words.inputs(path).values() if shape], path)
+    batch = check_batch(batch, onnx_words.inputs(path), {}, path)
     return predict_onnx(path, target, precision, batch, input_ready=True)

@@ -148,7 +148,7 @@ def _limit_workspace(trt, config, size):
 
 
 def _precision(trt, builder, config, request):
-    """Set the flag of the wanted precision and return it; fp16 where the device is fast at it when none is wanted."""
+    """Set the flags of the wanted precision and return it; fp16 where the device is fast at it when none is wanted."""
     wanted = request["precision"]
     flags = {"fp16": getattr(trt.BuilderFlag, "FP16", None), "int8": getattr(trt.BuilderFlag, "INT8", None)}
     if wanted is None:
@@ -156,6 +156,8 @@ def _precision(trt, builder, config, request):
             return "as in the graph"
         wanted = "fp16" if getattr(builder, "platform_has_fast_fp16", True) else "fp32"
     if wanted == "fp32":
+        if hasattr(trt.BuilderFlag, "TF32"):  # set from the start, and TF32 rounds to ten bits
+            config.clear_flag(trt.BuilderFlag.TF32)
         return "fp32"
     if flags[wanted] is None:
         if request.get("in_graph") == wanted:
@@ -167,6 +169,8 @@ def _precision(trt, builder, config, request):
     if wanted == "int8":
         require_quantised(request["model"])
     config.set_flag(flags[wanted])
+    if wanted == "int8" and getattr(builder, "platform_has_fast_fp16", True):  # for what is not quantised
+        config.set_flag(flags["fp16"])
     return wanted
 
 
@@ -204,7 +208,7 @@ def shape_ranges(declared, request):
     if None in first and request.get("batches"):
         batches = list(request["batches"])
     else:
-        batches = [check_batch(request["batch"], first, model)] * 3
+        batches = [check_batch(request["batch"], declared, sizes, model)] * 3
     found = [{name: resolve_shape(name, shape, batch, sizes, model) for name, shape in declared.items()}
              for batch in batches]
     return {"batch": batches[1], "batches": batches, "inputs": found[1],

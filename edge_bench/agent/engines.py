@@ -5,22 +5,23 @@ import fcntl
 import json
 import os
 import select
-import signal
 import subprocess
 import time
 
 from devices.support.errors import CannotMeasure, UserError
-from devices.support.files import canonical_json, explain, sha256_bytes, sha256_file, write_json
+from devices.support.files import canonical_json, explain, sha256_bytes, sha256_file, write_bytes, write_json
 from edge_bench.agent import identity, interpreter, onnx_words, power_mode, protocol, state
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.onnx_words import external_weights
 from edge_bench.agent.runners import is_onnx, trtexec
-from edge_bench.agent.sidecar import SCHEMA, read_sidecar, sidecar_path
-from edge_bench.agent.spawn import agent_command
+from edge_bench.agent.sidecar import SCHEMA, read_sidecar, same_release, sidecar_path
+from edge_bench.agent.spawn import agent_command, end_group
 
 __all__ = ["build", "cache_key", "external_weights"]
 
-KEEP = 20         # engines that stay, those used last
+FLAGS = 2         # counted up when the builders tell TensorRT something else: what they built before is another engine
+KEEP = 20         # engines of measurements that stay, those used last
+KEPT = ".kept"    # beside an engine that a person had built: it stays
 BUILD_S = 3600.0  # the longest a build may take; minutes are usual on a TX2
 BEAT_S = 5.0      # between two words that it goes on
 # What layers may use while running: a share of the memory, which a Jetson's GPU shares with everything else.
@@ -31,28 +32,37 @@ HOST_WORKSPACE = 1 << 30
 def build(given, progress=lambda text: None):
     """The engine for an ONNX file on this device, from the cache where it is there: {"engine", "cached", "sidecar"}.
 
-    given: a request with model, precision, batch, shape, runner and root. What is not asked for is taken from what
+    given: a request with model, precision, batch, shape, runner and root; "keep": the engine is for a person and is
+    never removed to make room. What is not asked for is taken from what
     edgesynth's export wrote into the file: an engine serves the file's whole range of batches. UserError for a file,
     batch or precision that cannot be built; CannotMeasure where building fails or TensorRT is not here.
     """
     request = _completed(given)
     root = request["root"]
+    request["tensorrt"] = _tensorrt_version(request, root)
     key = cache_key(request, root)
     engine = state.home("engines", key[:24] + ".engine")
-    if _kept(engine):
-        return _from_cache(engine, progress)
+    if request.get("keep"):
+        write_bytes(state.home("engines", key[:24] + KEPT), b"")
+    found = _from_cache(request, engine, progress)
+    if found:
+        return found
     with _alone(state.home("engines", key[:24] + ".lock"), progress):
-        return _from_cache(engine, progress) if _kept(engine) else _build(request, key, engine, progress)
+        return _from_cache(request, engine, progress) or _build(request, key, engine, progress)
 
 
-def _kept(engine):
-    return os.path.exists(engine) and os.path.exists(sidecar_path(engine))
-
-
-def _from_cache(engine, progress):
+def _from_cache(request, engine, progress):
+    """The engine that was built before; None where there is none, or what lies there is not what was built: a board
+    may have lost its power over it."""
+    known = None
+    if os.path.exists(engine):
+        with contextlib.suppress(UserError):  # a damaged side-car says nothing
+            known = read_sidecar(engine)
+    if known is None or not same_release(known.get("tensorrt"), request["tensorrt"]):
+        return None
     progress("engine from the cache")
     os.utime(engine)
-    return {"engine": engine, "cached": True, "sidecar": read_sidecar(engine)}
+    return {"engine": engine, "cached": True, "sidecar": known}
 
 
 @contextlib.contextmanager
@@ -95,14 +105,15 @@ def _build(request, key, engine, progress):
 
 
 def _forget_old(folder):
-    """Remove what was built or used longest ago, beyond KEEP: engines, their side-cars and logs."""
+    """Remove what was built or used longest ago, beyond KEEP and what is KEPT: engines, their side-cars and logs."""
     kept: dict = {}  # {key: {path: time of the last change}}
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         if not name.startswith("timings-"):
             with contextlib.suppress(OSError):
                 kept.setdefault(name.partition(".")[0], {})[path] = os.path.getmtime(path)
-    for paths in sorted(kept.values(), key=lambda paths: max(paths.values()))[:-KEEP]:
+    others = [paths for key, paths in kept.items() if os.path.join(folder, key + KEPT) not in paths]
+    for paths in sorted(others, key=lambda paths: max(paths.values()))[:-KEEP]:
         for path in paths:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -147,20 +158,20 @@ def _batches(said, request):
 
 
 def cache_key(request, root="/"):
-    """The SHA-256 of all that an engine depends on: ONNX with its weights, board and its power mode, which decides
-    which tactics are fastest, TensorRT, precision, shapes."""
+    """The SHA-256 of all that an engine depends on, of a request that is completed and has its TensorRT: ONNX with its
+    weights, board and its power mode, which decides which tactics are fastest, TensorRT, precision, shapes."""
     model = request["model"]
     weights = [sha256_file(path) for path in external_weights(model) if os.path.exists(path)]
     batches = request.get("batches") or request["batch"]
     parts = dict(_device(request, root), onnx=sha256_file(model), weights=weights, precision=request["precision"],
-                 batch=batches, shape=sorted(request["shape"]), runner=request["runner"])
+                 batch=batches, shape=sorted(request["shape"]), runner=request["runner"], flags=FLAGS)
     return sha256_bytes(canonical_json(parts).encode("utf-8"))
 
 
 def _device(request, root):
     """What timings of tactics depend on."""
     return {"board": identity.identify(root)["board"], "mode": (power_mode.present(root) or {}).get("name"),
-            "tensorrt": _tensorrt_version(request, root)}
+            "tensorrt": request["tensorrt"]}
 
 
 def _timing_cache(request, root):
@@ -181,13 +192,10 @@ def _workspace_bytes(root):
 
 
 def _tensorrt_version(request, root):
-    """TensorRT's version by the package list, or by asking the interpreter that has it."""
-    found = identity.software(root)["tensorrt"]
-    if found or request["runner"] != "tensorrt":
-        return found
-    done = subprocess.run([request["python"], "-c", "import tensorrt; print(tensorrt.__version__)"],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120)
-    return done.stdout.decode("utf-8", "replace").strip() or None
+    """The version of the TensorRT that builds and runs: that of the interpreter that has it, which need not be the
+    packages' (a virtual environment, two of them installed); it is asked once a request, since that takes seconds."""
+    asked = interpreter.version_of(request["python"], "tensorrt") if request["runner"] == "tensorrt" else None
+    return asked or identity.software(root)["tensorrt"]
 
 
 def _check_weights(model):
@@ -219,9 +227,7 @@ def _in_process(request, progress):
         end = _watch(process, progress)
         process.wait(60)
     finally:
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        end_group(process)
         if process.stdout:
             process.stdout.close()
     if end is None:

@@ -173,6 +173,10 @@ def _mark_warnings(result):
     if result["power"] and result["power"]["shares"].get("rest", 0.0) < -0.05:
         found.append("the rails below {} add up to more than it: check the board's file and its shunts".format(
             result["power"]["total_name"]))
+    built, present = result["runner"].get("built_on"), result["preflight"]["board"]["board"]
+    if built and built != present:
+        found.append("the engine was built on {} and is measured on {}: its kernels were chosen for that board; build "
+                     "it again here from the ONNX file".format(built, present))
     built, present = result["runner"].get("built_in_mode"), (result["preflight"]["mode"] or {}).get("name")
     if built and present and built != present:
         found.append("the engine was built in power mode {} and is measured in {}: its kernels were chosen for other "

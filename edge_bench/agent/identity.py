@@ -16,6 +16,8 @@ MODELS = (
     (("tx1",), "tx1"), (("xavier", "nx"), "xavier-nx"), (("agx", "orin"), "agx-orin"), (("orin", "nx"), "orin-nx"),
     (("orin", "nano"), "orin-nano"), (("jetson-agx",), "agx-xavier"), (("xavier",), "agx-xavier"), (("nano",), "nano"),
 )
+# trtexec's own first: two libraries may be installed side by side, of which the newer is no more likely to run
+TENSORRT_PACKAGES = ("libnvinfer-bin", "libnvinfer11", "libnvinfer10", "libnvinfer8", "libnvinfer7")
 
 
 def read(root, path, default=None):
@@ -99,8 +101,7 @@ def software(root="/"):
     """
     archive = spawn.archive()
     return {"l4t": l4t_release(read(root, "/etc/nv_tegra_release")), "kernel": platform.release(),
-            "python": platform.python_version(), "tensorrt": _package_version(root, ("libnvinfer8", "libnvinfer10",
-                                                                                    "libnvinfer7", "libnvinfer11")),
+            "python": platform.python_version(), "tensorrt": _package_version(root, TENSORRT_PACKAGES),
             "cuda": _cuda_version(root), "agent": archive and sha256_file(archive)}
 
 

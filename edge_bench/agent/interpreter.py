@@ -25,6 +25,18 @@ def imports(python, module):
         return False
 
 
+def version_of(python, module):
+    """The version that a module gives itself when this Python imports it, or None."""
+    program = "import importlib, sys; print(importlib.import_module(sys.argv[1]).__version__)"
+    try:
+        done = subprocess.run([python, "-c", program, module], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, timeout=120)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    words = done.stdout.decode("utf-8", "replace").split() if done.returncode == 0 else []
+    return words[-1] if words else None
+
+
 def choose(runner, wanted=None):
     """The path of the Python for a runner's trials. UserError for a `wanted` one that is not there; CannotMeasure
     where none imports what the runner needs."""

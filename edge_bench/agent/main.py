@@ -18,7 +18,7 @@ from edge_bench.agent import arguments, protocol, spawn
 VERBS = {
     "bench": ("edge_bench.agent.verbs:bench", "latency and energy of a model on this machine"),
     "compare": ("edge_bench.agent.verbs:compare", "two models in turns on this machine"),
-    "build": ("edge_bench.agent.verbs:build", "build the TensorRT engine of an ONNX file"),
+    "build": ("edge_bench.agent.verbs:build", "build the TensorRT engine of an ONNX file, and keep it"),
     "probe": ("edge_bench.agent.verbs:probe", "what this machine is and what it can measure"),
     "samples": ("edge_bench.agent.verbs:samples", "power alone, for a while"),
     "jobs": ("edge_bench.agent.verbs:jobs_verb", "list the jobs on this machine, or follow one"),

@@ -26,11 +26,11 @@ def measure(given, progress=lambda text: None):
 
 def build_engine(given, progress=lambda text: None):
     """`engines.build` with the board locked and its settings as the request wants them, as for a measurement: either
-    would disturb the other."""
+    would disturb the other. The engine stays until a person removes it."""
     request = complete(given)
     request.setdefault("root", "/")
     with board_held(request, "the build of {}".format(os.path.basename(request["model"])), progress):
-        return engines.build(request, progress)
+        return engines.build(dict(request, keep=True), progress)
 
 
 def prepare(given):

@@ -3,7 +3,7 @@ import os
 import re
 
 from devices.support.errors import CannotMeasure, UserError
-from devices.support.files import read_json
+from devices.support.files import read_json, sha256_file
 
 SCHEMA = "edgesynth.engine/1"
 
@@ -13,9 +13,13 @@ def sidecar_path(engine):
 
 
 def read_sidecar(engine):
-    """What is known about an engine: its side-car, or None for one from elsewhere."""
+    """What is known about an engine: its side-car; None for one from elsewhere, and where the side-car is that of
+    another engine, which was built anew by other hands or is not whole."""
     path = sidecar_path(engine)
-    return read_json(path, SCHEMA) if os.path.exists(path) else None
+    if not os.path.exists(path):
+        return None
+    known = read_json(path, SCHEMA)
+    return known if known.get("engine_sha256") in (None, sha256_file(engine)) else None
 
 
 def refuse_foreign(engine, sidecar, version, capability):
@@ -23,7 +27,7 @@ def refuse_foreign(engine, sidecar, version, capability):
     if not sidecar:
         return
     here = "sm_{}{}".format(*capability)
-    if sidecar.get("tensorrt") and _release(sidecar["tensorrt"]) != _release(version):
+    if not same_release(sidecar.get("tensorrt"), version):
         raise CannotMeasure("{}: built by TensorRT {}, here is {}: build it again from the ONNX file".format(
             engine, sidecar["tensorrt"], version))
     if sidecar.get("device") and sidecar["device"] != here:
@@ -31,9 +35,10 @@ def refuse_foreign(engine, sidecar, version, capability):
             engine, sidecar["device"], here))
 
 
-def _release(version):
-    """The three numbers that Debian's package and the Python module agree about: 8.2.1 and 8.2.1.8 are one version."""
-    return re.findall(r"\d+", version)[:3]
+def same_release(one, other):
+    """Whether two versions are one by the three numbers that Debian's package and the Python module agree about, as
+    8.2.1 and 8.2.1.8 do; one that is not known may be any."""
+    return not (one and other) or re.findall(r"\d+", one)[:3] == re.findall(r"\d+", other)[:3]
 
 
 def shapes_at(engine, sidecar, batch):

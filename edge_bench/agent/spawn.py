@@ -3,7 +3,9 @@
 Functions that a zip's `__main__` defines cannot be spawned by multiprocessing, so helper processes are the same
 agent with another verb: `python edge_bench.pyz _trial`.
 """
+import contextlib
 import os
+import signal
 import sys
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # a folder, or the zipapp
@@ -19,6 +21,14 @@ def agent_command(verb, *words, **options):
     if os.path.isfile(_ROOT):
         return [python, _ROOT, verb] + [str(word) for word in words]
     return [python, "-c", _BOOT, _ROOT, verb] + [str(word) for word in words]
+
+
+def end_group(process):
+    """Kill a process that was started in a session of its own, and all that it started, and wait for it: a trtexec that
+    outlived its caller would load the GPU for minutes."""
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def archive():

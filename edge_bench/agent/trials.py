@@ -9,7 +9,7 @@ import time
 
 from devices.support.errors import CannotMeasure
 from edge_bench.agent import protocol
-from edge_bench.agent.spawn import agent_command
+from edge_bench.agent.spawn import agent_command, end_group
 from edge_bench.agent.warmup import FIRST_SPAN_S, NEXT_SPAN_S, Block, Steadiness
 
 SILENCE_S = 300.0  # a trial that says nothing for so long, its window apart, hangs
@@ -17,13 +17,13 @@ QUICK_SPAN_S = 1.0
 
 
 class TrialProcess(object):
-    """A trial process, its events, and its end. Use it in a `with`: it never outlives the block."""
+    """A trial process, its events, and its end. In a `with`: neither it nor what it started outlives the block."""
 
     def __init__(self, request, python=None, silence_s=SILENCE_S):
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
         self.silence_s, self.stage, self.hung = silence_s + request["window"], "starting", False
         self.process = subprocess.Popen(agent_command("_trial", python=python), stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=self.errors)
+                                        stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True)
         assert self.process.stdin and self.process.stdout  # both are pipes
         self.input, self.output = self.process.stdin, self.process.stdout
         self.tell(json.dumps(request))
@@ -32,9 +32,7 @@ class TrialProcess(object):
         return self
 
     def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        end_group(self.process)
         for stream in (self.input, self.output, self.errors):
             try:
                 stream.close()
@@ -68,7 +66,7 @@ class TrialProcess(object):
 
     def _end_hung(self):
         self.hung = True
-        self.process.kill()
+        end_group(self.process)
 
     def _obituary(self):
         code = self.process.wait()

@@ -24,7 +24,8 @@ def build_engine(request, progress=lambda text: None):
     timings, layers = request.get("timing_cache"), request["engine"] + ".layers.json"
     reused = bool(timings and "timingCacheFile" in known and os.path.exists(timings))
     words = ["--onnx=" + request["model"], "--saveEngine=" + request["engine"]]
-    words += ["--" + precision] if precision in known else []
+    told = {"fp32": ["noTF32"], "int8": ["int8", "fp16"]}.get(precision, [precision])  # as `engine_builder._precision`
+    words += ["--" + word for word in told if word in known]
     words += _profile_words(shaped["profile"]) if shaped else []
     words += _workspace_words(known, request["workspace_bytes"])
     words += ["--timingCacheFile=" + timings] if timings and "timingCacheFile" in known else []

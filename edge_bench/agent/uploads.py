@@ -12,7 +12,9 @@ from devices.support.files import explain
 from edge_bench.agent import state
 
 KEEP = 30
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")
+# names never come before a shell: they travel in JSON and reach programs as single words
+_NAME = re.compile(r"[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*\Z")
+_LONGEST = 255  # bytes that a file system takes
 _HASH = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -23,9 +25,17 @@ def path_of(folder, name):
     """
     if not _HASH.match(str(folder)):
         raise UserError("'{}' is no SHA-256".format(folder))
-    if not _NAME.match(str(name)):
-        raise UserError("'{}' is no plain file name".format(name))
+    if not _NAME.match(str(name)) or not _fits(str(name)):
+        raise UserError("{} is no plain file name: call the file something shorter, or without a leading dot "
+                        "and control characters".format(ascii(name)))
     return state.home("files", folder, name)
+
+
+def _fits(name):
+    try:
+        return len(name.encode("utf-8")) <= _LONGEST
+    except UnicodeEncodeError:  # bytes that are no text
+        return False
 
 
 def receive(stream):

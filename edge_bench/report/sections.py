@@ -27,7 +27,7 @@ MARKS = {
                                                                   "over-current, its supply"),
     "busy": ("other processes used the processor or the GPU", "end them; preflight names them"),
     "pipelined": ("inferences overlapped: a throughput run, not comparable with others", "leave --pipelined out"),
-    "origin_unknown": ("the engine has no side-car that says what it was built from", "build it with edgesynth export"),
+    "origin_unknown": ("no side-car of this very engine says what it was built from", "build it with edgesynth export"),
     "drift": ("latency drifted over the trials", "let the board settle and measure again"),
     "outliers": ("one trial lies apart from the others; it is kept", "look at its power and temperature below"),
 }

@@ -16,8 +16,10 @@ import pytest
 from agent_on_board import AgentOnBoard, oldest_python, pythons, write_net
 from stand_in_board import StandInBoard
 
+from devices.support.errors import UserError
 from edge_bench import agent_build
 from edge_bench.agent import result as results
+from edge_bench.agent import uploads
 
 
 def test_same_sources_give_the_same_bytes(pyz):
@@ -153,6 +155,20 @@ def test_a_person_sends_a_file_as_it_is(pyz, tmp_path):
                                 (["../evil"], content, "no plain file name")):
         code, _, errors = person(agent, "put", *words, content=data)
         assert code == 2 and remedy in errors, errors
+
+
+@pytest.mark.parametrize("name", ["mein Netz (2).onnx", "größe.onnx", "_net[1].onnx", "$(reboot);'\".onnx"])
+def test_any_name_of_a_file_is_taken(pyz, tmp_path, name):
+    agent = AgentOnBoard(pyz, StandInBoard(tmp_path))
+    code, said, _ = person(agent, "put", name, content=write_net(tmp_path / "net.onnx").read_bytes())
+    assert code == 0 and Path(said.splitlines()[0]).name == name
+    assert agent.result("bench", agent.request(Path(said.splitlines()[0])))["model"]["file"] == name
+
+
+@pytest.mark.parametrize("name", [".net.onnx", "a/b.onnx", "a\nb.onnx", "..", "", "x" * 256, "a\udcff.onnx"])
+def test_what_is_no_name_is_refused_with_a_remedy(name):
+    with pytest.raises(UserError, match="is no plain file name: call the file something"):
+        uploads.path_of("0" * 64, name)
 
 
 def test_a_person_samples_power_and_follows_and_cancels_jobs(pyz, tmp_path):

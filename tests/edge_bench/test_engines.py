@@ -143,6 +143,38 @@ def test_the_engines_used_last_stay(agent, tmp_path, monkeypatch):
     assert made("a.onnx", 1.0, 0)[1] is True
 
 
+def test_an_engine_that_a_person_had_built_stays(agent, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "KEEP", 1)
+    for name, value in agent.environment.items():
+        monkeypatch.setenv(name, value)
+    request = {"root": str(agent.board.root), "runner": "tensorrt", "board_python": agent.python}
+    mine, *others = [make({**request, "model": str(write_net(tmp_path / f"{ms}.onnx", ms=ms))})["engine"]
+                     for make, ms in ((measure.build_engine, 1.0), (engines.build, 2.0), (engines.build, 3.0))]
+    assert [os.path.exists(path) for path in (mine, *others)] == [True, False, True]
+
+
+def test_the_version_is_that_of_the_python_that_builds_and_not_of_the_packages(agent, tmp_path):
+    model = exported(tmp_path / "net.onnx")
+    for version in ("8.6.1", "10.3.0"):  # the package list says 8.2.1 all along
+        agent.environment["TENSORRT_DOUBLE"] = version
+        made = build(agent, model)[1]["result"]
+        assert (made["cached"], made["sidecar"]["tensorrt"]) == (False, version)
+    found = agent.result("bench", agent.request(model, window=0.2))
+    assert found["runner"]["version"] == "10.3.0" and build(agent, model)[1]["result"]["cached"]
+
+
+def test_an_engine_that_is_not_what_was_built_is_built_anew(agent, tmp_path):
+    model = write_net(tmp_path / "net.onnx")
+    engine = Path(build(agent, model)[1]["result"]["engine"])
+    whole, beside = engine.read_bytes(), Path(f"{engine}.json")
+    said = json.loads(beside.read_text())
+    for path, spoiled in ((engine, whole[:100]), (engine, b""), (beside, b"{"),
+                          (beside, json.dumps({**said, "tensorrt": "8.0.1"}).encode())):
+        path.write_bytes(spoiled)
+        assert build(agent, model)[1]["result"]["cached"] is False
+        assert engine.read_bytes() == whole and build(agent, model)[1]["result"]["cached"] is True
+
+
 def test_a_builder_that_fails_gives_its_errors_and_leaves_its_log(agent, tmp_path):
     end = build(agent, write_net(tmp_path / "net.onnx", unbuildable=True))[1]
     assert (end["exit_code"], end["kind"]) == (3, "CannotMeasure")

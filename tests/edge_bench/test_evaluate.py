@@ -87,6 +87,12 @@ def test_an_engine_of_another_power_mode_is_told_and_not_refused():
                                         for text in found["warnings"])
 
 
+def test_an_engine_of_another_board_is_told():
+    assert not evaluate.evaluate(make_record(built_on="tx2"))["warnings"]
+    found = evaluate.evaluate(make_record(built_on="agx-xavier"))
+    assert any("the engine was built on agx-xavier and is measured on tx2" in text for text in found["warnings"])
+
+
 def test_layers_are_shown_with_what_their_energy_is():
     record = make_record()
     record["layers"] = [{"name": "conv1", "ms": 0.75}, {"name": "fc", "ms": 0.25}]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from devices.support.errors import CannotMeasure, UserError
+from devices.support.files import sha256_file
 from edge_bench.agent import engine_builder
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.runners import cuda, tensors
@@ -49,6 +50,7 @@ def use(monkeypatch, tmp_path):
         monkeypatch.syspath_prepend(str(HERE / "doubles"))
         if pycuda:
             monkeypatch.syspath_prepend(str(HERE / "doubles_pycuda"))
+            monkeypatch.setattr(cuda, "_load_library", lambda: None)
         forget("tensorrt", "pycuda")
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -116,6 +118,16 @@ def test_ctypes_on_libcudart_does_the_same(use, tmp_path, cudart, monkeypatch, v
     runner.close()
 
 
+def test_pycuda_is_not_imported_where_libcudart_is(use, cudart, monkeypatch, tmp_path):
+    """It imports numpy, which kills the process on a JetPack 4.6 as it comes."""
+    use("8.2.1", pycuda=False)
+    (tmp_path / "pycuda").mkdir()
+    (tmp_path / "pycuda/__init__.py").write_text("import sys\nsys.exit('killed by SIGILL')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(cuda, "_LIBRARIES", (str(cudart),))
+    assert cuda.open_cuda().name == "ctypes"
+
+
 def test_pipelined_waits_for_the_inference_before(use, tmp_path):
     use("8.2.1")
     net(tmp_path)
@@ -142,7 +154,7 @@ def test_without_any_cuda_the_sentence_says_so(use, tmp_path, monkeypatch):
     use("8.2.1", pycuda=False)
     monkeypatch.setattr(cuda, "_LIBRARIES", ("libnothing.so",))
     monkeypatch.setattr(cuda.glob, "glob", lambda pattern: [])
-    with pytest.raises(CannotMeasure, match="neither pycuda nor libcudart"):
+    with pytest.raises(CannotMeasure, match="neither libcudart nor pycuda"):
         cuda.open_cuda()
 
 
@@ -204,6 +216,24 @@ def test_the_sidecar_refuses_a_foreign_engine_before_it_is_loaded(use, tmp_path,
         TensorRtRunner.open(wanted)
 
 
+def test_a_sidecar_of_another_engine_is_not_believed(use, tmp_path):
+    use("8.2.1")
+    net(tmp_path)
+    wanted = request(tmp_path)
+    engine_builder.build_engine(wanted)
+    said = {"schema": "edgesynth.engine/1", "tensorrt": "8.0.1", "precision": "int8", "engine_sha256": "0" * 64}
+    (tmp_path / "net.engine.json").write_text(json.dumps(said))
+    runner = TensorRtRunner.open(wanted)
+    assert runner.describe()["origin_unknown"] is True and runner.describe()["precision"] is None
+    runner.close()
+    own = {**said, "tensorrt": "8.2.1", "board": "tx2", "engine_sha256": sha256_file(tmp_path / "net.engine")}
+    (tmp_path / "net.engine.json").write_text(json.dumps(own))
+    runner = TensorRtRunner.open(wanted)
+    told = runner.describe()
+    assert (told["origin_unknown"], told["precision"], told["built_on"]) == (False, "int8", "tx2")
+    runner.close()
+
+
 def test_a_batch_outside_the_profile_is_refused(use, tmp_path):
     use("8.6.1")
     net(tmp_path)
@@ -226,11 +256,36 @@ def test_a_fixed_batch_is_refused_at_build_and_run(use, tmp_path):
     ([8, 8], 8, 8), ([8, 8], None, 8), ([8, 1], 8, 8), ([8, None], 4, 4), ([None, None], 4, 4), ([None], None, 1),
     ([8], 4, None), ([8, 8], 4, None), ([8, 1], 4, None)])
 def test_a_batch_that_no_input_has_is_refused_however_many_there_are(declared, requested, batch):
+    inputs = {str(number): [size, 3] for number, size in enumerate(declared)}
     if batch is not None:
-        assert check_batch(requested, declared, "m") == batch
+        assert check_batch(requested, inputs, {}, "m") == batch
         return
     with pytest.raises(UserError, match=r"built for batch .*8, not 4"):
-        check_batch(requested, declared, "m")
+        check_batch(requested, inputs, {}, "m")
+
+
+@pytest.mark.parametrize("inputs, given, batch", [
+    ({"image": [-1, 3, 8, 8], "anchors": [9, 4]}, {}, 1),
+    ({"anchors": [9, 4], "image": [-1, 3, 8, 8]}, {"batch": 4}, 4),
+    ({"anchors": [9, 4], "image": [-1, 3, 8, 8]}, {"shape": ["image=8x3x8x8"]}, 8),
+    ({"scale": [1], "image": [8, 3, 8, 8]}, {}, 8),
+    ({"image": [8, 3, 8, 8], "mask": [-1, 8, 8]}, {}, 8)])
+def test_the_batch_is_that_of_the_images(use, tmp_path, inputs, given, batch):
+    use("8.6.1")
+    net(tmp_path, inputs=inputs, outputs={"y": [1, 10]})
+    built, runner = build_and_open(tmp_path, **given)
+    assert built["batch"] == runner.batch == batch
+    runner.close()
+
+
+def test_a_batch_that_the_inputs_do_not_tell_is_asked_for(use, tmp_path):
+    use("8.6.1")
+    net(tmp_path, inputs={"left": [8, 3, 8, 8], "mean": [1, 3, 1, 1]}, outputs={"y": [8, 10]})
+    with pytest.raises(UserError, match="its inputs begin with 1 and 8: say with --batch how many images"):
+        engine_builder.build_engine(request(tmp_path))
+    built, runner = build_and_open(tmp_path, batch=8)
+    assert built["batch"] == runner.batch == 8
+    runner.close()
 
 
 @pytest.mark.parametrize("extra, given, error, words", [
@@ -246,6 +301,14 @@ def test_what_cannot_be_built_or_run_says_why(use, tmp_path, extra, given, error
     net(tmp_path, **extra)
     with pytest.raises(error, match=words):
         build_and_open(tmp_path, **given)
+
+
+@pytest.mark.parametrize("version", ["8.2.1", "10.3.0"])
+def test_a_shape_tensor_is_refused(use, tmp_path, version):
+    use(version)
+    net(tmp_path, inputs={"x": [1, 3, 8, 8], "size": [2]}, dtypes={"size": "INT32"}, shape_tensors=["size"])
+    with pytest.raises(UserError, match="tensor 'size' is a shape that the network computes with"):
+        build_and_open(tmp_path)
 
 
 def test_precision_flags_are_gone_in_11(use, tmp_path):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
+from agent_on_board import wait_for
 from onnx import TensorProto, helper
 
 from devices.support import files
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench.agent import engines, sidecar, trtexec_builder
+from edge_bench.agent import engines, identity, sidecar, trtexec_builder
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.runners import RUNNERS, runner_for, trtexec
 
@@ -74,11 +76,11 @@ print("&&&& PASSED TensorRT.trtexec")
 """
 
 
-COMMON = "help fp16 int8 workspace minShapes optShapes maxShapes shapes exportTimes exportProfile dumpProfile \
+COMMON = "help fp16 int8 noTF32 workspace minShapes optShapes maxShapes shapes exportTimes exportProfile dumpProfile \
 separateProfileRun"
 HELP = {"8.0": COMMON + " nvtxMode timingCacheFile buildOnly",
         "8.6": COMMON + " memPoolSize profilingVerbosity exportLayerInfo timingCacheFile skipInference",
-        "11": COMMON.replace(" fp16 int8 workspace", "") + " memPoolSize profilingVerbosity exportLayerInfo"}
+        "11": COMMON.replace(" fp16 int8 noTF32 workspace", "") + " memPoolSize profilingVerbosity exportLayerInfo"}
 CREATED, IS_CREATED = ("[I] Created input binding for x with dimensions %s",
                        "[I] Input binding for x with dimensions %s is created.")
 
@@ -135,6 +137,16 @@ def test_an_engine_of_another_tensorrt_is_refused_and_its_power_mode_told(calls,
     (tmp_path / "net.engine.json").write_text(json.dumps({**sidecar, "tensorrt": "8.0.1"}))
     with pytest.raises(CannotMeasure, match=r"built by TensorRT 8.0.1, here is 8.2.1"):
         trtexec.TrtexecRunner.open(wanted)
+
+
+def test_of_two_libraries_the_one_of_trtexec_is_told(tmp_path):
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    packages = (("libnvinfer8", "8.6.2.3-1"), ("libnvinfer10", "10.3.0.30-1"), ("libnvinfer-bin", "8.6.2.3-1"))
+    for count, version in ((2, "10.3.0.30"), (3, "8.6.2.3")):
+        (tmp_path / "var/lib/dpkg/status").write_text("".join(
+            f"Package: {name}\nStatus: install ok installed\nVersion: {said}+cuda12.5\n\n"
+            for name, said in packages[:count]))
+        assert identity.software(str(tmp_path))["tensorrt"] == version
 
 
 def test_a_damaged_engine_gives_trtexecs_reason(calls, tmp_path):
@@ -239,7 +251,13 @@ def test_int8_is_built_of_scales_and_never_calibrated_with_random_numbers(calls,
     with pytest.raises(UserError, match="needs a quantised ONNX file"):
         trtexec_builder.build_engine(to_build(tmp_path, precision="int8"))
     built = trtexec_builder.build_engine(to_build(tmp_path, precision="int8", kind="QuantizeLinear"))
-    assert built["precision"] == "int8" and "--int8" in calls()[-1]
+    assert built["precision"] == "int8" and "--int8 --fp16" in calls()[-1]
+
+
+def test_fp32_is_not_tf32(calls, tmp_path):
+    for precision, told in (("fp32", True), ("fp16", False)):
+        trtexec_builder.build_engine(to_build(tmp_path, precision=precision))
+        assert ("--noTF32" in calls()[-1]) is told
 
 
 def test_where_the_graph_alone_says_the_precision(install, tmp_path):
@@ -278,6 +296,19 @@ def test_a_trial_of_trtexec_measures_as_others_do(calls, tmp_path):
     trial = run_trial({**wanted, "warmup_cap": 1.0}, 0, lambda text: None)
     assert trial["inferences"] == 250 and trial["runner"]["pipelined"] is True and trial["compute_ms"] == 1.5
     assert 100 << 20 < trial["peak_rss_bytes"] < len(held)
+
+
+def test_a_trial_that_is_ended_takes_its_trtexec_with_it(calls, tmp_path):
+    from edge_bench.agent.trials import TrialProcess
+
+    def measuring():
+        listed = subprocess.run(["ps", "-eww", "-o", "args="], capture_output=True, text=True).stdout
+        return f"{tmp_path}/bin/trtexec --loadEngine={tmp_path}/net.engine --warmUp=0 --duration=5" in listed
+
+    with TrialProcess({**request(tmp_path, window=0.5), "root": str(tmp_path)}, sys.executable) as trial:
+        trial.next_event()
+        wait_for(measuring)
+    wait_for(lambda: not measuring(), 2.0)
 
 
 def test_external_weights_are_found_without_an_onnx_reader(tmp_path):

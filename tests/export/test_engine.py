@@ -71,10 +71,12 @@ def test_from_a_workstation_over_ssh(server, folder, monkeypatch):
     ("version", "target", "precision", "told"),
     [
         ("8.2.1", "tx2", "fp32", []),
-        ("8.2.1", "tx2", "fp16", ["BuilderFlag.FP16"]),
-        ("8.5.2", "orin-nx", "int8", ["BuilderFlag.INT8"]),
-        ("11.4.0.106", "nvidia-gpu", "fp16", []),
-        ("11.4.0.106", "nvidia-gpu", "int8", []),
+        ("8.2.1", "tx2", "fp16", ["BuilderFlag.FP16", "BuilderFlag.TF32"]),
+        ("8.5.2", "orin-nx", "int8", ["BuilderFlag.FP16", "BuilderFlag.INT8", "BuilderFlag.TF32"]),
+        ("10.3.0", "orin-nano", "fp32", []),
+        ("11.4.0.106", "nvidia-gpu", "fp32", []),
+        ("11.4.0.106", "nvidia-gpu", "fp16", ["BuilderFlag.TF32"]),
+        ("11.4.0.106", "nvidia-gpu", "int8", ["BuilderFlag.TF32"]),
     ],
 )
 def test_directly_on_the_board(folder, monkeypatch, version, target, precision, told):

@@ -52,17 +52,26 @@ class Runner(object):
         """Free what `open` took."""
 
 
-def check_batch(requested, declared, model):
+def check_batch(requested, declared, sizes, model):
     """The batch to run: `requested` or, when None, the model's own; 1 where the model leaves it open.
 
-    declared: the size of the first axis of every input, None where dynamic. UserError where the two disagree.
+    declared: {input: shape, None where dynamic}; sizes: {input: shape} that are known besides, as the user's. The batch
+    is the first axis of the inputs that vary in it and of those with the most axes: anchors or a scale beside an image
+    have none. UserError where the request disagrees with them, or they with each other.
     """
-    fixed = sorted({size for size in declared if size is not None})
+    shapes = {name: sizes.get(name, shape) for name, shape in declared.items() if shape}
+    most = max([len(shape) for shape in shapes.values()] or [0])
+    first = [shape[0] for name, shape in shapes.items() if declared[name][0] is None or len(shape) == most]
+    fixed = sorted({size for size in first if size is not None})
+    told = " and ".join(str(size) for size in fixed)
     if requested is None:
-        return fixed[0] if len(fixed) == 1 else 1
-    if fixed and None not in declared and requested not in fixed:
+        if len(fixed) > 1:
+            raise UserError("{}: its inputs begin with {}: say with --batch how many images an inference takes".format(
+                model, told))
+        return fixed[0] if fixed else 1
+    if fixed and None not in first and requested not in fixed:
         raise UserError("{}: built for batch {}, not {}: export it with that batch or leave --batch out".format(
-            model, " and ".join(str(size) for size in fixed), requested))
+            model, told, requested))
     return requested
 
 

@@ -1,4 +1,4 @@
-"""Device memory, streams and events: through pycuda where it is installed, else ctypes on libcudart.
+"""Device memory, streams and events: by ctypes on libcudart, through pycuda where that library is not found.
 
 `open_cuda()` is called before TensorRT is touched: without a working device TensorRT can crash the process.
 """
@@ -14,10 +14,15 @@ _LIBRARIES = ("libcudart.so", "libcudart.so.10.2", "libcudart.so.11.0", "libcuda
 
 def open_cuda():
     """The CUDA of this machine, device 0. CannotMeasure when there is no device, driver or library."""
+    library = _load_library()
+    if library is not None:
+        return CtypesCuda(library)
+    # pycuda imports numpy, which ends the process by SIGILL on a JetPack 4.6 as it comes: not where it can be helped
     try:
         import pycuda.driver  # noqa: F401 (whether it is there)
     except Exception:  # not only ImportError: its module breaks in many ways where the driver is not its own
-        return CtypesCuda()
+        raise CannotMeasure("CUDA is not here (neither libcudart nor pycuda can be loaded): TensorRT needs a GPU with "
+                            "CUDA")
     return PyCuda()
 
 
@@ -26,8 +31,8 @@ class CtypesCuda(object):
 
     name = "ctypes"
 
-    def __init__(self):
-        self.library = _load_library()
+    def __init__(self, library):
+        self.library = library
         self.library.cudaGetErrorString.restype = ctypes.c_char_p
         count = ctypes.c_int(0)
         self._call("cudaGetDeviceCount", ctypes.byref(count))
@@ -108,13 +113,14 @@ class CtypesCuda(object):
 
 
 def _load_library():
+    """libcudart, or None where it is not found."""
     tried = list(_LIBRARIES) + sorted(glob.glob("/usr/local/cuda*/lib64/libcudart.so*"))
     for name in tried:
         try:
             return ctypes.CDLL(name)
         except OSError:
             continue
-    raise CannotMeasure("CUDA is not here (neither pycuda nor libcudart can be loaded): TensorRT needs a GPU with CUDA")
+    return None
 
 
 class PyCuda(object):

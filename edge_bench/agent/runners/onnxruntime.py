@@ -141,9 +141,7 @@ def _inputs(session, request, numpy):
     if unknown:
         raise UserError("{}: no input is called '{}': its inputs are {}".format(
             model, unknown[0], ", ".join("{} {}".format(name, show_shape(shape)) for name, _, shape in declared)))
-    # a size that the user gave for the first axis counts as declared
-    batch = check_batch(request.get("batch"),
-                        [sizes.get(name, shape)[0] for name, _, shape in declared if shape], model)
+    batch = check_batch(request.get("batch"), {name: shape for name, _, shape in declared}, sizes, model)
     generator = numpy.random.RandomState(request["seed"])
     feed, described = {}, []
     for name, kind, shape in declared:

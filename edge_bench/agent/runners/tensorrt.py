@@ -134,7 +134,8 @@ class TensorRtRunner(Runner):
                 "cuda": self.cuda.name, "pipelined": self.pipelined, "batch": self.batch, "inputs": self.inputs,
                 "outputs": self.outputs, "engine_bytes": os.path.getsize(self.path),
                 "device_bytes": None if memory is None else memory + buffers,
-                "built_in_mode": sidecar.get("mode"), "origin_unknown": self.sidecar is None}
+                "built_in_mode": sidecar.get("mode"), "built_on": sidecar.get("board"),
+                "origin_unknown": self.sidecar is None}
 
     def layer_times_ms(self):
         """Mean time of each layer over some profiled inferences, in the engine's order."""

@@ -25,6 +25,9 @@ class NamedTensors(object):
     def is_input(self, name):
         return self.engine.get_tensor_mode(name) == self.trt.TensorIOMode.INPUT
 
+    def is_shape(self, name):
+        return self.engine.is_shape_inference_io(name)
+
     def dtype(self, name):
         return self.engine.get_tensor_dtype(name)
 
@@ -59,6 +62,9 @@ class Bindings(object):
 
     def is_input(self, name):
         return self.engine.binding_is_input(self.names.index(name))
+
+    def is_shape(self, name):
+        return self.engine.is_shape_binding(self.names.index(name))
 
     def dtype(self, name):
         return self.engine.get_binding_dtype(self.names.index(name))
@@ -97,13 +103,15 @@ def dtype_of(trt, value, name, model):
 
 def input_shapes(tensors, request, sizes, model):
     """(batch, {input: shape}) for the request; every size within the engine's profile."""
+    for name in filter(tensors.is_shape, tensors.names):  # TensorRT wants these on the host, and random ones are none
+        raise UserError("{}: tensor '{}' is a shape that the network computes with: export it with fixed sizes, "
+                        "without that tensor".format(model, name))
     names = [name for name in tensors.names if tensors.is_input(name)]
     declared = {name: [None if size < 0 else size for size in tensors.shape(name)] for name in names}
     unknown = sorted(set(sizes) - set(names))
     if unknown:
         raise UserError("{}: no input is called '{}': its inputs are {}".format(model, unknown[0], ", ".join(names)))
-    batch = check_batch(request.get("batch"), [sizes.get(name, declared[name])[0] for name in names if declared[name]],
-                        model)
+    batch = check_batch(request.get("batch"), declared, sizes, model)
     shapes = {}
     for name in names:
         dynamic = None in declared[name]
@@ -116,8 +124,7 @@ def input_shapes(tensors, request, sizes, model):
             if any(not low <= size <= high for low, size, high in zip(smallest, shapes[name], largest)):
                 raise UserError("{}: input '{}' may be {} to {}, not {}: build the engine for it".format(
                     model, name, list(smallest), list(largest), shapes[name]))
-    first = [shape[0] for shape in shapes.values() if shape]
-    return (batch if request.get("batch") is not None or not first else first[0]), shapes
+    return check_batch(request.get("batch"), declared, shapes, model), shapes
 
 
 def volume(shape):

@@ -13,7 +13,7 @@ from edge_bench.agent import interpreter
 from edge_bench.agent import sidecar as sidecars
 from edge_bench.agent.arguments import shapes
 from edge_bench.agent.identity import software
-from edge_bench.agent.runners.base import Runner
+from edge_bench.agent.runners.base import Runner, check_batch
 
 _PLACES = "/usr/src/tensorrt/bin"
 # two ways to say it: "Created input binding for x with dimensions 1x3", and "Input binding for x with dimensions 1x3 is
@@ -82,7 +82,10 @@ class TrtexecRunner(Runner):
                             "shape with --shape {}={}".format(self.path, first[0], wanted, item["name"],
                                                               _words([wanted] + item["shape"][1:])))
         sidecar = self.sidecar or {}
-        return wanted or (sidecar.get("batch") if sidecar.get("inputs") and not given else None) or first[0]
+        if wanted or (sidecar.get("batch") and sidecar.get("inputs") and not given):
+            return wanted or sidecar["batch"]
+        counted = {item["name"]: item["shape"] for item in self.inputs if not given or item["name"] in given}
+        return check_batch(None, counted, {}, self.path)
 
     def _check(self, output):
         """CannotMeasure when trtexec ran an input at another shape than the one that is counted."""
@@ -127,7 +130,7 @@ class TrtexecRunner(Runner):
         return {"name": self.name, "version": self.version, "precision": sidecar.get("precision"), "pipelined": True,
                 "batch": self.batch, "inputs": self.inputs, "outputs": [],
                 "engine_bytes": os.path.getsize(self.path), "built_in_mode": sidecar.get("mode"),
-                "origin_unknown": self.sidecar is None}
+                "built_on": sidecar.get("board"), "origin_unknown": self.sidecar is None}
 
     def layer_times_ms(self):
         """Mean time of each layer, from trtexec's own profile."""

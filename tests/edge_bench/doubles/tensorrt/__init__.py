@@ -137,7 +137,7 @@ class IOptimizationProfile(object):
 
 class IBuilderConfig(object):
     def __init__(self):
-        self._flags, self._profiles, self._workspace = set(), [], None
+        self._flags, self._profiles, self._workspace = {"BuilderFlag.TF32"}, [], None  # set from the start
         if _has("IBuilderConfig.max_workspace_size"):
             self.max_workspace_size = 0
         self.profiling_verbosity = None
@@ -161,6 +161,10 @@ class IBuilderConfig(object):
     def set_flag(self, flag):
         assert isinstance(flag, _Value)
         self._flags.add(flag.name)
+
+    def clear_flag(self, flag):
+        assert isinstance(flag, _Value)
+        self._flags.discard(flag.name)
 
     def add_optimization_profile(self, profile):
         self._profiles.append(profile)
@@ -266,6 +270,9 @@ class ICudaEngine(object):
     def binding_is_input(self, index):
         return self._names[index] in self._net["inputs"]
 
+    def is_shape_binding(self, index):
+        return self._names[index] in self._net.get("shape_tensors", [])
+
     def get_binding_dtype(self, index):
         return self._dtype(self._names[index])
 
@@ -281,6 +288,9 @@ class ICudaEngine(object):
 
     def get_tensor_name(self, index):
         return self._names[index]
+
+    def is_shape_inference_io(self, name):
+        return name in self._net.get("shape_tensors", [])
 
     def get_tensor_mode(self, name):
         return TensorIOMode.INPUT if name in self._net["inputs"] else TensorIOMode.OUTPUT
@@ -402,7 +412,9 @@ def _restrict():
     """Take away what this version does not have, and name what it has and nobody here needs yet."""
     table = dict(_KNOWN)
     named = _KNOWN["ICudaEngine.num_io_tensors"]
-    table.update({"TensorIOMode": named, "ICudaEngine.get_profile_shape": _KNOWN["ICudaEngine.num_bindings"]})
+    table.update({"TensorIOMode": named, "ICudaEngine.is_shape_inference_io": named,
+                  "ICudaEngine.is_shape_binding": _KNOWN["ICudaEngine.num_bindings"],
+                  "ICudaEngine.get_profile_shape": _KNOWN["ICudaEngine.num_bindings"]})
     for name, there in table.items():
         owner, _, attribute = name.rpartition(".")
         holder = globals().get(owner) if owner else None
