@@ -6,7 +6,7 @@ A rival is a function (landscape, evaluations, batch) -> observations in order, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from landscapes import Landscape
@@ -73,10 +73,11 @@ def random_search(landscape: Landscape, evaluations: int, batch: int) -> list[Ob
 
 
 def offspring(
-    landscape: Landscape, moves: Moves, random: np.random.Generator, parents: IntArray, count: int
+    landscape: Landscape, moves: Moves, random: np.random.Generator, parents: IntArray, count: int,
+    known: Collection[Decisions] = (),
 ) -> IntArray:
     """[count, sites] children by crossover (half of them) and mutation of one to three sites; exact requirements
-    hold: of three times as many the first that do, repaired ones where these are too few."""
+    hold: of three times as many the first that do and are not `known`, repaired ones where these are too few."""
     born = 3 * count
     children = parents[random.integers(len(parents), size=born)].copy()
     others = parents[random.integers(len(parents), size=born)]
@@ -88,9 +89,11 @@ def offspring(
         children[np.flatnonzero(go), at[go]] = random.integers(0, moves.counts[at[go]])
     children = landscape.space.canonical(children)
     holds = violation(landscape.requirements, landscape.space.costs(children)) <= 0
-    kept, missing = children[holds][:count], max(count - int(holds.sum()), 0)
-    if missing:
-        kept = np.concatenate([kept, repair(moves, landscape.requirements, children[~holds][:missing])[0]])
+    fresh = list(dict.fromkeys(row for row in tuples(children[holds]) if row not in known))[:count]
+    kept = rows(fresh, len(moves.counts))
+    if len(kept) < count:
+        spare = np.concatenate([children[~holds], children[holds]])[: count - len(kept)]
+        kept = np.concatenate([kept, repair(moves, landscape.requirements, spare)[0]])
     return kept
 
 
@@ -109,7 +112,8 @@ def evolution(landscape: Landscape, evaluations: int, batch: int) -> list[Observ
             cups = [alive[random.integers(len(alive), size=3)] for _ in range(2 * batch)]
             winners = [int(cup[np.argmax(values[cup])]) for cup in cups]
             parents = landscape.space.canonical(rows((everything[w].decisions for w in winners), len(moves.counts)))
-            children = offspring(landscape, moves, random, parents, batch)
+            known = {o.decisions for o in everything}
+            children = offspring(landscape, moves, random, parents, batch, known)
         new = landscape.evaluate(cycle, tuples(children))
         everything, seen = everything + new, seen + new
     return seen

@@ -1,5 +1,5 @@
-"""Optuna's TPE and NSGA-II, both told of the constraints. What breaks an exact requirement costs no evaluation: it is
-drawn again, up to 30 times a candidate, then repaired."""
+"""Optuna's TPE and NSGA-II, both told of the constraints. What breaks an exact requirement, or is known, costs no
+evaluation: it is drawn again, up to 30 times a candidate, then repaired."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ def _log_errors(observations: list[Observation]) -> FloatArray:
 
 
 def tpe(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:
-    """TPE, multivariate, ten random trials first. The first few that break an exact requirement are told as infeasible,
-    so that the sampler learns the bound; more would drown what was measured."""
+    """TPE, multivariate, ten random trials first (the anchors and what breaks an exact requirement among them). The
+    first few of those are told as infeasible, so that the sampler learns the bound; more would drown what was
+    measured."""
     moves, kinds = Moves(landscape.space), _distributions(landscape)
     sampler = optuna.samplers.TPESampler(seed=landscape.run_seed, multivariate=True, n_startup_trials=10,
                                          constraints_func=_slack)  # fmt: skip
@@ -65,7 +66,7 @@ def tpe(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]
         params = {site.name: int(c) for site, c in zip(landscape.space.sites, observation.decisions, strict=True)}
         study.add_trial(optuna.trial.create_trial(
             params=params, distributions=kinds, value=float(fitness(landscape, everything)[-1]),
-            user_attrs={"slack": [over, broken]},
+            constraints={"0": over, "1": broken},  # what the sampler's own function would have said
         ))  # fmt: skip
 
     def draw() -> Decisions:
@@ -78,7 +79,7 @@ def tpe(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]
             else:
                 trial.set_user_attr("slack", [0.0, broken])
                 study.tell(trial, -60.0 * broken)
-            if broken <= 0:
+            if broken <= 0 and tuples(row)[0] not in {o.decisions for o in everything}:
                 return tuples(row)[0]
         return tuples(repair(moves, landscape.requirements, row)[0])[0]
 
@@ -109,10 +110,11 @@ def nsga2(landscape: Landscape, evaluations: int, batch: int) -> list[Observatio
         study.tell(trial, [error, float(log_cost(landscape.space, row)[0])])
 
     def draw() -> tuple[optuna.trial.Trial, Decisions]:
+        known = {o.decisions for o in everything}
         for attempt in range(REDRAWS):
             trial = study.ask(kinds)
             row = _row(landscape, trial)
-            if _broken(landscape, row) <= 0:
+            if _broken(landscape, row) <= 0 and tuples(row)[0] not in known:
                 break
             if attempt < REDRAWS - 1:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
