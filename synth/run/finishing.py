@@ -1,5 +1,4 @@
-"""From what was learnt to FermiNets: which of the generator's seeds and of the networks that the search evaluated are
-worth full training, trained, and judged on validation."""
+"""From what was learnt to FermiNets: rounds of full trainings, judged on validation, and what gets which name."""
 
 from __future__ import annotations
 
@@ -21,15 +20,13 @@ from synth.networks.network import Network
 from synth.objective.performance import netscore
 from synth.objective.requirements import YES, Verdict
 from synth.probing.probing import Insight
-from synth.progress import Progress
+from synth.progress import Progress, Stage
 from synth.run.candidates import Outcome
+from synth.run.finalists import Made, evaluated, likely, make, promising
 from synth.run.preparation import Laboratory
 from synth.run.problem import NetworkProblem
-from synth.search.acquisition import Wish, log_improvement
-from synth.search.decisions import Decisions, IntArray, rows
-from synth.search.inquisitor import Inquisitor
-from synth.search.moves import Moves, log_cost, repair, violation
-from synth.search.synthesis import CycleReport, Synthesis
+from synth.search.decisions import Decisions
+from synth.search.synthesis import Synthesis
 from synth.space.quantities import on_board
 from synth.storage.network_folder import load_network, save_network
 from synth.storage.run_folder import RunFolder
@@ -62,44 +59,6 @@ class Finished:
         return all(verdict.holds == YES for verdict in self.verdicts.values())
 
 
-@dataclass(frozen=True)
-class Made:
-    """What G makes of seeds, after repair, and networks that were evaluated (seed None): a row each. names: of what is
-    made of them on disk."""
-
-    seeds: list[int | None]
-    names: list[str]
-    decisions: IntArray
-    repaired: np.ndarray
-    feasible: np.ndarray
-
-    def row(self, i: int) -> Decisions:
-        return tuple(int(choice) for choice in self.decisions[i])
-
-
-def make(lab: Laboratory, generator, seeds: Sequence[int], prefer: Sequence[float] | None = None,
-         label: str = "") -> Made:
-    """G(s) of every seed, repaired where exact requirements are missed. label: goes behind the names."""
-    raw = generator.generate(seeds, prefer)
-    fixed, changed, feasible = repair(Moves(lab.space), lab.requirements, raw)
-    suffix = label if prefer is None else "-" + "-".join(f"{share:g}" for share in prefer)
-    return Made(list(seeds), [f"seed-{seed}{suffix}" for seed in seeds], fixed, changed, feasible)
-
-
-def evaluated(lab: Laboratory, reports: Sequence[CycleReport]) -> Made:
-    """The candidates of all cycles. What the search believes in and saw, G may not have learnt to the last choice."""
-    decisions = rows((row for report in reports for row in report.candidates), len(lab.space.sites))
-    names = [f"candidate-{report.cycle}-{number}" for report in reports for number in range(len(report.candidates))]
-    feasible = violation(lab.requirements, lab.space.costs(decisions)) <= 0
-    return Made([None] * len(names), names, decisions, np.zeros(len(names), dtype=bool), feasible)
-
-
-def both(a: Made, b: Made) -> Made:
-    """The rows of a, then those of b."""
-    arrays = (np.concatenate([getattr(a, name), getattr(b, name)]) for name in ("decisions", "repaired", "feasible"))
-    return Made([*a.seeds, *b.seeds], [*a.names, *b.names], *arrays)
-
-
 def judge(lab: Laboratory, network: Network, metrics: Metrics) -> dict[str, Verdict]:
     """Every requirement on one trained network: accuracy on validation, costs exact, measured or predicted."""
     verdicts = {}
@@ -124,41 +83,74 @@ def finish(lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folde
     replaced by the next best of what was learnt from it. Then as many again are trained that may be better still, of
     seeds and of what the search evaluated: full trainings teach more than anything else (4 points on the same
     replay)."""
-    inquisitor, generator = synthesis.inquisitor, synthesis.generator
-    generated = make(lab, generator, range(SEEDS), label="" if lab.loop is None else "-0")
+    rounds = Rounds(lab, problem, synthesis, folder)
     if lab.loop is not None:
         lab.loop.decide("prototype", [(lab.prototype.network, lab.prototype.weights)])
-    done: list[Finished] = []
-    tried: set[Decisions] = set()
-    wanted = lab.order.ferminets
-    finalists = lab.order.finalists or 2 * wanted
-    push = max(PUSH, finalists // 3)
-    with progress.stage("finishing", finalists) as stage:
-        for number in range(len(LIKELY) + -(-finalists // push)):
-            holding = sum(f.holds for f in done)
-            if number < len(LIKELY) and holding < wanted:  # more careful from round to round
-                missing = wanted - holding
-                count = max(finalists // 2, missing) if number == 0 else max(missing + (missing < wanted), push)
-                made, chosen = generated, choose(lab, inquisitor, generated, count, tried, LIKELY[number])
+    with progress.stage("finishing", rounds.finalists) as stage:
+        rounds.fill(stage)
+        rounds.improve(stage)
+    return named(rounds.done, rounds.wanted)
+
+
+class Rounds:
+    """Full trainings, round by round; each teaches the inquisitor what the next is chosen by. wanted: FermiNets;
+    finalists: networks to train in full, more where 1r does not hold for enough of them."""
+
+    def __init__(self, lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folder: RunFolder) -> None:
+        self.lab, self.problem, self.folder = lab, problem, folder
+        self.inquisitor, self.generator = synthesis.inquisitor, synthesis.generator
+        self.wanted = lab.order.ferminets
+        self.finalists = lab.order.finalists or 2 * self.wanted
+        self.push = max(PUSH, self.finalists // 3)
+        self.done: list[Finished] = []
+        self._tried: set[Decisions] = set()
+        self._rounds = 0
+        self._seen = evaluated(lab, synthesis.reports)
+        self._generated = self._generate()
+
+    def fill(self, stage: Stage) -> None:
+        """Until 1r holds for as many as are wanted: seeds that it holds for by belief, more surely from round to
+        round."""
+        for least in LIKELY:
+            missing = self.wanted - sum(f.holds for f in self.done)
+            if missing <= 0:
+                return
+            if not self.done:
+                count = max(self.finalists // 2, missing)
             else:
-                left, made = finalists - len(done), both(generated, evaluated(lab, synthesis.reports))
-                chosen = better(lab, inquisitor, made, min(push, left), tried, best_of(done)) if left > 0 else []
+                count = max(missing + (missing < self.wanted), self.push)  # one to spare, once some hold
+            chosen = likely(self.inquisitor, self._generated, count, self._tried, least)
             if not chosen:
-                break
-            tried |= {made.row(i) for i in chosen}
-            results = []
-            for finished in train_in_full(lab, problem, made, chosen, folder):
-                results.append(finished)
-                trained = [*done, *results]
-                stage.at(min(len(trained), finalists), f"{sum(f.holds for f in trained)} hold · best NetScore "
+                return
+            self._train(self._generated, chosen, stage)
+
+    def improve(self, stage: Stage) -> None:
+        """Until all finalists are trained: what may be better than the best so far."""
+        while len(self.done) < self.finalists:
+            made, count = self._generated.joined(self._seen), min(self.push, self.finalists - len(self.done))
+            chosen = promising(self.inquisitor, made, count, self._tried, best_of(self.done))
+            if not chosen:
+                return
+            self._train(made, chosen, stage)
+
+    def _train(self, made: Made, chosen: Sequence[int], stage: Stage) -> None:
+        self._tried |= {made.row(i) for i in chosen}
+        results: list[Finished] = []
+        for finished in train_in_full(self.lab, self.problem, made, chosen, self.folder):
+            results.append(finished)
+            trained = [*self.done, *results]
+            stage.at(min(len(trained), self.finalists), f"{sum(f.holds for f in trained)} hold · best NetScore "
                                                         f"{best_of(trained):.1f}")
-            if lab.loop is not None:
-                results = _decided(lab, lab.loop, f"final-{number}", results)
-                # what was measured moves the repair of exact requirements
-                generated = make(lab, generator, range(SEEDS), label=f"-{number + 1}")
-            done += results
-            inquisitor.observe_in_full([(f.decisions, f.metrics.accuracy) for f in results])
-    return named(done, wanted)
+        if self.lab.loop is not None:
+            results = _decided(self.lab, self.lab.loop, f"final-{self._rounds}", results)
+        self._rounds += 1
+        self.done += results
+        if self.lab.loop is not None:
+            self._generated = self._generate()  # what was measured moves the repair of exact requirements
+        self.inquisitor.observe_in_full([(f.decisions, f.metrics.accuracy) for f in results])
+
+    def _generate(self) -> Made:
+        return make(self.lab, self.generator, range(SEEDS), label="" if self.lab.loop is None else f"-{self._rounds}")
 
 
 def _decided(lab: Laboratory, loop: BoardLoop, phase: str, results: Sequence[Finished]) -> list[Finished]:
@@ -167,42 +159,6 @@ def _decided(lab: Laboratory, loop: BoardLoop, phase: str, results: Sequence[Fin
     hopeful = [f for f in results if all(f.verdicts[word].holds == YES for word in words)]
     loop.decide(phase, [(f.network, f.weights) for f in hopeful])
     return [replace(f, verdicts=judge(lab, f.network, f.metrics)) for f in results]
-
-
-def choose(lab: Laboratory, inquisitor: Inquisitor, made: Made, wanted: int, tried: set[Decisions],
-           least: float) -> list[int]:
-    """Rows of `made` to train next, of those for which 1r holds with probability `least`: the one with the greatest U,
-    the most accurate, and between them by cost."""
-    usable = _usable(made, tried)
-    if not usable:
-        return []
-    decisions = made.decisions[usable]
-    belief = inquisitor.believe(decisions)
-    chance = belief.holds(inquisitor.bound)
-    cost, utility = log_cost(lab.space, decisions), belief.performance()
-    likely = np.flatnonzero(chance >= least)
-    if len(likely) < wanted:
-        likely = np.argsort(-chance, kind="stable")[:wanted]
-    smallest = int(likely[np.argmax(utility[likely])])
-    accurate = int(likely[np.argmin(belief.log_error[likely])])
-    picked = [smallest, accurate]
-    for share in np.linspace(0, 1, max(wanted, 2))[1:-1]:
-        aim = (1 - share) * cost[smallest] + share * cost[accurate]
-        free = [int(i) for i in likely if int(i) not in picked]
-        if free:
-            picked.append(min(free, key=lambda i: (abs(cost[i] - aim), -chance[i])))
-    return [usable[i] for i in dict.fromkeys(picked)][:wanted]
-
-
-def better(lab: Laboratory, inquisitor: Inquisitor, made: Made, wanted: int, tried: set[Decisions],
-           reference: float) -> list[int]:
-    """Rows of `made` whose full training promises most of U under 1r beyond `reference`."""
-    usable = _usable(made, tried)
-    if not usable:
-        return []
-    wish = Wish(np.float64(inquisitor.bound), np.float64(reference))
-    worth = log_improvement(inquisitor.believe(made.decisions[usable]), wish)
-    return [usable[i] for i in np.argsort(-worth, kind="stable")[:wanted]]
 
 
 def best_of(done: Sequence[Finished]) -> float:
@@ -215,14 +171,6 @@ def best_of(done: Sequence[Finished]) -> float:
 def _score(finished: Finished) -> float:
     found = costs(finished.network)
     return float(netscore(finished.metrics.accuracy, found.params, found.macs))
-
-
-def _usable(made: Made, tried: set[Decisions]) -> list[int]:
-    """Rows of feasible networks that were not tried yet, each network once."""
-    seen: dict[Decisions, int] = {}
-    for i in range(len(made.decisions)):
-        seen.setdefault(made.row(i), i)
-    return [i for row, i in seen.items() if made.feasible[i] and row not in tried]
 
 
 def train_in_full(lab: Laboratory, problem: NetworkProblem, made: Made, chosen: Sequence[int],

@@ -23,7 +23,8 @@ from synth.networks.module import build
 from synth.networks.network import Network
 from synth.progress import Progress
 from synth.report.summary import FILE_NAME, RunSummary
-from synth.run.finishing import Finished, finish, make, train_in_full
+from synth.run.finalists import make
+from synth.run.finishing import Finished, finish, train_in_full
 from synth.run.order import Order
 from synth.run.preparation import Laboratory, laboratory, traced_prototype
 from synth.run.problem import NetworkProblem

@@ -33,7 +33,7 @@ import board_runs as runs
 from devices.layer_cost import fuse
 from synth.networks.costs import costs, operations_of
 from synth.objective.requirements import Requirements
-from synth.run.finishing import make
+from synth.run.finalists import make
 from synth.search.synthesis import FRESH_FROM
 from synth.space.feasibility import best_for
 

@@ -26,7 +26,8 @@ from synth.networks.module import build, weights_of
 from synth.objective.performance import netscore
 from synth.progress import Progress
 from synth.run.candidates import Outcome
-from synth.run.finishing import finish, make
+from synth.run.finalists import make
+from synth.run.finishing import finish
 from synth.run.order import Order
 from synth.run.preparation import (
     Laboratory,
