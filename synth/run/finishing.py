@@ -105,7 +105,7 @@ class Rounds:
         self.done: list[Finished] = []
         self._tried: set[Decisions] = set()
         self._rounds = 0
-        self._seen = evaluated(lab, synthesis.reports)
+        self._reports = synthesis.reports
         self._generated = self._generate()
 
     def fill(self, stage: Stage) -> None:
@@ -127,7 +127,8 @@ class Rounds:
     def improve(self, stage: Stage) -> None:
         """Until all finalists are trained: what may be better than the best so far."""
         while len(self.done) < self.finalists:
-            made, count = self._generated.joined(self._seen), min(self.push, self.finalists - len(self.done))
+            made = self._generated.joined(evaluated(self.lab, self._reports))
+            count = min(self.push, self.finalists - len(self.done))
             chosen = promising(self.inquisitor, made, count, self._tried, best_of(self.done))
             if not chosen:
                 return
