@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from devices.json_output import give_json
+from devices.json_output import give_json, json_option
 from devices.support.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ Examples:
 @click.option("--check", is_flag=True, help="Only say what the target would misread or refuse in an ONNX file.")
 @click.option("--engine", is_flag=True, help="Also build the TensorRT engine: on --host, or on this board.")
 @click.option("--host", metavar="USER@BOARD", help="The board that builds the engine, over ssh.")
-@click.option("--json", "json_path", metavar="PATH|-", help="Also write the report as JSON; - prints it.")
+@json_option("Also write the report as JSON; - prints it.")
 def export(model: str, target: str, check: bool, json_path: str | None, out: str | None, jetpack: str | None,
            **options: Any) -> None:  # fmt: skip
     """MODEL as an ONNX file that the target's TensorRT reads, proved to answer as MODEL does.
@@ -64,10 +64,6 @@ def export(model: str, target: str, check: bool, json_path: str | None, out: str
         return
     if options["host"] and not options["engine"]:
         raise UserError("--host is where --engine builds; add --engine, or leave --host out")
-    if json_path not in (None, "-"):
-        from export.document import require_writable
-
-        require_writable(json_path)  # before the work, not after it
     with _progress() as say:
         report, engine = export_model(model, target, out=out, jetpack=jetpack, progress=say, **options)
     if json_path != "-":
@@ -145,14 +141,14 @@ def export_model(
 def check_file(path: str, target: str, jetpack: str | None = None, out: str | None = None) -> Lint:
     """What a target's TensorRT would misread or refuse in an ONNX file; with `out`, the mended file is written there
     when nothing but what can be mended was found."""
-    from devices.support.files import write_bytes
+    from devices.support.files import require_writable, write_bytes
     from export import document
     from export.dialect import dialect_of
     from export.lint import lint
 
     found = lint(document.load(path), dialect_of(target, jetpack))
     if out is not None and not found.errors:
-        document.require_writable(out)
+        require_writable(out)
         write_bytes(out, document.serialise(found.model))
     return found
 
