@@ -17,7 +17,7 @@ from edge_bench.agent.arguments import BENCH
 from edge_bench.gate.baseline import SESSIONS
 from edge_bench.gate.tolerances import parse_tolerances
 
-WORKFLOW, SCRIPT = ".github/workflows/edgesynth-{board}.yml", "ci/edgesynth-gate.sh"
+WORKFLOW, SCRIPT = ".github/workflows/edgesynth-{board}.yml", "ci/edgesynth-gate-{board}.sh"
 GITLAB = ".gitlab/edgesynth-{board}.yml"
 OUT = "edgesynth-out"
 MINUTES_A_JOB = 120  # a model takes two minutes, and up to ten where the noise asks for more sessions
@@ -73,6 +73,11 @@ class Plan:
             if self.mode and self.target.mode is not None:
                 words += ["--mode", self.target.mode.name]
         return [*words, *self.bench]
+
+    @property
+    def script(self) -> str:
+        """One for each board: what it measures with is in it."""
+        return SCRIPT.format(board=self.board)
 
     @property
     def workflow(self) -> str:
@@ -147,7 +152,7 @@ def files(plan: Plan) -> dict[str, str]:
     force = " --force" if "--force" in plan.check else ""
     values = {
         "board": plan.board, "board_title": plan.target.board.title, "host": plan.host, "label": plan.runner,
-        "group": plan.group, "script": SCRIPT, "out": OUT, "baseline": plan.baseline, "sessions": SESSIONS,
+        "group": plan.group, "script": plan.script, "out": OUT, "baseline": plan.baseline, "sessions": SESSIONS,
         "minutes": MINUTES_A_JOB, "on_board": plan.on_board, "against": plan.against, "actions": ACTIONS,
         "requirement": plan.requirement,
         "models": " ".join(map(_pattern, plan.models)), "bench": _after(plan.bench_words), "force": force,
@@ -155,7 +160,7 @@ def files(plan: Plan) -> dict[str, str]:
         "check": _after(plan.check),
         # nothing needs to be forced where both sides are measured in turns, and check refuses it there
         "check_in_turns": _after([word for word in plan.check if word != "--force"]), "gitlab_file": plan.gitlab_file}
-    made = {SCRIPT: _template("gate.sh.jinja").render(values)}
+    made = {plan.script: _template("gate.sh.jinja").render(values)}
     if plan.gitlab:
         made[plan.gitlab_file] = _template("gitlab.yml.jinja").render(values)
     else:
