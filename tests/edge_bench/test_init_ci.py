@@ -83,8 +83,8 @@ def test_gitlab_gets_the_same_script(repository):
                         "before_script", "script", "artifacts"}
     assert job["tags"] == ["edgesynth-tx2"] and job["resource_group"] == "edgesynth-nvidia-tx2"
     turns = yaml.safe_load(planned(gitlab=True, against=True)[".gitlab/edgesynth-tx2.yml"])["energy-gate-tx2"]
-    assert turns["script"] == ['EDGESYNTH_AGAINST=$CI_MERGE_REQUEST_DIFF_BASE_SHA sh ci/edgesynth-gate-tx2.sh "$ACTION"']
-    assert job["script"] == ['sh ci/edgesynth-gate-tx2.sh "$ACTION"'] and job["artifacts"]["when"] == "always"
+    assert turns["script"] == [f'EDGESYNTH_AGAINST=$CI_MERGE_REQUEST_DIFF_BASE_SHA sh {SCRIPT} "$ACTION"']
+    assert job["script"] == [f'sh {SCRIPT} "$ACTION"'] and job["artifacts"]["when"] == "always"
     assert job["artifacts"]["paths"] == ["edgesynth-out/"] and job["rules"][0]["when"] == "never"
 
 
