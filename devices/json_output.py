@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from devices.support.errors import UserError
-from devices.support.files import require_writable, write_text
+from devices.support.files import readable, require_writable, write_text
 
 __all__ = ["give_json", "json_option"]
 
@@ -34,7 +34,7 @@ def give_json(value: Any, place: str | None) -> None:
     """Plain data as JSON to a file, or to standard output for "-"; to nowhere where no place is named."""
     if place is None:
         return
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    text = readable(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
     if place == "-":
         click.echo(text)
     else:

@@ -25,6 +25,11 @@ def explain(error, path):
     return UserError("{}: {}".format(path, remedies.get(error.errno, error.strerror or str(error))))
 
 
+def readable(text):
+    """Text as UTF-8 can hold it: a file's name may be any bytes, those that are no UTF-8 are shown as U+FFFD."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def require_writable(path):
     """UserError when `write_bytes` could not write there; asked before the long work, not after it."""
     path = os.fspath(path)
