@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import re
@@ -9,11 +10,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from devices.board import Target, resolve_target
 from devices.support.errors import UserError
-from edge_bench.agent.arguments import BENCH
+from edge_bench.agent.arguments import BENCH, add_to_parser, complete
 from edge_bench.gate.baseline import SESSIONS
 from edge_bench.gate.tolerances import parse_tolerances
 
@@ -130,7 +131,15 @@ def _bench_words(text: str) -> tuple[str, ...]:
             raise UserError(f"--bench: {flag} follows from the other options of init-ci; leave it out")
         if flag.startswith("--") and flag not in known:
             raise UserError(f"--bench: bench has no {flag}; it has {', '.join(known)}")
+    parser = _Parser(prog="bench", add_help=False, allow_abbrev=False)
+    add_to_parser(parser)
+    complete(vars(parser.parse_args(words)))
     return tuple(words)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"--bench: {message}")
 
 
 def _check_words(text: str) -> tuple[str, ...]:
