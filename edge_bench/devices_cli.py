@@ -51,12 +51,13 @@ def prepare(host: str | None) -> None:
     edgesynth devices prepare --host nvidia@tx2 > edgesynth.sudoers
     """
     found = _probe(host)
+    if not found["modes"]:
+        click.echo(f"edgesynth: {found['board']['board']} has no power modes; nothing needs to be prepared", err=True)
+        return
     click.echo("# Install it on the board, once, after reading it:\n"
                "#   sudo visudo -cf edgesynth.sudoers\n"
                "#   sudo install -m 440 edgesynth.sudoers /etc/sudoers.d/edgesynth\n"
                f"{found['sudoers']}", nl=False)
-    if not found["modes"]:
-        click.echo(f"edgesynth: {found['board']['board']} has no power modes; nothing needs to be prepared", err=True)
 
 
 @click.command()
