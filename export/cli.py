@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from devices.json_output import give_json, json_option
 from devices.support.errors import CheckFailed, UserError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_file", "export", "export_model"]
 
+CHECKED = ("model", "target", "check", "jetpack", "out", "json_path")  # what --check heeds
 LINT_SCHEMA = "edgesynth.lint/1"
 
 
@@ -60,6 +62,7 @@ def export(model: str, target: str, check: bool, json_path: str | None, out: str
     that synth made, or the name of a trained one that comes with edgesynth.
     """
     if check:
+        _refuse_all_but(CHECKED)
         _check(model, target, jetpack, out, json_path)
         return
     if options["host"] and not options["engine"]:
@@ -69,6 +72,15 @@ def export(model: str, target: str, check: bool, json_path: str | None, out: str
     if json_path != "-":
         _print_report(report, engine, target)
     give_json({**report.to_json(), "engine": engine}, json_path)
+
+
+def _refuse_all_but(names: tuple[str, ...]) -> None:
+    """UserError for options of --check that would be passed over in silence."""
+    context = click.get_current_context()
+    given = [parameter.opts[0] for parameter in context.command.params if parameter.name not in names
+             and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE]  # fmt: skip
+    if given:
+        raise UserError(f"--check only reads the file as it is: leave {' and '.join(given)} out")
 
 
 def export_model(
@@ -170,7 +182,7 @@ def _check(path: str, target: str, jetpack: str | None, out: str | None, json_pa
 def _print_findings(path: str, dialect: Any, found: Lint, out: str | None) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console(highlight=False)
     if not found.findings:
@@ -178,7 +190,9 @@ def _print_findings(path: str, dialect: Any, found: Lint, out: str | None) -> No
             f"{path}: nothing that {dialect.reader} on {dialect.target} would misread or refuse", markup=False
         )
         return
-    table = Table("", "node", "problem", "remedy", box=None, header_style="bold", pad_edge=False)
+    # a name that is cut is not found again in the file
+    columns = [Column(name, overflow="fold") for name in ("node", "problem", "remedy")]
+    table = Table("", *columns, box=None, header_style="bold", pad_edge=False)
     colours = {"error": "red", "warning": "yellow", "mended": "green"}
     for state in ("error", "warning", "mended"):
         for item in found.of(state):
