@@ -9,7 +9,7 @@ import click
 
 from devices.board import Board, known_boards, load_board, resolve_target
 from devices.cost_model import Prediction
-from devices.json_output import give_json
+from devices.json_output import give_json, json_option
 
 __all__ = ["list_boards", "predict", "predict_onnx", "show"]
 
@@ -42,7 +42,7 @@ def _summary(board: Board) -> dict[str, Any]:
 
 
 @click.command(name="list", context_settings=HELP)
-@click.option("--json", "json_path", metavar="PATH|-", help="Write the list as JSON.")
+@json_option("Write the list as JSON.")
 def list_boards(json_path: str | None) -> None:
     """The boards that are known.
 
@@ -67,7 +67,7 @@ def list_boards(json_path: str | None) -> None:
 
 @click.command(context_settings=HELP)
 @click.argument("board")
-@click.option("--json", "json_path", metavar="PATH|-", help="Write the board's file as JSON.")
+@json_option("Write the board's file as JSON.")
 def show(board: str, json_path: str | None) -> None:
     """What is known about one board, with the source of every value.
 
@@ -127,7 +127,7 @@ def _plain(value: Any) -> str:
 @click.option("--input-ready", is_flag=True, help="The input lies ready and is only copied (default: images are fed "
               "from the CPU, as in the published runs).")
 @click.option("--top", default=8, show_default=True, type=click.IntRange(0), help="How many layers to show.")
-@click.option("--json", "json_path", metavar="PATH|-", help="Write the prediction as JSON.")
+@json_option("Write the prediction as JSON.")
 def predict(model: str, target: str, precision: str, batch: int, input_ready: bool, top: int,
             json_path: str | None) -> None:
     """Predicted latency, power and energy of an ONNX model on a target.

@@ -31,6 +31,8 @@ def bench_model(model: str | os.PathLike[str], *, host: str | None = None,
     UserError for a model or option that is wrong; CannotMeasure where nothing sound can be measured.
     """
     require_options(options)
+    if save_to is not None:
+        store.require_folder(os.fspath(save_to))
     if host is not None:
         from edge_bench.remote import bench_on_host
 

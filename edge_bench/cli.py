@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from devices.json_output import give_json
+from devices.json_output import give_json, json_option
 from devices.support.errors import UserError
 from edge_bench.agent.arguments import BENCH
 
@@ -37,12 +37,12 @@ def show_measured(found: dict[str, Any], kind: Any, json_path: str | None) -> No
     """A result or a comparison as JSON where that was asked for, else as text with where it was kept. kind: the module
     of its `SCHEMA` and `to_text`."""
     saved = found.pop("saved", None)
-    if json_path:
-        give_json({"schema": kind.SCHEMA, **found}, json_path)
     if json_path != "-":
         click.echo(kind.to_text(found))
         if saved:
             click.echo(f"saved      {saved} (+ record)")
+    if json_path:
+        give_json({"schema": kind.SCHEMA, **found}, json_path)
 
 
 @click.command()
@@ -55,7 +55,7 @@ def show_measured(found: dict[str, Any], kind: Any, json_path: str | None) -> No
 @click.option("--replay", metavar="RECORD", help="Recompute a result from its .record.gz instead of measuring.")
 @click.option("--save", "save_to", metavar="FOLDER", default="results", show_default=True,
               help="Where the result and its raw record are kept.")
-@click.option("--json", "json_path", metavar="PATH|-", help="Write the result as JSON.")
+@json_option("Write the result as JSON.")
 def bench(model: str | None, host: str | None, predict: bool, target: str | None, replay: str | None, save_to: str,
           json_path: str | None, **given: Any) -> None:
     """Latency and energy of MODEL, an ONNX file or a TensorRT engine.

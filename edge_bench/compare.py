@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from edge_bench.agent import comparison, pair
+from edge_bench.agent import comparison, pair, store
 from edge_bench.bench import require_options
 
 __all__ = ["compare_models"]
@@ -28,6 +28,8 @@ def compare_models(base: str | os.PathLike[str], head: str | os.PathLike[str], *
     options = {name: value for name, value in options.items() if value is not None}
     request = {**options, "base": os.fspath(base), "model": os.fspath(head)}
     pair.complete_pair(request)  # what makes no sense is refused before the board is asked
+    if save_to is not None:
+        store.require_folder(os.fspath(save_to))
     if host is not None:
         from edge_bench.remote import compare_on_host
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from devices.json_output import give_json
+from devices.json_output import give_json, json_option
 from edge_bench.cli import progress
 
 __all__ = ["build_agent", "calibrate", "install_agent", "prepare", "probe", "read_log"]
@@ -26,7 +26,7 @@ def _probe(host: str | None) -> dict[str, Any]:
 
 @click.command()
 @click.option("--host", metavar="USER@BOARD", help="The board, over ssh. Default: this machine.")
-@click.option("--json", "json_path", metavar="PATH|-", help="Write what was found as JSON.")
+@json_option("Write what was found as JSON.")
 def probe(host: str | None, json_path: str | None) -> None:
     """What this machine or a board is: software, power mode, clocks, runners, power rails, and who is measuring.
 
@@ -51,12 +51,13 @@ def prepare(host: str | None) -> None:
     edgesynth devices prepare --host nvidia@tx2 > edgesynth.sudoers
     """
     found = _probe(host)
+    if not found["modes"]:
+        click.echo(f"edgesynth: {found['board']['board']} has no power modes; nothing needs to be prepared", err=True)
+        return
     click.echo("# Install it on the board, once, after reading it:\n"
                "#   sudo visudo -cf edgesynth.sudoers\n"
                "#   sudo install -m 440 edgesynth.sudoers /etc/sudoers.d/edgesynth\n"
                f"{found['sudoers']}", nl=False)
-    if not found["modes"]:
-        click.echo(f"edgesynth: {found['board']['board']} has no power modes; nothing needs to be prepared", err=True)
 
 
 @click.command()
@@ -71,7 +72,7 @@ def prepare(host: str | None) -> None:
 @click.option("--no-power", is_flag=True, help="Measure times alone; the file then predicts no energies.")
 @click.option("--power-source", metavar="NAME", help="As for bench. Default: the first that is there.")
 @click.option("--fit-only", is_flag=True, help="Measure nothing: fit what an earlier call kept.")
-@click.option("--json", "json_path", metavar="PATH|-", help="Write the fit as JSON.")
+@json_option("Write the fit as JSON.")
 def calibrate(host: str | None, out: str, modes: tuple[str, ...], precisions: tuple[str, ...], lock: bool,
               no_power: bool, power_source: str | None, fit_only: bool, json_path: str | None) -> None:
     """Measure some small networks on a board (about ten minutes a mode), fit the cost model to them, and write a
@@ -137,7 +138,7 @@ def install_agent(host: str) -> None:
 @click.command(name="read-log")
 @click.argument("path", metavar="FILE")
 @click.option("--board", metavar="NAME", help="The board it comes from, such as tx2. Default: by the rails' names.")
-@click.option("--json", "json_path", metavar="PATH|-", help="Write every line's milliwatts as JSON.")
+@json_option("Write every line's milliwatts as JSON.")
 def read_log(path: str, board: str | None, json_path: str | None) -> None:
     """The present milliwatts of every rail and the total, for each line of a tegrastats log, or why there is none.
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from devices.json_output import give_json
+from devices.json_output import give_json, json_option
 from devices.support.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_file", "export", "export_model"]
 
+CHECKED = ("model", "target", "check", "jetpack", "out", "json_path")  # what --check heeds
 LINT_SCHEMA = "edgesynth.lint/1"
 
 
@@ -51,7 +53,7 @@ Examples:
 @click.option("--check", is_flag=True, help="Only say what the target would misread or refuse in an ONNX file.")
 @click.option("--engine", is_flag=True, help="Also build the TensorRT engine: on --host, or on this board.")
 @click.option("--host", metavar="USER@BOARD", help="The board that builds the engine, over ssh.")
-@click.option("--json", "json_path", metavar="PATH|-", help="Also write the report as JSON; - prints it.")
+@json_option("Also write the report as JSON; - prints it.")
 def export(model: str, target: str, check: bool, json_path: str | None, out: str | None, jetpack: str | None,
            **options: Any) -> None:  # fmt: skip
     """MODEL as an ONNX file that the target's TensorRT reads, proved to answer as MODEL does.
@@ -60,19 +62,25 @@ def export(model: str, target: str, check: bool, json_path: str | None, out: str
     that synth made, or the name of a trained one that comes with edgesynth.
     """
     if check:
+        _refuse_all_but(CHECKED)
         _check(model, target, jetpack, out, json_path)
         return
     if options["host"] and not options["engine"]:
         raise UserError("--host is where --engine builds; add --engine, or leave --host out")
-    if json_path not in (None, "-"):
-        from export.document import require_writable
-
-        require_writable(json_path)  # before the work, not after it
     with _progress() as say:
         report, engine = export_model(model, target, out=out, jetpack=jetpack, progress=say, **options)
     if json_path != "-":
         _print_report(report, engine, target)
     give_json({**report.to_json(), "engine": engine}, json_path)
+
+
+def _refuse_all_but(names: tuple[str, ...]) -> None:
+    """UserError for options of --check that would be passed over in silence."""
+    context = click.get_current_context()
+    given = [parameter.opts[0] for parameter in context.command.params if parameter.name not in names
+             and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE]  # fmt: skip
+    if given:
+        raise UserError(f"--check only reads the file as it is: leave {' and '.join(given)} out")
 
 
 def export_model(
@@ -145,14 +153,14 @@ def export_model(
 def check_file(path: str, target: str, jetpack: str | None = None, out: str | None = None) -> Lint:
     """What a target's TensorRT would misread or refuse in an ONNX file; with `out`, the mended file is written there
     when nothing but what can be mended was found."""
-    from devices.support.files import write_bytes
+    from devices.support.files import require_writable, write_bytes
     from export import document
     from export.dialect import dialect_of
     from export.lint import lint
 
     found = lint(document.load(path), dialect_of(target, jetpack))
     if out is not None and not found.errors:
-        document.require_writable(out)
+        require_writable(out)
         write_bytes(out, document.serialise(found.model))
     return found
 
@@ -174,7 +182,7 @@ def _check(path: str, target: str, jetpack: str | None, out: str | None, json_pa
 def _print_findings(path: str, dialect: Any, found: Lint, out: str | None) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console(highlight=False)
     if not found.findings:
@@ -182,7 +190,9 @@ def _print_findings(path: str, dialect: Any, found: Lint, out: str | None) -> No
             f"{path}: nothing that {dialect.reader} on {dialect.target} would misread or refuse", markup=False
         )
         return
-    table = Table("", "node", "problem", "remedy", box=None, header_style="bold", pad_edge=False)
+    # a name that is cut is not found again in the file
+    columns = [Column(name, overflow="fold") for name in ("node", "problem", "remedy")]
+    table = Table("", *columns, box=None, header_style="bold", pad_edge=False)
     colours = {"error": "red", "warning": "yellow", "mended": "green"}
     for state in ("error", "warning", "mended"):
         for item in found.of(state):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from devices.support.errors import UserError
-from devices.support.files import sha256_bytes, write_bytes
+from devices.support.files import require_writable, sha256_bytes, write_bytes
 from export import document
 from export.batch import Batch
 from export.dialect import Dialect, dialect_of
@@ -65,7 +65,7 @@ class Order:
             raise UserError(
                 "the accuracy is verified on labelled images: give an .npz with images and labels (--samples)"
             )
-        document.require_writable(path)
+        require_writable(path)
         return cls(
             os.fspath(path),
             dialect,

@@ -167,17 +167,6 @@ def external_files(model: onnx.ModelProto) -> list[str]:
     return sorted({e.value for e in entries if e.key == "location"})
 
 
-def require_writable(path: str | os.PathLike[str]) -> None:
-    """UserError when a file cannot be written there; asked before the long work, not after it."""
-    folder = os.path.dirname(os.path.abspath(path))
-    if os.path.isdir(path):
-        raise UserError(f"{path}: it is a folder; name a file")
-    if not os.path.isdir(folder):
-        raise UserError(f"{folder}: there is no such folder; make it, or choose another")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise explain(PermissionError(13, "Permission denied"), folder)
-
-
 def single_input(model: onnx.ModelProto, source: object) -> onnx.ValueInfoProto:
     """The one FP32 input of a network that takes images; UserError for a model of another kind."""
     import onnx

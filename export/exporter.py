@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from devices.support.errors import CheckFailed, UserError
+from devices.support.files import readable
 from export import document
 from export.batch import Batch
 from export.delivery import Order, Progress, deliver
@@ -115,7 +116,7 @@ def export_file(
         raise UserError(f"{source}: it is quantised already; export the network before quantisation")
     model = document.with_input(original, order.batch, input_shape)
     shape = document.image_shape(model, source)
-    words = words or Labels(os.path.splitext(os.path.basename(source))[0])
+    words = words or Labels(readable(os.path.splitext(os.path.basename(source))[0]))
     try:
         original_answers = _as_it_came(model, source)
     except UserError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import export
 from devices.support.errors import UserError
 from devices.support.factories import is_factory, load_factory
-from devices.support.files import explain
+from devices.support.files import explain, readable
 from export.document import first_line
 from export.report import Labels
 from export.samples import Samples
@@ -79,7 +79,7 @@ def load_source(text: str, input_shape: tuple[int, ...] | None = None, data: str
     """The model that a word names. data: the data set of a network of synth's, where its own is not wanted. data_root:
     the folder of the user's copy of it."""
     if text.endswith(".onnx"):
-        name = os.path.splitext(os.path.basename(text))[0]
+        name = readable(os.path.splitext(os.path.basename(text))[0])
         return Source(name, onnx_path=text, input_shape=input_shape)
     if is_factory(text):
         return _from_factory(text, input_shape)

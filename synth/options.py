@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import click
 
-from devices.support.errors import EdgesynthError, UserError
+from devices.support.errors import EdgesynthError
 from synth.training.device import AUTO, DEVICES
 
 
@@ -20,13 +19,6 @@ class Stopped(EdgesynthError):
 
 def default_workers() -> int:
     return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
-
-
-def _refuse_no_folder(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
-    """At once, and not after a long run."""
-    if path not in (None, "-") and (Path(path).is_dir() or not Path(path).parent.is_dir()):
-        raise UserError(f"--json {path}: name a file in a folder that exists, or -")
-    return path
 
 
 class SeedRange(click.ParamType):
@@ -47,8 +39,6 @@ class SeedRange(click.ParamType):
         return seeds
 
 
-json_option = click.option("--json", "json_path", metavar="PATH|-", callback=_refuse_no_folder,
-                           help="Also write the result as JSON; - prints it.")
 workers_option = click.option("--workers", type=click.IntRange(1), default=None, show_default="up to 4",
                               help="Processes, on a GPU lanes; the result does not depend on them.")
 set_option = click.option("--set", "changes", multiple=True, metavar="NAME=VALUE",

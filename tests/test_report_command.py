@@ -42,6 +42,7 @@ def test_what_is_given_decides_what_is_shown_and_where(here, words, place, kinds
     (("none.json",), "none.json: holds no finished run (no summary.json), and there is no such file"),
     (("empty",), "empty: holds no finished run (no summary.json) and no results"),
     (("run", "check.json"), "run: a run has a report of its own: edgesynth report run"),
+    (("check.json", "--out", "."), ".: it is a folder; name a file"),
     (("check.json", "--out", "none/x.html"), "there is no such file or folder"),
 ])
 def test_mistakes_are_one_sentence(here, words, said):

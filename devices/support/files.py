@@ -20,17 +20,48 @@ def explain(error, path):
         errno.ENOENT: "there is no such file or folder",
         errno.ENOTDIR: "a part of the path is a file, not a folder",
         errno.EISDIR: "it is a folder; name a file",
+        errno.EEXIST: "there is a file of that name already; choose another",
     }
     return UserError("{}: {}".format(path, remedies.get(error.errno, error.strerror or str(error))))
 
 
-def write_bytes(path, data):
-    """Write `data` to `path` so that a reader sees the old content or the new, never a part (temp + fsync + rename)."""
+def readable(text):
+    """Text as UTF-8 can hold it: a file's name may be any bytes, those that are no UTF-8 are shown as U+FFFD."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def require_writable(path):
+    """UserError when `write_bytes` could not write there; asked before the long work, not after it."""
     path = os.fspath(path)
-    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        raise explain(OSError(errno.EISDIR, ""), path)
+    place = path if _is_special(path) else os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(place) and place != path:
+        raise UserError("{}: there is no such folder; name a file in one that exists".format(path))
+    if not os.access(place, os.W_OK if place == path else os.W_OK | os.X_OK):
+        raise explain(OSError(errno.EACCES, ""), place)
+
+
+def _is_special(path):
+    """Whether a path leads to what is there and is no regular file: a pipe or a device is written, never replaced."""
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
+def write_bytes(path, data):
+    """Write `data` to `path` so that a reader sees the old content or the new, never a part (temp + fsync + rename).
+
+    A link stays, and the file that it leads to is written. What is no regular file, such as a pipe, just gets the data.
+    """
+    path = os.fspath(path)
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix="." + os.path.basename(path) + ".", suffix=".tmp", dir=folder)
+        if _is_special(path):
+            with open(path, "wb") as stream:
+                stream.write(data)
+            return
+        place = os.path.realpath(path)
+        folder = os.path.dirname(place)
+        handle, temporary = tempfile.mkstemp(prefix="." + os.path.basename(place) + ".", suffix=".tmp", dir=folder)
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
@@ -38,7 +69,7 @@ def write_bytes(path, data):
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
+        os.replace(temporary, place)
         temporary = None
         _sync_folder(folder)
     except OSError as error:

@@ -3,7 +3,7 @@ import json
 
 from devices.support.errors import UserError
 from devices.support.files import read_json
-from edge_bench.agent import metrics, pair, ratio, result, statistics, store
+from edge_bench.agent import metrics, pair, ratio, result, store
 from edge_bench.agent.arguments import PAIRS
 
 SCHEMA = "edgesynth.compare/1"
@@ -55,8 +55,8 @@ def row(name, sessions):
     if not metric.more_is_worse:
         estimate = ratio.inverse(estimate)
     found = dict(metrics.unmeasured(name, "one pair shows no spread: measure at least {} of each".format(PAIRS)),
-                 ratio=estimate.value, baseline=statistics.median([old for old, _ in pairs]),
-                 present=statistics.median([new for _, new in pairs]))
+                 ratio=estimate.value, baseline=ratio.centre([[old for old, _ in pairs]]),
+                 present=ratio.centre([[new for _, new in pairs]]))
     if estimate.low is not None:
         verdict = WORSE if estimate.low > 1 else BETTER if estimate.high < 1 else NOT_CLEAR
         found.update(low=estimate.low, high=estimate.high, verdict=verdict, reason="{} pairs".format(estimate.units))

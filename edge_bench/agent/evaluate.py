@@ -153,7 +153,7 @@ def _marks(result):
 def _mark_warnings(result):
     found = []
     if "quick" in result["marks"]:
-        found.append("a first look: measure {} trials of {:g} s or more, which is the default".format(
+        found.append("a first look: measure {} trials of {:g} s or more".format(
             SOUND_TRIALS, SOUND_WINDOW_S))
     if "not_steady" in result["marks"]:
         what = sorted({name for row in result["trials"] for name in row["unsteady"]})

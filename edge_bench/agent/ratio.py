@@ -31,6 +31,11 @@ def of_sessions(new, old, bounds=(), confidence=statistics.CONFIDENCE):
     return _ratio(difference, max(halves) if halves else None, bounds, sum(map(len, sides)), confidence)
 
 
+def centre(sessions):
+    """The value of one side of a ratio, so that what is shown divides to it: the geometric mean."""
+    return math.exp(statistics.mean([statistics.mean(_logs(session)) for session in sessions]))
+
+
 def of_pairs(pairs, bounds=(), confidence=statistics.CONFIDENCE):
     """The ratio new / old of pairs (old, new) of neighbouring trials: Ratio, by Student's t on the pairs' differences.
 

@@ -1,4 +1,6 @@
 """Where results are kept: results/0007-ferminet-a-tx2.json, and beside it the raw record it can be recomputed from."""
+import contextlib
+import errno
 import gzip
 import io
 import json
@@ -42,6 +44,27 @@ def keep(document, record, words, schema, folder=FOLDER):
             os.unlink(path)  # the number that was reserved; a document that was written stays
         raise
     return path
+
+
+def require_folder(folder):
+    """UserError where nothing can be kept in a folder; asked before a measurement, whose result would be lost after it.
+
+    It is made to see whether it can be, and is gone again: a command that is refused leaves nothing.
+    """
+    missing, place = [], os.path.abspath(folder)
+    while not os.path.lexists(place):
+        missing.append(place)
+        place = os.path.dirname(place)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "")
+    except OSError as error:
+        raise explain(error, folder)
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):  # not made, or in use by another by now
+                os.rmdir(path)
 
 
 def _reserve(folder, name):

@@ -76,6 +76,8 @@ def bench(options, lines):
     else:
         request = _request(options, lines)
         arguments.complete(request)
+        if lines is None:
+            store.require_folder(options.save or store.FOLDER)
         end = _run_job("bench", request, lines)
         if lines is not None:
             return end.get("exit_code", 0)
@@ -95,6 +97,8 @@ def compare(options, lines):
     if lines is None:
         request["base"] = options.base
     pair.complete_pair(request)
+    if lines is None:
+        store.require_folder(options.save or store.FOLDER)
     end = _run_job("compare", request, lines)
     if lines is not None:
         return end.get("exit_code", 0)

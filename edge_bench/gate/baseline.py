@@ -18,8 +18,8 @@ from devices.support.files import canonical_json, explain, read_json, sha256_byt
 from edge_bench.agent import metrics
 from edge_bench.agent.result import NOT_COMPARABLE
 
-__all__ = ["SESSIONS", "Entry", "add_sessions", "differences", "identity", "load", "nearest", "require_sound", "save",
-           "without_record"]
+__all__ = ["SESSIONS", "Entry", "add_sessions", "differences", "identity", "load", "nearest",
+           "require_one_model_a_name", "require_sound", "save", "without_record"]
 
 SCHEMA = "edgesynth.baseline/2"
 SESSIONS = 3  # of one board: below, the spread between sessions is not known
@@ -100,6 +100,18 @@ def require_sound(result: dict[str, Any], path: str, force: bool = False) -> Non
     if without_record(result, path) and not force:
         raise UserError(f"{path} has no raw samples beside it: name the file that bench kept in its --save folder, or "
                         "use --force")
+
+
+def require_one_model_a_name(loaded: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """UserError where results (with their paths) go into one entry and are of different model files: a/net.onnx and
+    b/net.onnx would take turns in it, each held against the other."""
+    seen: dict[str, tuple[str, str]] = {}
+    for path, result in loaded:
+        found, sha256 = identity(result), result["model"]["sha256"]
+        first, other = seen.setdefault(canonical_json([found[name] for name in SUBJECT + PLACE]), (path, sha256))
+        if other != sha256:
+            raise UserError(f"{first} and {path} are of two different files that are both called {found['model']}: "
+                            "give the models different names, or name the results of one alone")
 
 
 def without_record(result: dict[str, Any], path: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from devices.support.errors import EdgesynthError
-from edge_bench.agent import comparison, metrics, ratio, statistics
+from edge_bench.agent import comparison, metrics, ratio
 from edge_bench.agent import result as results
 from edge_bench.gate import baseline, tolerances, verdict
 from edge_bench.gate.verdict import ModelVerdict
@@ -39,12 +39,13 @@ def check_results(paths: Paths, baseline_path: str | os.PathLike[str], allowed: 
     """
     entries = baseline.load(baseline_path)
     groups: dict[str, list[tuple[str, Result]]] = {}
-    for path in paths:
-        result = results.load(os.fspath(path))
+    loaded = [(os.fspath(path), results.load(os.fspath(path))) for path in paths]
+    baseline.require_one_model_a_name(loaded)
+    for path, result in loaded:
         key = f"{sorted(baseline.identity(result).items(), key=str)} {result['model']['sha256']}"
         group = groups.setdefault(key, [])
         if result["created"] not in [other["created"] for _, other in group]:  # one session counts once
-            group.append((os.fspath(path), result))
+            group.append((path, result))
     verdicts = []
     for group in groups.values():
         first_path, first = group[0]
@@ -157,8 +158,7 @@ def _row(name: str, sessions: list[Result], entry: baseline.Entry) -> dict[str, 
     found = found if metric.more_is_worse else ratio.inverse(found)
     return {**metrics.unmeasured(name, "one trial shows no spread: measure at least 5"),
             "ratio": found.value, "low": found.low, "high": found.high,
-            "baseline": statistics.median([value for values in old for value in values]),
-            "present": statistics.median([value for values in new for value in values])}
+            "baseline": ratio.centre(old), "present": ratio.centre(new)}
 
 
 def _layers(sessions: list[Result], entry: baseline.Entry) -> list[dict[str, Any]] | None:
@@ -227,6 +227,7 @@ def update_baseline(paths: Paths, baseline_path: str | os.PathLike[str], force: 
     loaded = [(os.fspath(path), results.load(os.fspath(path))) for path in paths]
     for path, result in loaded:
         baseline.require_sound(result, path, force)
+    baseline.require_one_model_a_name(loaded)
     told = baseline.add_sessions(entries, [result for _, result in loaded])
     baseline.save(baseline_path, entries)
     return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from devices.support.files import explain
@@ -11,7 +12,8 @@ from edge_bench.agent.comparison import interval_words, percent
 from edge_bench.agent.result import figure
 from edge_bench.gate import verdict
 
-__all__ = ["annotate", "append_summary", "command", "markdown", "summary_path"]
+__all__ = ["annotate", "append_summary", "command", "markdown", "require_summary",
+           "summary_path"]
 
 _KEPT = {verdict.REGRESSION: "**regression**", verdict.UNMEASURED: "**could not measure**"}
 
@@ -90,10 +92,21 @@ def summary_path(given: str | None, environment: Mapping[str, str] = os.environ)
     return given or environment.get("GITHUB_STEP_SUMMARY") or None
 
 
+def require_summary(given: str | None, environment: Mapping[str, str] = os.environ) -> None:
+    """UserError where the Markdown cannot be appended; asked before the measurements, not after them."""
+    path = summary_path(given, environment)
+    if path and not Path(path).is_fifo():  # its reader would see the end
+        _append(path, "")
+
+
 def append_summary(path: str, document: Mapping[str, Any]) -> None:
     """Append the Markdown to a file. UserError where that fails."""
+    _append(path, markdown(document))
+
+
+def _append(path: str, text: str) -> None:
     try:
         with open(path, "a", encoding="utf-8") as stream:
-            stream.write(markdown(document))
+            stream.write(text)
     except OSError as error:
         raise explain(error, path) from None

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from devices.json_output import give_json
+from devices.json_output import give_json, json_option
 from devices.support.errors import CannotMeasure, CheckFailed, EdgesynthError, UserError
 from edge_bench.cli import bench_options, progress, show_measured
 from edge_bench.gate.verdict import INCONCLUSIVE_IS, WARN
@@ -31,7 +31,7 @@ NOT_FOR_KEPT = ("force", "host", "more-sessions", "rest")
 @click.option("--replay", metavar="RECORD", help="Recompute a comparison from its .record.gz instead of measuring.")
 @click.option("--save", "save_to", metavar="FOLDER", default="results", show_default=True,
               help="Where the comparison and its raw record are kept.")
-@click.option("--json", "json_path", metavar="PATH|-", help="Write the comparison as JSON.")
+@json_option("Write the comparison as JSON.")
 def compare(base: str | None, head: str | None, host: str | None, replay: str | None, save_to: str,
             json_path: str | None, **given: Any) -> None:
     """Two models measured in turns on one board: how much worse HEAD is than BASE, with 95 % intervals.
@@ -75,7 +75,7 @@ def compare(base: str | None, head: str | None, host: str | None, replay: str | 
 @click.option("--summary", metavar="FILE", help="Append the verdicts there as Markdown. Default: GitHub's job summary.")
 @click.option("--save", "save_to", metavar="FOLDER", default="results", show_default=True,
               help="Where what is measured is kept.")
-@click.option("--json", "json_path", metavar="PATH|-", help="Write the verdicts as JSON.")
+@json_option("Write the verdicts as JSON.")
 @bench_options
 def check(words: tuple[str, ...], baseline_path: str | None, against: str | None, tolerance: tuple[str, ...],
           host: str | None, more_sessions: int | None, rest_s: float | None, inconclusive: str, update: bool,
@@ -91,7 +91,7 @@ def check(words: tuple[str, ...], baseline_path: str | None, against: str | None
     edgesynth check models/net.onnx --against origin/main --power --lock --layers --host nvidia@tx2
     """
     from edge_bench.agent.evaluate import now_utc
-    from edge_bench.gate import checking, tolerances, verdict
+    from edge_bench.gate import checking, ci_output, tolerances, verdict
 
     # `--tolerance energy=5% latency=5%` is how one writes it; the second word reaches us among the files
     paths = [word for word in words if not tolerances.is_tolerance(word)]
@@ -108,6 +108,7 @@ def check(words: tuple[str, ...], baseline_path: str | None, against: str | None
         for sentence in checking.update_baseline(paths, baseline_path, force):
             click.echo(f"{baseline_path}: {sentence}", err=True)
         return
+    ci_output.require_summary(summary)
     more = checking.MORE_SESSIONS if more_sessions is None else more_sessions
     with _told_to_github(json_path == "-"):
         if against:
@@ -206,17 +207,17 @@ def _schema(path: str) -> str | None:
 
 
 def _tell(document: dict[str, Any], json_path: str | None, summary: str | None) -> None:
-    """The verdicts to everybody who reads them: a file, a person, GitHub."""
+    """The verdicts to everybody who reads them: a person and GitHub, then files, which may fail."""
     from edge_bench.gate import ci_output
 
-    if json_path:
-        give_json(document, json_path)
     for_program = json_path == "-"
     if not for_program:
         _show(document)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in ci_output.annotate(document):
             click.echo(line, err=for_program)
+    if json_path:
+        give_json(document, json_path)
     path = ci_output.summary_path(summary)
     if path:
         ci_output.append_summary(path, document)

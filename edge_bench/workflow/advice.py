@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from edge_bench.gate.baseline import SESSIONS
-from edge_bench.workflow.plan import OUT, SCRIPT, Plan
+from edge_bench.workflow.plan import OUT, Plan
 
 PACKAGE = "edgesynth"
 
@@ -65,7 +65,7 @@ def next_steps(plan: Plan, doubts: Sequence[str] = ()) -> list[str]:
         steps.append("clocks of such a machine cannot be locked by edgesynth: its results are marked unlocked, and the "
                      "gate\ntakes them only with init-ci --check --force")
     steps.append(f"measure the first baseline, {SESSIONS} sessions, and commit it:\n"
-                 f"sh {SCRIPT} baseline && git add {shlex.quote(plan.baseline)}\n"
+                 f"sh {plan.script} baseline && git add {shlex.quote(plan.baseline)}\n"
                  f"    or {_baseline_by_ci(plan)}")
     if not plan.gitlab:
         steps.append("in a public repository, also require approval for outside collaborators' workflows (Settings > "

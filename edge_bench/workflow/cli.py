@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from devices.json_output import give_json
+from devices.json_output import give_json, json_option
 
 __all__ = ["init_ci"]
 
@@ -38,7 +38,7 @@ __all__ = ["init_ci"]
 @click.option("--gitlab", is_flag=True, help="A job for GitLab in place of GitHub's workflow.")
 @click.option("--out", default=".", show_default=True, metavar="FOLDER", help="The repository's root.")
 @click.option("--force", is_flag=True, help="Also replace files that were edited by hand.")
-@click.option("--json", "json_path", metavar="PATH|-", help="What was written and what is to do next, as JSON.")
+@json_option("What was written and what is to do next, as JSON.")
 def init_ci(target: str, requirement: str | None, no_power: bool, out: str, force: bool, json_path: str | None,
             **asked: Any) -> None:
     """Put the energy gate into a repository's CI: a workflow that measures its models on a board for every change, and

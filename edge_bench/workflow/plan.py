@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import re
@@ -9,15 +10,15 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from devices.board import Target, resolve_target
 from devices.support.errors import UserError
-from edge_bench.agent.arguments import BENCH
+from edge_bench.agent.arguments import BENCH, add_to_parser, complete
 from edge_bench.gate.baseline import SESSIONS
 from edge_bench.gate.tolerances import parse_tolerances
 
-WORKFLOW, SCRIPT = ".github/workflows/edgesynth-{board}.yml", "ci/edgesynth-gate.sh"
+WORKFLOW, SCRIPT = ".github/workflows/edgesynth-{board}.yml", "ci/edgesynth-gate-{board}.sh"
 GITLAB = ".gitlab/edgesynth-{board}.yml"
 OUT = "edgesynth-out"
 MINUTES_A_JOB = 120  # a model takes two minutes, and up to ten where the noise asks for more sessions
@@ -75,6 +76,11 @@ class Plan:
         return [*words, *self.bench]
 
     @property
+    def script(self) -> str:
+        """One for each board: what it measures with is in it."""
+        return SCRIPT.format(board=self.board)
+
+    @property
     def workflow(self) -> str:
         return WORKFLOW.format(board=self.board)
 
@@ -125,7 +131,15 @@ def _bench_words(text: str) -> tuple[str, ...]:
             raise UserError(f"--bench: {flag} follows from the other options of init-ci; leave it out")
         if flag.startswith("--") and flag not in known:
             raise UserError(f"--bench: bench has no {flag}; it has {', '.join(known)}")
+    parser = _Parser(prog="bench", add_help=False, allow_abbrev=False)
+    add_to_parser(parser)
+    complete(vars(parser.parse_args(words)))
     return tuple(words)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"--bench: {message}")
 
 
 def _check_words(text: str) -> tuple[str, ...]:
@@ -147,7 +161,7 @@ def files(plan: Plan) -> dict[str, str]:
     force = " --force" if "--force" in plan.check else ""
     values = {
         "board": plan.board, "board_title": plan.target.board.title, "host": plan.host, "label": plan.runner,
-        "group": plan.group, "script": SCRIPT, "out": OUT, "baseline": plan.baseline, "sessions": SESSIONS,
+        "group": plan.group, "script": plan.script, "out": OUT, "baseline": plan.baseline, "sessions": SESSIONS,
         "minutes": MINUTES_A_JOB, "on_board": plan.on_board, "against": plan.against, "actions": ACTIONS,
         "requirement": plan.requirement,
         "models": " ".join(map(_pattern, plan.models)), "bench": _after(plan.bench_words), "force": force,
@@ -155,7 +169,7 @@ def files(plan: Plan) -> dict[str, str]:
         "check": _after(plan.check),
         # nothing needs to be forced where both sides are measured in turns, and check refuses it there
         "check_in_turns": _after([word for word in plan.check if word != "--force"]), "gitlab_file": plan.gitlab_file}
-    made = {SCRIPT: _template("gate.sh.jinja").render(values)}
+    made = {plan.script: _template("gate.sh.jinja").render(values)}
     if plan.gitlab:
         made[plan.gitlab_file] = _template("gitlab.yml.jinja").render(values)
     else:

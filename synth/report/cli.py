@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from devices.json_output import give_json
+from devices.json_output import give_json, json_option
 from devices.support.errors import UserError
-from synth.options import json_option
 
 __all__ = ["report"]
 
@@ -20,7 +19,7 @@ __all__ = ["report"]
 @click.argument("given", nargs=-1, required=True, type=click.Path(), metavar="RUN|RESULT...")
 @click.option("--out", type=click.Path(), metavar="FILE",
               help="HTML file.  [default: report.html in the run's folder, or beside the first result]")
-@json_option
+@json_option()
 def report(given: tuple[str, ...], out: str | None, json_path: str | None) -> None:
     """A run as one self-contained HTML file; or results, side by side where there are several, with the comparisons
     and checks that were made of them. A folder stands for all the results in it."""

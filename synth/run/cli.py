@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from devices.board import absolute_target
-from devices.json_output import give_json
+from devices.json_output import give_json, json_option
 from devices.support.errors import CannotMeasure, CheckFailed, UserError
 from synth.options import (
     SeedRange,
@@ -19,7 +19,6 @@ from synth.options import (
     data_root_option,
     default_workers,
     device_option,
-    json_option,
     set_option,
     workers_option,
 )
@@ -63,7 +62,7 @@ MEASURED_BESIDE = 2  # measurements beside a cycle, where a board takes part and
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @workers_option
 @device_option
-@json_option
+@json_option()
 def synth(out: str | None, resume: bool, workers: int | None, device: str, json_path: str | None,
           hosts: tuple[str, ...], measure: int | None, board_lost: str, **asked: Any) -> None:
     """Learn a generator of efficient networks and make FermiNets.
@@ -132,7 +131,7 @@ PREFERENCES = {"accurate": (0.95, 0.05, 0.0), "small": (0.05, 0.95, 0.0), "balan
               help="One end of the front, in place of the seeds' own preferences; frugal: most images per joule.")
 @workers_option
 @device_option
-@json_option
+@json_option()
 def generate(run: str, seeds: list[int], prefer: str | None, workers: int | None, device: str,
              json_path: str | None) -> None:
     """Make more FermiNets from a finished run's generator; nothing is learned any more."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devices.json_output import give_json
+from devices.json_output import give_json, json_option
 from devices.support.errors import UserError
-from synth.options import SeedRange, Stopped, data_root_option, device_option, json_option, set_option
+from synth.options import SeedRange, Stopped, data_root_option, device_option, set_option
 from synth.training.device import Compute, device_named
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
               help="Trainings at once: processes, or lanes of one GPU.")
 @device_option
 @click.option("--out", type=click.Path(), required=True, help="Folder; each seed has a folder of its own in it.")
-@json_option
+@json_option()
 def train(networks: tuple[str, ...], data: str, data_root: str | None, purpose: str, epochs: int | None,
           changes: tuple[str, ...], on: str, teacher: str | None, seeds: list[int], workers: int, device: str, out: str,
           json_path: str | None) -> None:
@@ -92,7 +92,7 @@ def _tell(done: Sequence[Trained], seeds: int) -> None:
 @click.option("--data", help="A known data set, or a factory.  [default: the one that its card names]")
 @data_root_option
 @click.option("--split", default="validation", show_default=True, help="train, validation or test.")
-@json_option
+@json_option()
 def evaluate(network: str, data: str | None, data_root: str | None, split: str, json_path: str | None) -> None:
     """A trained network's metric on a split.
 

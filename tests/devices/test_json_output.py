@@ -21,3 +21,10 @@ def test_what_is_no_number_is_never_written(tmp_path):
     with pytest.raises(ValueError):
         give_json({"count": float("nan")}, str(tmp_path / "out.json"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_name_that_is_no_utf_8_leaves_the_json_whole(tmp_path, capsys):
+    path = tmp_path / "out.json"
+    give_json({"name": "m\udce9"}, str(path))
+    give_json({"name": "m\udce9"}, "-")
+    assert path.read_text(encoding="utf-8") == capsys.readouterr().out == '{\n "name": "m�"\n}\n'

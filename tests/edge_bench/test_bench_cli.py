@@ -98,6 +98,17 @@ def test_bad_files_are_one_sentence(tmp_path, content, sentence):
     assert done.returncode == 2 and sentence in done.stderr
 
 
+@pytest.mark.parametrize("words, sentence", [
+    (["--save", "taken"], "taken: there is a file of that name already"),
+    (["--save", "taken/below"], "taken/below: a part of the path is a file"),
+    (["--json", "none/x.json"], "--json none/x.json: there is no such folder")])
+@pytest.mark.parametrize("command", [["bench"], ["compare", "net.onnx"]])
+def test_a_place_for_the_result_is_found_before_it_is_measured(model, tmp_path, command, words, sentence):
+    (tmp_path / "taken").write_text("")
+    done = edgesynth(*command, "net.onnx", *FAST, *words, cwd=tmp_path)
+    assert done.returncode == 2 and sentence in done.stderr and "measuring" not in done.stderr, done.stderr
+
+
 def test_predict_measures_nothing(model, tmp_path):
     done = edgesynth("bench", model, "--predict", "--target", "tx2", "--batch", 2, "--json", "p.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

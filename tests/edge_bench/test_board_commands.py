@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import edgesynth
 from devices.support.errors import UserError
-from edge_bench import agent_build
+from edge_bench import agent_build, devices_cli
 
 LINES = ("RAM 2344/7852MB (lfb 11x4MB) CPU [1%@345,off,off,1%@345,0%@345,2%@345] VDD_SYS_GPU 151/150 VDD_IN 3055/3000\n"
          "RAM 2344/7852MB (lfb 11x4MB) CPU [1%@345,off,off,1%@345,0%@345,2%@345]\n")
@@ -34,7 +34,16 @@ def test_probe_is_about_this_machine(tmp_path):
     assert found["schema"] == "edgesynth.probe/1" and found["runners"]["onnxruntime"]
 
 
-def test_prepare_prints_a_sudoers_file_of_two_programs():
+def test_prepare_prints_nothing_to_install_where_nothing_is_needed(monkeypatch):
+    found = {"board": {"board": "cpu"}, "modes": [], "sudoers": "ALL"}
+    monkeypatch.setattr(devices_cli, "_probe", lambda host: found)
+    done = CliRunner().invoke(edgesynth.cli, ["devices", "prepare"], catch_exceptions=False)
+    assert done.stdout == "" and "cpu has no power modes; nothing needs to be prepared" in done.stderr
+
+
+def test_prepare_prints_a_sudoers_file_of_two_programs(monkeypatch):
+    found = {**devices_cli._probe(None), "modes": [{"id": 0, "name": "MAXN"}]}
+    monkeypatch.setattr(devices_cli, "_probe", lambda host: found)
     done = CliRunner().invoke(edgesynth.cli, ["devices", "prepare"], catch_exceptions=False)
     rules = [line for line in done.stdout.splitlines() if not line.startswith("#")]
     assert len(rules) == 1 and "NOPASSWD" in rules[0] and rules[0].count("/") >= 2 and "ALL, ALL" not in rules[0]

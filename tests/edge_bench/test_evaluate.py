@@ -43,7 +43,7 @@ def test_marks(options, mark):
 
 
 def test_a_first_look_says_how_to_measure_soundly():
-    assert "a first look: measure 5 trials of 10 s or more, which is the default" in evaluate.evaluate(
+    assert "a first look: measure 5 trials of 10 s or more" in evaluate.evaluate(
         make_record(window=1.0))["warnings"]
 
 

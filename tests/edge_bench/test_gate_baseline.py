@@ -70,6 +70,19 @@ def test_another_model_file_or_version_begins_anew_and_says_so():
     assert len(entries) == 1 and len(entries[0]["sessions"]) == 1
 
 
+def test_two_files_of_one_name_are_refused_in_one_call(tmp_path):
+    other = make_record(created=day(2))
+    other["model"]["sha256"] = "1" * 64
+    paths = [kept(tmp_path), store.save(evaluate.evaluate(other), other, str(tmp_path))]
+    checking.update_baseline(paths[:1], tmp_path / "b.json")
+    before = (tmp_path / "b.json").read_text()
+    for refused in (lambda: checking.update_baseline(paths, tmp_path / "b.json"),
+                    lambda: checking.check_results(paths, tmp_path / "b.json")):
+        with pytest.raises(UserError, match="are of two different files that are both called net: give the models"):
+            refused()
+    assert (tmp_path / "b.json").read_text() == before
+
+
 def test_a_board_without_a_serial_number_goes_by_its_host_name():
     assert baseline.identity(make_result(serial=None))["serial"] == "board"
 

@@ -56,6 +56,15 @@ def test_a_small_but_certain_worsening_within_tolerance_passes():
     assert found.verdict == "pass" and found.metrics[0]["low"] > 1
 
 
+def test_the_two_values_of_a_row_divide_to_its_ratio():
+    skewed = (2.0, 2.0, 2.0, 2.3, 2.4)  # of which a median sees nothing
+    in_turns = comparison.make(make_pair_record((2.0,) * 5, skewed))
+    for found in (check(make_result(skewed), base=sessions(2.0, 2.0, 2.0)),
+                  checking.check_comparisons(ModelVerdict("net"), [in_turns], LATENCY)):
+        (row,) = found.metrics
+        assert row["ratio"] > 1.05 and row["present"] / row["baseline"] == pytest.approx(row["ratio"], rel=1e-4)
+
+
 def test_noise_is_inconclusive_and_never_a_regression():
     assert check(make_result((0.8, 1.3, 1.0, 1.5, 0.9))).verdict == "inconclusive"
 

@@ -47,6 +47,24 @@ def baseline_of(*factors):
     return done
 
 
+@pytest.mark.parametrize("words", [["--json", "none/x"], ["--summary", "none/x"], ["--summary", "."]])
+def test_a_place_for_the_verdict_is_found_before_anything_is_judged(folder, monkeypatch, words):
+    baseline_of(1.0, 1.003, 0.997)
+    monkeypatch.setattr("edge_bench.gate.checking.check_results", None)
+    done = call("check", keep(scaled(1.2), 9), "--baseline", "b.json", *words)
+    assert done.code == 2 and f"{words[1]}: " in done.err, done.err
+
+
+def test_a_verdict_that_cannot_be_written_is_shown_all_the_same(folder, monkeypatch):
+    def full(value, path):
+        raise UserError("the disk is full")
+
+    baseline_of(1.0, 1.003, 0.997)
+    monkeypatch.setattr("edge_bench.gate.cli.give_json", full)
+    done = call("check", keep(scaled(1.2), 9), "--baseline", "b.json", "--json", "check.json")
+    assert "regression" in done.out and "the disk is full" in done.err
+
+
 @pytest.mark.parametrize("factor, words, code", [
     (1.0, [], 0), (1.2, [], 1), (1.2, ["--tolerance", "latency=50%"], 0),
     (1.2, ["--tolerance", "latency=50%", "latency_p99=1%"], 1), (1.0, ["--tolerance", "energy=5%"], 3),

@@ -19,7 +19,7 @@ from edge_bench.workflow import advice
 from edge_bench.workflow.plan import files, make_plan
 from edge_bench.workflow.writing import edited, sealed
 
-WORKFLOW, SCRIPT = ".github/workflows/edgesynth-tx2.yml", "ci/edgesynth-gate.sh"
+WORKFLOW, SCRIPT = ".github/workflows/edgesynth-tx2.yml", "ci/edgesynth-gate-tx2.sh"
 FORK = {"event_name": "pull_request", "repository": "team/nets",
         "event": {"pull_request": {"head": {"repo": {"full_name": "stranger/nets"}}}}}
 OWN = {**FORK, "event": {"pull_request": {"head": {"repo": {"full_name": "team/nets"}}}}}
@@ -83,8 +83,8 @@ def test_gitlab_gets_the_same_script(repository):
                         "before_script", "script", "artifacts"}
     assert job["tags"] == ["edgesynth-tx2"] and job["resource_group"] == "edgesynth-nvidia-tx2"
     turns = yaml.safe_load(planned(gitlab=True, against=True)[".gitlab/edgesynth-tx2.yml"])["energy-gate-tx2"]
-    assert turns["script"] == ['EDGESYNTH_AGAINST=$CI_MERGE_REQUEST_DIFF_BASE_SHA sh ci/edgesynth-gate.sh "$ACTION"']
-    assert job["script"] == ['sh ci/edgesynth-gate.sh "$ACTION"'] and job["artifacts"]["when"] == "always"
+    assert turns["script"] == [f'EDGESYNTH_AGAINST=$CI_MERGE_REQUEST_DIFF_BASE_SHA sh {SCRIPT} "$ACTION"']
+    assert job["script"] == [f'sh {SCRIPT} "$ACTION"'] and job["artifacts"]["when"] == "always"
     assert job["artifacts"]["paths"] == ["edgesynth-out/"] and job["rules"][0]["when"] == "never"
 
 
@@ -128,7 +128,7 @@ def test_a_job_says_what_was_asked_for():
            'latency_p99=10% \\\n' in script  # check refuses --force there
     assert '--update --force' in script and "sessions=${EDGESYNTH_SESSIONS-3}" in script
     assert " --mode " not in planned()[SCRIPT]  # the present mode is kept unless one was named
-    assert " --lock " not in planned(target="cpu")[SCRIPT]
+    assert " --lock " not in planned(target="cpu")["ci/edgesynth-gate-cpu.sh"]
 
 
 def test_what_to_do_next_is_said_in_order(repository):
@@ -177,6 +177,14 @@ def test_what_a_person_edited_is_not_overwritten_unasked(repository):
     assert script.stat().st_mode & 0o111
 
 
+def test_a_second_board_leaves_the_first_ones_files_alone(repository):
+    assert call("init-ci", "--host", "nvidia@tx2", "--bench", "--batch 8").code == 0
+    before = {path: path.read_text() for path in repository.rglob("*") if path.is_file()}
+    assert call("init-ci", "--target", "orin-nx", "--host", "nvidia@orin").code == 0
+    assert {path: path.read_text() for path in before} == before
+    assert "sh ci/edgesynth-gate-orin-nx.sh" in (repository / ".github/workflows/edgesynth-orin-nx.yml").read_text()
+
+
 def test_somebodys_own_file_is_not_ours(repository):
     (repository / "ci").mkdir()
     (repository / SCRIPT).write_text("#!/bin/sh\n")
@@ -200,6 +208,9 @@ def test_an_edit_is_seen(text, place, inserted):
     (("--host", "b", "--target", "tx2:fast"), "unknown power mode"),
     (("--host", "b", "--tolerance", "speed=5%"), "speed"),
     (("--host", "b", "--bench", "--btach 8"), "bench has no --btach"), (("--host", "b", "--bench", "'"), "No closing"),
+    (("--host", "b", "--bench", "--batch x"), "--bench: argument --batch: invalid int value: 'x'"),
+    (("--host", "b", "--bench", "--batch 0"), "--batch 0 makes no sense"),
+    (("--host", "b", "--bench", "net.onnx"), "--bench: unrecognized arguments: net.onnx"),
     (("--host", "b", "--bench", "--power"), "--power follows from"),
     (("--host", "b", "--check", "--update"), "--update is not for a gate"),
     (("--host", "b", "--check", "--inconclusive fail x"), "'x' belongs to no option"),

@@ -179,7 +179,7 @@ def edgesynth(tmp_path):
 
 def gate(repository, edgesynth, *words, **variables):
     """The script under a plain shell, with git and the board's own edgesynth."""
-    done = subprocess.run(["sh", "ci/edgesynth-gate.sh", *words], cwd=repository, capture_output=True, text=True,
+    done = subprocess.run(["sh", "ci/edgesynth-gate-cpu.sh", *words], cwd=repository, capture_output=True, text=True,
                           env={"PATH": f"{edgesynth}:/usr/bin:/bin", "HOME": str(repository.parent), "LANG": "C.UTF-8",
                                "OMP_NUM_THREADS": "1", "EDGESYNTH_PAUSE": "0", **variables})
     assert "Traceback" not in done.stderr, done.stderr
@@ -236,7 +236,7 @@ def test_this_projects_own_job_writes_a_gate_for_its_own_network(repository, edg
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (repository / "models/network.onnx").stat().st_size > 10_000
-    assert (repository / "ci/edgesynth-gate.sh").is_file()
+    assert (repository / "ci/edgesynth-gate-tx2.sh").is_file()
 
 
 def test_a_board_checks_out_with_git_alone(repository, tmp_path):

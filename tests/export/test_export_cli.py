@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ from devices.board import load_board
 from devices.support.errors import CheckFailed, EdgesynthError, UserError
 from export import document, engine, lint, source
 from export.dialect import dialect_of
+from export.exporter import export_file
 from export.lint import Lint
 from export.rules.finding import Finding
 from export.samples import Samples, judge, read_samples
@@ -100,6 +102,29 @@ def test_a_check_that_finds_errors_ends_with_one(folder):
     assert code == 1 and "1 place" in text
     code, text = run("det.onnx", "--target", "tx2", "--out", "out.onnx")
     assert code == 2 and "the_det" in text and not (folder / "out.onnx").exists()
+
+
+def test_a_check_refuses_what_it_would_pass_over(folder):
+    code, text = run("--check", "net.onnx", "--target", "tx2", "--precision", "fp32", "--samples", "images.npz")
+    assert code == 2 and text == "--check only reads the file as it is: leave --precision and --samples out"
+
+
+def test_a_long_node_is_named_whole(folder, monkeypatch):
+    assert run(*MAKE, "--out", "net.onnx")[0] == 0
+    node = "Conv /" + "abcdefghij" * 12
+    found = Lint(onnx.ModelProto(), [Finding("rule", node, "warning", "a problem of some words", "a remedy " * 5)])
+    monkeypatch.setattr(lint, "lint", lambda model, dialect: found)
+    text = run("--check", "net.onnx", "--target", "tx2")[1]
+    assert "…" not in text and text.count("j") >= 12, text
+
+
+def test_a_file_name_that_is_no_utf_8_is_exported(folder):
+    assert run(*MAKE, "--out", "net.onnx")[0] == 0
+    os.rename("net.onnx", "n\udce9t.onnx")
+    code, text = run("n\udce9t.onnx", "--target", "tx2", "--out", "out.onnx")
+    assert code == 0 and onnx.load("out.onnx").graph.name == "n\ufffdt", text
+    export_file("n\udce9t.onnx", None, "by-call.onnx", "tx2")
+    assert onnx.load("by-call.onnx").graph.name == "n\ufffdt"
 
 
 def test_names_with_brackets_are_shown_as_they_are(folder, monkeypatch):

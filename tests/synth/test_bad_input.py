@@ -82,8 +82,8 @@ def refused(answer, said: str) -> None:
     ("--out", "a_file", "a_file: it is a file; name a folder for the run"),
     ("--out", "full", "full: it holds something else (thesis.tex); choose another --out"),
     ("--out", "a_file/run", "a_file/run: a part of the path is a file, not a folder"),
-    ("--json", "none/summary.json", "--json none/summary.json: name a file in a folder that exists"),
-    ("--json", "full", "--json full: name a file in a folder that exists"),
+    ("--json", "none/summary.json", "--json none/summary.json: there is no such folder; name a file"),
+    ("--json", "full", "--json full: it is a folder; name a file"),
     ("--require", "acuracy >= 90 %", "unknown metric 'acuracy': did you mean accuracy?"),
     ("--require", "accuracy => 90 %", "unknown relation '=>': write >= or <="),
     ("--require", "accuracy >= 90", "'90' is more than 100 %: write a % sign"),
@@ -194,7 +194,7 @@ def test_a_run_of_another_version_or_damaged(folder, manifest, said, command):
     (("evaluate",), "missing argument 'NETWORK'; see edgesynth evaluate --help"),
     (("evaluate", "full", "--data", "digts"), "unknown data set 'digts': did you mean digits?"),
     (("evaluate", "full", "--data", "digits", "--split", "tst"), "unknown split 'tst': did you mean test?"),
-    (("report", "full", "--json", "none/r.json"), "name a file in a folder that exists"),
+    (("report", "full", "--json", "none/r.json"), "--json none/r.json: there is no such folder"),
 ])
 def test_other_commands(folder, words, said):
     before = contents(folder)

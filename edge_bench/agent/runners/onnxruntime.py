@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench.agent import statistics
+from devices.support.files import readable
+from edge_bench.agent import onnx_words, statistics
 from edge_bench.agent.arguments import shapes
 from edge_bench.agent.runners.base import Runner, check_batch, resolve_shape, show_shape
 
@@ -77,9 +78,8 @@ class OnnxRuntimeRunner(Runner):
                 return start, after, latencies, array.array("d")
 
     def describe(self):
-        floats = {item["dtype"] for item in self.inputs if item["dtype"].startswith("float")}
         return {"name": self.name, "version": self.version, "provider": self.session.get_providers()[0],
-                "precision": {"float16": "fp16", "float64": "fp64"}.get("".join(floats), "fp32"),
+                "precision": _precision(self.request["model"], self.inputs),
                 "threads": self.request.get("threads"), "pipelined": False, "batch": self.batch,
                 "inputs": self.inputs, "outputs": self.outputs}
 
@@ -114,6 +114,8 @@ def _libraries():
 
 
 def _session(runtime, options, model):
+    if readable(model) != model:
+        raise UserError("{}: onnxruntime opens only files whose whole path is UTF-8: rename it".format(readable(model)))
     try:
         return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes, none of which it documents
@@ -124,6 +126,17 @@ def _session(runtime, options, model):
     if "INVALID_PROTOBUF" in text:
         raise UserError("{}: not an ONNX file, or a damaged one: copy or export it again".format(model))
     raise UserError("{}: onnxruntime refuses it: {}".format(model, _brief(text)))
+
+
+def _precision(model, inputs):
+    """The precision that the file's graph is in: what export wrote there, else what its nodes and inputs tell."""
+    said = onnx_words.metadata(model)
+    if said.get("precision_by") == "graph" and said.get("precision") in ("fp32", "fp16", "int8"):
+        return said["precision"]
+    if onnx_words.is_quantised(model):
+        return "int8"
+    floats = {item["dtype"] for item in inputs if item["dtype"].startswith("float")}
+    return {"float16": "fp16", "float64": "fp64"}.get("".join(floats), "fp32")
 
 
 def _brief(error):
