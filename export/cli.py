@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -102,7 +103,8 @@ def export_model(
 
     dialect = dialect_of(target, jetpack)
     precision = dialect.require_precision(precision)
-    source = load_source(model, parse_shape(input_text) if input_text else None, data, data_root)
+    images_needed = samples_path is None and (verify_accuracy or precision == "int8")
+    source = load_source(model, parse_shape(input_text) if input_text else None, data, data_root, images_needed)
     samples = read_samples(samples_path) if samples_path else source.samples
     words = Labels(source.name, source.normalisation, source.labels, source.others)
     if metadata_path:
@@ -139,6 +141,8 @@ def export_model(
             metadata=words.others,
             **common,
         )
+    if source.note and (samples is None or words.normalisation is None):
+        report = replace(report, notes=(source.note,))
     return report, build_engine(report, host, progress) if engine else None
 
 
@@ -211,6 +215,8 @@ def _print_report(report: ExportReport, engine: dict[str, Any] | None, target: s
         console.print(f"in FP16    {report.precision_parity}, forecast by an FP16 copy on this machine")
     for finding in report.findings:
         console.print(f"{finding.state:<10} {finding}")
+    for note in report.notes:
+        console.print(f"note       {note}")
     if report.parity.origin == "random":
         console.print("note       compared on noise: real images (--samples) prove more")
     if engine is not None:

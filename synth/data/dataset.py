@@ -7,7 +7,7 @@ import importlib
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ SPLITS = ("train", "validation", "test")
 LEAST_TRAIN = 2  # batch norm has no statistics of one image
 LARGEST = 1e30  # of a pixel: its square must fit float32 sums
 
-# One line a data set: its loader takes the folder that holds the user's copy (None: not given) and gives a Dataset.
+# One line a data set: its loader takes the folder that holds the user's copy (None: not given) and whether it may be
+# downloaded, and gives a Dataset.
 DATASETS = {
     "cifar10": "synth.data.cifar10:load",
     "digits": "synth.data.digits:load",
@@ -54,7 +55,8 @@ class Dataset:
 
     classes: their names, in the order of the labels. mean, std: one number a channel, of the training split, in units
     of raw pixels divided by `pixel_scale`; images = (raw / pixel_scale - mean) / std. source, licence: for people.
-    checksum: SHA-256 of the raw data, which a run records.
+    checksum: SHA-256 of the raw data, which a run records. word: what `load_dataset` loads them by again, from whatever
+    folder; "" for what it did not load.
     """
 
     name: str
@@ -68,12 +70,23 @@ class Dataset:
     source: str
     licence: str
     checksum: str
+    word: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one image."""
         channels, height, width = self.train.images.shape[1:]
         return int(channels), int(height), int(width)
+
+    @property
+    def normalisation(self) -> dict[str, Any]:
+        """What turns raw pixels into a network's input, as JSON."""
+        return {"mean": list(self.mean), "std": list(self.std), "pixel_scale": self.pixel_scale}
+
+    def to_card(self) -> dict[str, Any]:
+        """What the card of a network says of the data that it was trained on."""
+        return {"data": self.word, "data_sha256": self.checksum, "normalisation": self.normalisation,
+                "labels": list(self.classes)}
 
     def split(self, name: str) -> Split:
         """The split of this name; UserError for another word."""
@@ -83,19 +96,22 @@ class Dataset:
         return chosen
 
 
-def load_dataset(name: str, root: str | os.PathLike[str] | None = None) -> Dataset:
+def load_dataset(name: str, root: str | os.PathLike[str] | None = None, download: bool = True) -> Dataset:
     """The data set of this registered name, or what a factory (`file.py:name`, `package.module:name`) returns.
 
     root: folder with the user's copy, for data sets that are not shipped. A factory may take it as `root` and returns
-    a Dataset or a dict of arrays, see `from_factory`. UserError for an unknown name and for data that cannot be used.
+    a Dataset or a dict of arrays, see `from_factory`. download: whether what is not here may be fetched. UserError for
+    an unknown name and for data that cannot be used.
     """
     if is_factory(name) or name.endswith(".py"):
-        return from_factory(name, root)
+        place, _, attribute = name.rpartition(":")
+        dataset = from_factory(name, root)
+        return replace(dataset, word=f"{os.path.abspath(place)}:{attribute}" if place.endswith(".py") else name)
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
     place, _, attribute = DATASETS[name].partition(":")
-    loader: Callable[[Path | None], Dataset] = getattr(importlib.import_module(place), attribute)
-    return loader(None if root is None else Path(root))
+    loader: Callable[[Path | None, bool], Dataset] = getattr(importlib.import_module(place), attribute)
+    return replace(loader(None if root is None else Path(root), download), word=name)
 
 
 def from_factory(text: str, root: str | os.PathLike[str] | None = None) -> Dataset:

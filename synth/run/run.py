@@ -199,17 +199,15 @@ def export_onnx(dataset: Dataset, network: Network, weights: dict[str, Any], pat
     module = build(network, weights).eval()
     report = export_network(
         module, dataset.shape, dataset.validation.images[:SAMPLES].numpy(), path, target, batch="1:8:64", name=name,
-        normalisation={"mean": list(dataset.mean), "std": list(dataset.std), "pixel_scale": dataset.pixel_scale},
-        labels=list(dataset.classes))
+        normalisation=dataset.normalisation, labels=list(dataset.classes))
     return report.to_json() | {"path": path.name}
 
 
 def _card(lab: Laboratory, finished: Finished) -> dict[str, Any]:
     return {"name": finished.name, "seed": finished.seed, "decisions": list(finished.decisions),
-            "repaired": finished.repaired, "data": lab.dataset.name, "data_sha256": lab.dataset.checksum,
-            "prototype": lab.prototype.name, "target": lab.order.target,
-            "requirements": [str(item) for item in lab.requirements], "validation": finished.metrics.to_json(),
-            "recipe": lab.recipes.final.to_json()}
+            "repaired": finished.repaired, **lab.dataset.to_card(), "prototype": lab.prototype.name,
+            "target": lab.order.target, "requirements": [str(item) for item in lab.requirements],
+            "validation": finished.metrics.to_json(), "recipe": lab.recipes.final.to_json()}
 
 
 def checksums(order: Order, dataset: Dataset) -> dict[str, str]:

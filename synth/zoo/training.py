@@ -69,7 +69,7 @@ def fresh(word: str, dataset: Dataset, seed: int) -> tuple[Network, Weights]:
     prototype's own way of drawing them, torch's for the others."""
     if word in PROTOTYPES or is_factory(word):
         return trace(load_prototype(word, dataset, seed=seed), dataset.shape, word.rpartition(":")[2])
-    network, _ = load_fitting(word, find(word, dataset.name), dataset)
+    network, _ = load_fitting(word, find(word, dataset.word), dataset)
     return network, fresh_weights(network, seed)
 
 
@@ -95,10 +95,9 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
     split = dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)
     taught = digest = None
     if teacher is not None and recipe.distil:
-        folder = find(teacher, dataset.name)
+        folder = find(teacher, dataset.word)
         taught, digest = load_fitting(teacher, folder, dataset), sha256_file(folder / "weights.safetensors")
-    common = {"data": dataset.name, "data_sha256": dataset.checksum, "on": on, "recipe": recipe.to_json(),
-              "teacher": digest}
+    common = {"data_sha256": dataset.checksum, "on": on, "recipe": recipe.to_json(), "teacher": digest}
     done: dict[Path, Trained | None] = {}
     jobs = []
     for word, place in _places(words, out).items():
@@ -110,7 +109,7 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
                 done[folder] = _done(word, folder, seed, about)
                 continue
             found = costs(network)
-            card = {"name": word, "command": command, "seed": seed, **about, "taught_by": teacher,
+            card = {"name": word, "command": command, "seed": seed, **dataset.to_card(), **about, "taught_by": teacher,
                     "device": compute.device, "params": found.params, "macs": found.macs}
             jobs.append(Job(network, weights, recipe, seed, folder, about, card))
     if jobs:

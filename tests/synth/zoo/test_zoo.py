@@ -150,3 +150,44 @@ def test_what_is_shipped_is_whole(folder):
     assert card["network"] == network.digest and card["data_sha256"] and card["command"].startswith("edgesynth ")
     module = build(network, weights).eval()
     assert module(torch.zeros(2, *network.input_shape)).shape == (2, *network.output_shape)
+
+
+OWN = """import numpy as np
+
+def grey():
+    def pair(count, seed):
+        random = np.random.default_rng(seed)
+        labels = np.arange(count) % 2
+        return random.integers(0, 128, (count, 1, 8, 8)).astype(np.uint8) + 100 * labels[:, None, None, None], labels
+    return {name: (images.astype(np.uint8), labels) for name, (images, labels) in {
+        "train": pair(60, SEED), "validation": pair(30, 1), "test": pair(30, 2)}.items()}
+
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A network trained on one's own data, in a file that is called as a data set of ours."""
+    monkeypatch.chdir(tmp_path)
+    Path("digits.py").write_text(OWN + "SEED = 0\n")
+    assert call("train", "resnet8", "--data", "digits.py:grey", "--epochs", 1, "--out", "out").code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "out" / "seed-0"
+
+
+def test_ones_own_data_are_found_again(own):
+    card = shelf.card_of(own)
+    assert card["data"] == f"{own.parents[1]}/digits.py:grey" and card["recipe"]["rate"] == 0.01  # not that of digits
+    answer = call("evaluate", own, "--json", "-")
+    assert answer.code == 0 and json.loads(answer.out)["accuracy"] == card["validation"]["accuracy"]
+
+
+def test_data_that_are_not_those_of_the_card_are_refused(own):
+    file = own.parents[1] / "digits.py"
+    file.write_text(OWN + "SEED = 77\n")
+    assert "seed-0: was trained on other data than" in call("evaluate", own).sentence
+    assert call("evaluate", own, "--data", f"{file}:grey").code == 0
+    file.unlink()
+    answer = call("evaluate", own)
+    assert answer.code == 2 and "digits.py: there is no such file); name them with --data" in answer.sentence
