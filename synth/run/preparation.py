@@ -42,7 +42,7 @@ from synth.training.checkpoint import Checkpoint
 from synth.training.device import Compute
 from synth.training.distillation import LOGITS, teacher_logits
 from synth.training.evaluation import Metrics, evaluate
-from synth.training.recipe import Recipe, recipe_for
+from synth.training.recipe import PURPOSES, Recipe, recipe_for
 from synth.training.training import train
 from synth.training.workers import Pool, single_thread
 from synth.zoo.shelf import trained_for
@@ -133,6 +133,7 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     """Every step is in the run folder; what is done already is read from there. crew: boards that measure what `export`
     writes at a path. UserError when a requirement turns out to be out of reach."""
     target, stated = order.resolve_target(), order.stated_requirements()
+    recipes = recipes_of(order, dataset)
     _, network, weights = traced
     prototype = _train_prototype(order, traced, dataset, folder, compute.device, progress)
     if stated is None:
@@ -151,7 +152,6 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
             prices = replace(prices, correction=Correction(prices.prior_sd(_ends(parent, prices))))
         space = _space(parent, unit_importance, prices)
         refuse_impossible(space, hopeful=order.measure > 0)
-        recipes = _recipes(order, dataset)
         shared = shared_arrays(dataset.train, dataset.validation, stimuli) | _teaching(
             module, recipes, order, dataset, folder, compute.device, progress)
         insights = probe(module.cpu(), stimuli, probed_vertices(space))
@@ -216,8 +216,9 @@ def _recipe(order: Order, dataset: Dataset, purpose: str) -> Recipe:
     return recipe_for(order.data, purpose, images=len(dataset.train), size=dataset.shape[1:], changes=order.changes)
 
 
-def _recipes(order: Order, dataset: Dataset) -> Recipes:
-    short, final = _recipe(order, dataset, "short"), _recipe(order, dataset, "final")
+def recipes_of(order: Order, dataset: Dataset) -> Recipes:
+    """How candidates are trained; UserError for a change that one of a run's recipes, φ's among them, cannot take."""
+    _, short, final = (_recipe(order, dataset, purpose) for purpose in PURPOSES)
     return Recipes(replace(short, epochs=order.short_epochs or short.epochs),
                    replace(final, epochs=order.epochs or final.epochs), view_seed=order.seed)
 

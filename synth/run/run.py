@@ -25,7 +25,7 @@ from synth.progress import Progress
 from synth.report.summary import FILE_NAME, RunSummary
 from synth.run.finishing import Finished, finish, make, train_in_full
 from synth.run.order import Order
-from synth.run.preparation import Laboratory, laboratory, traced_prototype
+from synth.run.preparation import Laboratory, laboratory, recipes_of, traced_prototype
 from synth.run.problem import NetworkProblem
 from synth.run.summary import Exported, Results, summarise
 from synth.search.generator import Generator
@@ -67,6 +67,7 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, compu
     if compute.workers > 1:
         start_server()
     dataset = load_dataset(order.data, order.data_root)
+    recipes_of(order, dataset)  # what none of them can take is refused before anything is trained or written
     traced = traced_prototype(order, dataset)
     manifest = Manifest(command, order.arguments(), checksums(order, dataset))
     with RunFolder.start(out, manifest, resume) as folder:
