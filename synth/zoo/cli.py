@@ -104,7 +104,7 @@ def evaluate(network: str, data: str | None, data_root: str | None, split: str, 
     from synth.networks.module import build
     from synth.objective.performance import netscore
     from synth.training.evaluation import evaluate as evaluate_module
-    from synth.zoo.shelf import find
+    from synth.zoo.shelf import find, trained_on
     from synth.zoo.training import load_fitting
 
     folder = find(network, data)
@@ -114,13 +114,16 @@ def evaluate(network: str, data: str | None, data_root: str | None, split: str, 
     metrics = evaluate_module(build(graph, weights), chosen)
     found = costs(graph)
     score = float(netscore(metrics.accuracy, found.params, found.macs))
+    seen = trained_on(folder, dataset, split)
     if json_path != "-":
         click.echo(f"{100 * metrics.accuracy:.2f} % ± {196 * metrics.accuracy_se:.2f} of {metrics.count} {split} images"
                    f" · cross-entropy {metrics.cross_entropy:.4f}")
+        if seen:
+            click.echo("it was trained on these images: they do not tell what it makes of others")
         click.echo(f"{found.params:,} parameters · {found.macs:,} MACs · NetScore {score:.1f}".replace(",", " "))
     if json_path:
         give_json({"schema": "edgesynth.evaluation/1", "network": network, "data": dataset.name, "split": split,
-                   **metrics.to_json(), "params": found.params, "macs": found.macs,
+                   "trained_on": seen, **metrics.to_json(), "params": found.params, "macs": found.macs,
                    "netscore": score if metrics.accuracy else None}, json_path)
 
 

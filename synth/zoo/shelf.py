@@ -44,6 +44,12 @@ def card_if_any(folder: Path) -> dict[str, Any]:
     return card_of(folder) if (folder / "card.json").is_file() else {}
 
 
+def trained_on(folder: Path, dataset: Dataset, split: str) -> bool:
+    """Whether the network of a folder is known to have been trained on this split of these data."""
+    card = card_if_any(folder)
+    return card.get("data_sha256") == dataset.checksum and split in card.get("on", "train").split("+")
+
+
 def data_of(folder: Path, root: str | os.PathLike[str] | None = None, download: bool = True) -> Dataset | None:
     """The data that the network of a folder was trained on, None when no card names any. root, download: as for
     `load_dataset`. UserError when they cannot be loaded, or are no longer those that the card means."""

@@ -73,6 +73,11 @@ def test_a_network_of_a_folder_is_trained_anew_with_a_teacher(trained, tmp_path)
     answer = call("train", out / "seed-0", "--epochs", 1, "--on", "train+validation", "--teacher", out / "seed-1",
                   "--out", tmp_path / "new")
     assert answer.code == 0 and "on validation" not in answer.out  # nothing is left to tell it by
+    for split, seen in (("validation", True), ("test", False)):
+        answer = call("evaluate", tmp_path / "new" / "seed-0", "--split", split, "--json", tmp_path / "e.json")
+        assert ("trained on these images" in answer.out) == seen
+        assert json.loads((tmp_path / "e.json").read_text())["trained_on"] == seen
+    assert "trained on these" not in call("evaluate", out / "seed-1").out
     card = shelf.card_of(tmp_path / "new" / "seed-0")
     assert card["validation"] is None and card["teacher"] and card["on"] == "train+validation"
     assert (tmp_path / "new" / "teacher-train+validation.safetensors").exists()
@@ -106,7 +111,8 @@ def test_a_teacher_of_other_data_is_refused(trained, tmp_path):
 
 @pytest.mark.parametrize(("words", "said"), [
     (("train", "resnet8", "--set", "batch", "--out", "x"), "--set batch: NAME=VALUE is expected"),
-    (("train", "resnet8", "--set", "batches=3", "--out", "x"), "no recipe: "),
+    (("train", "resnet8", "--set", "batches=3", "--out", "x"),
+     "unknown value of a recipe 'batches': did you mean batch?"),
     (("train", "resnet8", "--set", "rate=fast", "--out", "x"), "no recipe: "),
     (("train", "resnet8", "--set", "batch=2.5", "--out", "x"), "batch = 2.5: it must be a whole number"),
     (("train", "a/ferminet-d", "b/ferminet-d", "--out", "x"), "two of the networks have one name"),
