@@ -172,6 +172,7 @@ def from_arrays(
         _check_images(split, images)
         _check_labels(split, labels, len(images), len(classes))
     _check_alike({split: tuple(images.shape[1:]) for split, (images, _) in raw.items()})
+    _check_together(raw)
     if checksum is None:
         checksum = _checksum(array for split in SPLITS for array in raw[split])
     if pixel_scale is None:
@@ -271,6 +272,22 @@ def _check_alike(shapes: Mapping[str, tuple[int, ...]]) -> None:
             raise UserError(f"{split}: images of shape {list(shape)}, but train has {known}; use one shape")
 
 
+def _check_together(raw: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """What no training and no accuracy can be made of, though each split is sound."""
+    images, labels = raw["train"]
+    known = np.unique(labels)
+    if len(known) < 2:
+        raise UserError(f"train: all images have label {int(known[0])}; give it two classes or more")
+    for split in ("validation", "test"):
+        others, theirs = raw[split]
+        unseen = np.setdiff1d(theirs, known)
+        if len(unseen):
+            raise UserError(f"{split}: there are images of label {int(unseen[0])}, but train has none; put some into "
+                            "train")
+        if np.array_equal(images, others):
+            raise UserError(f"{split}: its images are those of train, so that it would tell nothing; give it others")
+
+
 def _checked(dataset: Dataset, where: str) -> Dataset:
     """A Dataset that a user built, held to the same rules."""
     for name in SPLITS:
@@ -285,6 +302,11 @@ def _checked(dataset: Dataset, where: str) -> Dataset:
                 f"{where}: {name}: a Dataset holds float32 images and int64 labels; return a dict of arrays instead"
             )
     _check_alike({name: tuple(dataset.split(name).images.shape[1:]) for name in SPLITS})
+    try:
+        _check_together({name: (_array(split.images), _array(split.labels))
+                         for name in SPLITS for split in (dataset.split(name),)})
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     return dataset
 
 
