@@ -48,7 +48,6 @@ from synth.training.workers import Pool, single_thread
 from synth.zoo.shelf import trained_for
 
 PARENT, PROBED = "edgesynth.parent/1", "edgesynth.probed/1"
-LOGITS_ON_DISK = 100_000_000  # pixels that a teacher looks at, from which its answers are kept for a run that goes on
 TRAINED_ABOVE = 3.0  # standard errors: a user's prototype that is so much better than guessing comes trained
 MOST_SWAPS = 64
 
@@ -171,7 +170,8 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
 
 def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Dataset, folder: RunFolder, device: str,
               progress: Progress) -> dict[str, torch.Tensor]:
-    """φ's logits on the views that candidates see; the short training's are the first of the full one's."""
+    """φ's logits on the views that candidates see; the short training's are the first of the full one's. They are few
+    bytes for what they cost, and a run that goes on, or generates more, reads them."""
     precision = _recipe(order, dataset, "prototype").precision
     module.to(device)
     most = max(recipes.short, recipes.final, key=lambda recipe: recipe.different_views)
@@ -192,8 +192,6 @@ def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Datase
     def save(path: Path, found: dict[str, torch.Tensor]) -> None:
         save_tensors(path, found, LOGITS)
 
-    if dataset.train.images.numel() * most.different_views < LOGITS_ON_DISK:
-        return compute()  # sooner done again than read
     return folder.step("teacher.safetensors", compute, save, lambda path: load_tensors(path, LOGITS)[0])
 
 
