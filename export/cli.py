@@ -57,8 +57,8 @@ def export(model: str, target: str, check: bool, json_path: str | None, out: str
            **options: Any) -> None:  # fmt: skip
     """MODEL as an ONNX file that the target's TensorRT reads, proved to answer as MODEL does.
 
-    MODEL is an ONNX file, a factory (package.module:name or file.py:name) of a torch module, the folder of a network
-    that synth made, or the name of a trained one that comes with edgesynth.
+    MODEL is an ONNX file, a factory (package.module:name or file.py:name) that takes no arguments and returns a torch
+    module, the folder of a network that synth made, or the name of a trained one that comes with edgesynth.
     """
     if check:
         _check(model, target, jetpack, out, json_path)

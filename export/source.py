@@ -104,7 +104,8 @@ def _from_factory(text: str, input_shape: tuple[int, ...] | None) -> Source:
     try:
         inspect.signature(factory).bind()
     except TypeError as error:
-        raise UserError(f"{text}: must be a function without arguments that returns a module: {error}") from error
+        raise UserError(f"{text}: must be a function without arguments that returns a module ({error}): "
+                        "write one that calls it, such as def make(): return network(3, 10)") from error
     except ValueError:
         pass  # one of C's, which shows no signature
     try:

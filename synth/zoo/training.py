@@ -32,7 +32,7 @@ from synth.training.evaluation import Metrics, evaluate
 from synth.training.recipe import Recipe
 from synth.training.training import train
 from synth.training.workers import Pool, Shared, single_thread
-from synth.zoo.shelf import find
+from synth.zoo.shelf import find, shipped
 
 TRAIN, WHOLE = "train", "train+validation"  # what to train on
 EPOCHS = "epochs"  # a file with the number of those done, while a training lasts
@@ -69,6 +69,9 @@ def fresh(word: str, dataset: Dataset, seed: int) -> tuple[Network, Weights]:
     prototype's own way of drawing them, torch's for the others."""
     if word in PROTOTYPES or is_factory(word):
         return trace(load_prototype(word, dataset, seed=seed), dataset.shape, word.rpartition(":")[2])
+    if os.sep not in word and not Path(word).exists() and word not in {name for _, name in shipped()}:
+        raise UserError(f"{word}: there is no such folder, and no prototype or network of this name comes with "
+                        f"edgesynth ({', '.join(sorted({*PROTOTYPES, *(name for _, name in shipped())}))})")
     network, _ = load_fitting(word, find(word, dataset.word), dataset)
     return network, fresh_weights(network, seed)
 
@@ -184,7 +187,8 @@ def _places(words: Sequence[str], out: Path) -> dict[str, Path]:
         return {words[0]: out}
     places = {word: out / Path(word.rpartition(":")[2]).name for word in words}
     if len(set(places.values())) < len(words):
-        raise UserError("two of the networks have one name: train them one by one, each with an --out of its own")
+        raise UserError("two of the networks have one name, by which their folders are called: train them in calls of "
+                        "their own, each with another --out")
     return places
 
 

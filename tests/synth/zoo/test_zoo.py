@@ -115,8 +115,11 @@ def test_a_teacher_of_other_data_is_refused(trained, tmp_path):
      "unknown value of a recipe 'batches': did you mean batch?"),
     (("train", "resnet8", "--set", "rate=fast", "--out", "x"), "no recipe: "),
     (("train", "resnet8", "--set", "batch=2.5", "--out", "x"), "batch = 2.5: it must be a whole number"),
-    (("train", "a/ferminet-d", "b/ferminet-d", "--out", "x"), "two of the networks have one name"),
-    (("train", "resnet9", "--out", "x"), "resnet9: there is no such folder, and no network of this name"),
+    (("train", "a/ferminet-d", "b/ferminet-d", "--out", "x"),
+     "two of the networks have one name, by which their folders are called: train them in calls of their own"),
+    (("train", "resnet9", "--out", "x"),
+     "resnet9: there is no such folder, and no prototype or network of this name comes "
+     "with edgesynth (anchor, ferminet-d, mobilenetv2, resnet20, resnet20x2, resnet8, shufflenet)"),
     (("train", "resnet8", "--teacher", "none", "--out", "x"), "none: there is no such folder"),
     (("train", "resnet8", "--epochs", "0", "--out", "x"), "0 is not in the range"),
     (("train", "resnet8"), "missing option '--out'"),
