@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -58,8 +59,8 @@ def export(model: str, target: str, check: bool, json_path: str | None, out: str
            **options: Any) -> None:  # fmt: skip
     """MODEL as an ONNX file that the target's TensorRT reads, proved to answer as MODEL does.
 
-    MODEL is an ONNX file, a factory (package.module:name or file.py:name) of a torch module, the folder of a network
-    that synth made, or the name of a trained one that comes with edgesynth.
+    MODEL is an ONNX file, a factory (package.module:name or file.py:name) that takes no arguments and returns a torch
+    module, the folder of a network that synth made, or the name of a trained one that comes with edgesynth.
     """
     if check:
         _refuse_all_but(CHECKED)
@@ -110,7 +111,8 @@ def export_model(
 
     dialect = dialect_of(target, jetpack)
     precision = dialect.require_precision(precision)
-    source = load_source(model, parse_shape(input_text) if input_text else None, data, data_root)
+    images_needed = samples_path is None and (verify_accuracy or precision == "int8")
+    source = load_source(model, parse_shape(input_text) if input_text else None, data, data_root, images_needed)
     samples = read_samples(samples_path) if samples_path else source.samples
     words = Labels(source.name, source.normalisation, source.labels, source.others)
     if metadata_path:
@@ -147,6 +149,8 @@ def export_model(
             metadata=words.others,
             **common,
         )
+    if source.note and (samples is None or words.normalisation is None):
+        report = replace(report, notes=(source.note,))
     return report, build_engine(report, host, progress) if engine else None
 
 
@@ -221,6 +225,8 @@ def _print_report(report: ExportReport, engine: dict[str, Any] | None, target: s
         console.print(f"in FP16    {report.precision_parity}, forecast by an FP16 copy on this machine")
     for finding in report.findings:
         console.print(f"{finding.state:<10} {finding}")
+    for note in report.notes:
+        console.print(f"note       {note}")
     if report.parity.origin == "random":
         console.print("note       compared on noise: real images (--samples) prove more")
     if engine is not None:

@@ -34,7 +34,7 @@ class ExportReport:
     size_bytes and params are of the file. precision_by: "graph" when the file itself computes in the precision,
     "builder" when the engine's builder has to be told. parity: of the file as written; precision_parity: of an FP16
     copy of it, where the builder is to round, as a forecast of what its engine will answer; accuracy: of the file, or
-    of that copy. duration_s: of it all.
+    of that copy. duration_s: of it all. notes: why it had to do without images.
     """
 
     path: str
@@ -55,6 +55,7 @@ class ExportReport:
     precision_parity: Parity | None
     accuracy: Accuracy | None
     duration_s: float
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         return {"schema": SCHEMA, **asdict(self)}

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Source:
     """A model to export: either a module, in evaluation mode and with the shape of one image, or an ONNX file.
 
-    samples: images that belong to it, where it knows any; normalisation and labels as for `export_network`.
+    samples: images that belong to it, where it knows any; normalisation and labels as for `export_network`. note: why
+    it comes without images that it should have, "" otherwise.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Source:
     normalisation: dict[str, object] | None = None
     labels: list[str] | None = None
     others: dict[str, object] = field(default_factory=dict)
+    note: str = ""
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -75,9 +77,9 @@ def read_words(path: str, known: Labels) -> Labels:
 
 
 def load_source(text: str, input_shape: tuple[int, ...] | None = None, data: str | None = None,
-                data_root: str | None = None) -> Source:
+                data_root: str | None = None, images_needed: bool = False) -> Source:
     """The model that a word names. data: the data set of a network of synth's, where its own is not wanted. data_root:
-    the folder of the user's copy of it."""
+    the folder of the user's copy of it. images_needed: whether it may take a download to come to its images."""
     if text.endswith(".onnx"):
         name = readable(os.path.splitext(os.path.basename(text))[0])
         return Source(name, onnx_path=text, input_shape=input_shape)
@@ -90,7 +92,7 @@ def load_source(text: str, input_shape: tuple[int, ...] | None = None, data: str
     if export.NETWORK_READER is None:
         raise UserError(f"{text}: a network of synth's is read by the edgesynth command; here, give a module or a file")
     place, _, name = export.NETWORK_READER.partition(":")
-    return getattr(importlib.import_module(place), name)(text, data, data_root)
+    return getattr(importlib.import_module(place), name)(text, data, data_root, images_needed)
 
 
 def _from_factory(text: str, input_shape: tuple[int, ...] | None) -> Source:
@@ -102,7 +104,8 @@ def _from_factory(text: str, input_shape: tuple[int, ...] | None) -> Source:
     try:
         inspect.signature(factory).bind()
     except TypeError as error:
-        raise UserError(f"{text}: must be a function without arguments that returns a module: {error}") from error
+        raise UserError(f"{text}: must be a function without arguments that returns a module ({error}): "
+                        "write one that calls it, such as def make(): return network(3, 10)") from error
     except ValueError:
         pass  # one of C's, which shows no signature
     try:

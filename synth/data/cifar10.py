@@ -58,12 +58,13 @@ ADMITTED = {
 RECONSTRUCT = np.empty(0).__reduce__()[0]  # numpy's own _reconstruct, wherever this version keeps it
 
 
-def load(root: Path | None = None) -> Dataset:
-    """The user's copy below `root`; None: the one that was downloaded, which is fetched where it is not there yet.
+def load(root: Path | None = None, download: bool = True) -> Dataset:
+    """The user's copy below `root`; None: the one that was downloaded, which is fetched where it is not there yet and
+    `download` allows it.
 
     UserError when there is none, when it cannot be fetched, and when a file is cut, changed or no batch.
     """
-    read, folder = _find(fetch() if root is None else root)
+    read, folder = _find(fetch(download) if root is None else root)
     batches = [read(folder, name) for name in (*TRAIN_BATCHES, TEST_BATCH)]
     digest = hashlib.sha256()
     for batch in batches:
@@ -90,12 +91,15 @@ def validation_rows(records: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def fetch() -> Path:
-    """The folder of the downloaded copy, filled from the official page where it is not whole."""
+def fetch(download_it: bool = True) -> Path:
+    """The folder of the downloaded copy, filled from the official page where it is not whole; UserError in place of
+    that where it must not be."""
     root = cache_folder("cifar10")
     folder, names = root / PYTHON_FOLDER, (*TRAIN_BATCHES, TEST_BATCH)
     if all(_is_sound(folder / name, MD5[name]) for name in names):
         return root  # what is damaged or missing is fetched anew
+    if not download_it:
+        raise UserError(f"cifar10 has not been downloaded yet; {HOW_TO}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,7 +7,7 @@ import importlib
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ SPLITS = ("train", "validation", "test")
 LEAST_TRAIN = 2  # batch norm has no statistics of one image
 LARGEST = 1e30  # of a pixel: its square must fit float32 sums
 
-# One line a data set: its loader takes the folder that holds the user's copy (None: not given) and gives a Dataset.
+# One line a data set: its loader takes the folder that holds the user's copy (None: not given) and whether it may be
+# downloaded, and gives a Dataset.
 DATASETS = {
     "cifar10": "synth.data.cifar10:load",
     "digits": "synth.data.digits:load",
@@ -54,7 +55,8 @@ class Dataset:
 
     classes: their names, in the order of the labels. mean, std: one number a channel, of the training split, in units
     of raw pixels divided by `pixel_scale`; images = (raw / pixel_scale - mean) / std. source, licence: for people.
-    checksum: SHA-256 of the raw data, which a run records.
+    checksum: SHA-256 of the raw data, which a run records. word: what `load_dataset` loads them by again, from whatever
+    folder; "" for what it did not load.
     """
 
     name: str
@@ -68,12 +70,23 @@ class Dataset:
     source: str
     licence: str
     checksum: str
+    word: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one image."""
         channels, height, width = self.train.images.shape[1:]
         return int(channels), int(height), int(width)
+
+    @property
+    def normalisation(self) -> dict[str, Any]:
+        """What turns raw pixels into a network's input, as JSON."""
+        return {"mean": list(self.mean), "std": list(self.std), "pixel_scale": self.pixel_scale}
+
+    def to_card(self) -> dict[str, Any]:
+        """What the card of a network says of the data that it was trained on."""
+        return {"data": self.word, "data_sha256": self.checksum, "normalisation": self.normalisation,
+                "labels": list(self.classes)}
 
     def split(self, name: str) -> Split:
         """The split of this name; UserError for another word."""
@@ -83,19 +96,22 @@ class Dataset:
         return chosen
 
 
-def load_dataset(name: str, root: str | os.PathLike[str] | None = None) -> Dataset:
+def load_dataset(name: str, root: str | os.PathLike[str] | None = None, download: bool = True) -> Dataset:
     """The data set of this registered name, or what a factory (`file.py:name`, `package.module:name`) returns.
 
     root: folder with the user's copy, for data sets that are not shipped. A factory may take it as `root` and returns
-    a Dataset or a dict of arrays, see `from_factory`. UserError for an unknown name and for data that cannot be used.
+    a Dataset or a dict of arrays, see `from_factory`. download: whether what is not here may be fetched. UserError for
+    an unknown name and for data that cannot be used.
     """
     if is_factory(name) or name.endswith(".py"):
-        return from_factory(name, root)
+        place, _, attribute = name.rpartition(":")
+        dataset = from_factory(name, root)
+        return replace(dataset, word=f"{os.path.abspath(place)}:{attribute}" if place.endswith(".py") else name)
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
     place, _, attribute = DATASETS[name].partition(":")
-    loader: Callable[[Path | None], Dataset] = getattr(importlib.import_module(place), attribute)
-    return loader(None if root is None else Path(root))
+    loader: Callable[[Path | None, bool], Dataset] = getattr(importlib.import_module(place), attribute)
+    return replace(loader(None if root is None else Path(root), download), word=name)
 
 
 def from_factory(text: str, root: str | os.PathLike[str] | None = None) -> Dataset:
@@ -156,6 +172,7 @@ def from_arrays(
         _check_images(split, images)
         _check_labels(split, labels, len(images), len(classes))
     _check_alike({split: tuple(images.shape[1:]) for split, (images, _) in raw.items()})
+    _check_together(raw)
     if checksum is None:
         checksum = _checksum(array for split in SPLITS for array in raw[split])
     if pixel_scale is None:
@@ -255,6 +272,22 @@ def _check_alike(shapes: Mapping[str, tuple[int, ...]]) -> None:
             raise UserError(f"{split}: images of shape {list(shape)}, but train has {known}; use one shape")
 
 
+def _check_together(raw: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """What no training and no accuracy can be made of, though each split is sound."""
+    images, labels = raw["train"]
+    known = np.unique(labels)
+    if len(known) < 2:
+        raise UserError(f"train: all images have label {int(known[0])}; give it two classes or more")
+    for split in ("validation", "test"):
+        others, theirs = raw[split]
+        unseen = np.setdiff1d(theirs, known)
+        if len(unseen):
+            raise UserError(f"{split}: there are images of label {int(unseen[0])}, but train has none; put some into "
+                            "train")
+        if np.array_equal(images, others):
+            raise UserError(f"{split}: its images are those of train, so that it would tell nothing; give it others")
+
+
 def _checked(dataset: Dataset, where: str) -> Dataset:
     """A Dataset that a user built, held to the same rules."""
     for name in SPLITS:
@@ -269,6 +302,11 @@ def _checked(dataset: Dataset, where: str) -> Dataset:
                 f"{where}: {name}: a Dataset holds float32 images and int64 labels; return a dict of arrays instead"
             )
     _check_alike({name: tuple(dataset.split(name).images.shape[1:]) for name in SPLITS})
+    try:
+        _check_together({name: (_array(split.images), _array(split.labels))
+                         for name in SPLITS for split in (dataset.split(name),)})
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     return dataset
 
 

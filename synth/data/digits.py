@@ -22,8 +22,8 @@ TRAIN, VALIDATION = 0.6, 0.2  # the rest is the test split
 PIXEL_MAX = 16
 
 
-def load(root: Path | None = None) -> Dataset:
-    """The shipped copy; `root` is not needed. UserError when the file was changed."""
+def load(root: Path | None = None, download: bool = True) -> Dataset:
+    """The shipped copy; `root` and `download` are not needed. UserError when the file was changed."""
     packed = resources.files("synth.data").joinpath("digits.csv.gz").read_bytes()
     try:
         text = gzip.decompress(packed)

@@ -71,14 +71,8 @@ class SshBoard:
         if power and not found["power_source"]["name"]:
             raise CannotMeasure(f"{self.name} cannot measure energy: {found['power_source']['why']}")
         software = found["software"]
-        return {"board": board, "l4t": software.get("l4t"), "tensorrt": software.get("tensorrt"), "mode": self._mode,
-                "precision": self.precision}
-
-    @property
-    def _mode(self) -> str | None:
-        """What the board is asked for; None for a machine that has no power modes."""
-        mode = self.target.mode
-        return None if mode is None or mode.name == NO_MODE else mode.name
+        return {"board": board, "l4t": software.get("l4t"), "tensorrt": software.get("tensorrt"),
+                "mode": asked_mode(self.target), "precision": self.precision}
 
     def measure(self, job: Job, keep: Path, say: Say) -> dict[str, Any]:
         self._running = job
@@ -97,7 +91,7 @@ class SshBoard:
     def _measure(self, job: Job, keep: Path, say: Say) -> dict[str, Any]:
         protocol: dict[str, Any] = {} if job.full else {"trials": QUICK_TRIALS, "window": QUICK_WINDOW_S}
         return bench_model(job.onnx, host=self.name, save_to=keep, batch=job.batch, precision=self.precision,
-                           power=job.power, mode=self._mode, lock=self.lock, root=self.root, **protocol)
+                           power=job.power, mode=asked_mode(self.target), lock=self.lock, root=self.root, **protocol)
 
     def cancel(self) -> None:
         job = self._running
@@ -112,3 +106,8 @@ class SshBoard:
 def marks_of(result: Mapping[str, Any]) -> list[str]:
     """What speaks against relying on a result, but that it was quick, which is known."""
     return [mark for mark in result.get("marks", []) if mark != "quick"]
+
+
+def asked_mode(target: Target) -> str | None:
+    """The power mode that a board is asked for; None for a machine that has none."""
+    return None if target.mode is None or target.mode.name == NO_MODE else target.mode.name

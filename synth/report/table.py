@@ -24,7 +24,7 @@ def console_table(summary: RunSummary) -> RenderableType:
     parts.append(_Fitting(summary))
     if summary.requirements and summary.ferminets:
         parts += [Text(), _requirements(summary)]
-    parts += [Text(), *_legend(summary)]
+    parts += [Text(), _Legend(summary)]
     parts += [Text.assemble((f"{what}: ", "dim"), command) for what, command in summary.next_steps.items()]
     return Group(*parts)
 
@@ -42,13 +42,17 @@ class _Fitting:
         self.summary = summary
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield _networks(self.summary, self.shown(console, options))
+
+    def shown(self, console: Console, options: ConsoleOptions) -> list[Column]:
+        """The columns that this console has room for."""
         shown = shown_columns(self.summary)
         spare = self._dispensable(shown)
         table = _networks(self.summary, shown)
         while spare and Measurement.get(console, options.update(width=1000), table).maximum > options.max_width:
             shown.remove(spare.pop(0))
             table = _networks(self.summary, shown)
-        yield table
+        return shown
 
     def _dispensable(self, shown: list[Column]) -> list[Column]:
         """What 1r does not ask about and can go, first what says least: other batches, img/J beside mJ, density."""
@@ -113,16 +117,24 @@ def _verdict(judgement: Judgement | None) -> Text:
     return text
 
 
-def _legend(summary: RunSummary) -> list[Text]:
-    """One line for every source that stands behind a marked number."""
+class _Legend:
+    """What stands below the tables, of the columns that they have room for."""
+
+    def __init__(self, summary: RunSummary):
+        self.summary = summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from _legend(self.summary, _Fitting(self.summary).shown(console, options))
+
+
+def _legend(summary: RunSummary, shown: list[Column]) -> list[Text]:
+    """One line for every source that stands behind a marked number of these columns, and what ± means."""
     lines = [Text("accuracy on the test split, read once; 1r is decided on the validation split", "dim")]
+    marked = [(column, reading) for row in summary.networks for column in shown
+              if (reading := row.readings.get(column.key)) is not None and column.mark(reading)]
+    if any(column.spread(reading) for column, reading in marked):
+        lines.append(Text("± is half of the 95 % interval, which for predictions is symmetric in the logarithm", "dim"))
     for provenance, words in ((PREDICTED, "predicted by"), (CORRECTED, "predicted by"), (MEASURED, "measured:")):
-        sources = dict.fromkeys(
-            reading.source
-            for row in summary.networks
-            for column in shown_columns(summary)
-            if (reading := row.readings.get(column.key)) is not None and reading.provenance == provenance
-            and column.mark(reading)
-        )
+        sources = dict.fromkeys(reading.source for _, reading in marked if reading.provenance == provenance)
         lines += [Text.assemble((f"{MARKS[provenance]} ", "cyan"), (f"{words} {source}", "dim")) for source in sources]
     return lines

@@ -42,13 +42,12 @@ from synth.training.checkpoint import Checkpoint
 from synth.training.device import Compute
 from synth.training.distillation import LOGITS, teacher_logits
 from synth.training.evaluation import Metrics, evaluate
-from synth.training.recipe import Recipe, recipe_for
+from synth.training.recipe import PURPOSES, Recipe, recipe_for
 from synth.training.training import train
 from synth.training.workers import Pool, single_thread
 from synth.zoo.shelf import trained_for
 
 PARENT, PROBED = "edgesynth.parent/1", "edgesynth.probed/1"
-LOGITS_ON_DISK = 100_000_000  # pixels that a teacher looks at, from which its answers are kept for a run that goes on
 TRAINED_ABOVE = 3.0  # standard errors: a user's prototype that is so much better than guessing comes trained
 MOST_SWAPS = 64
 
@@ -133,6 +132,7 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     """Every step is in the run folder; what is done already is read from there. crew: boards that measure what `export`
     writes at a path. UserError when a requirement turns out to be out of reach."""
     target, stated = order.resolve_target(), order.stated_requirements()
+    recipes = recipes_of(order, dataset)
     _, network, weights = traced
     prototype = _train_prototype(order, traced, dataset, folder, compute.device, progress)
     if stated is None:
@@ -151,7 +151,6 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
             prices = replace(prices, correction=Correction(prices.prior_sd(_ends(parent, prices))))
         space = _space(parent, unit_importance, prices)
         refuse_impossible(space, hopeful=order.measure > 0)
-        recipes = _recipes(order, dataset)
         shared = shared_arrays(dataset.train, dataset.validation, stimuli) | _teaching(
             module, recipes, order, dataset, folder, compute.device, progress)
         insights = probe(module.cpu(), stimuli, probed_vertices(space))
@@ -171,7 +170,8 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
 
 def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Dataset, folder: RunFolder, device: str,
               progress: Progress) -> dict[str, torch.Tensor]:
-    """φ's logits on the views that candidates see; the short training's are the first of the full one's."""
+    """φ's logits on the views that candidates see; the short training's are the first of the full one's. They are few
+    bytes for what they cost, and a run that goes on, or generates more, reads them."""
     precision = _recipe(order, dataset, "prototype").precision
     module.to(device)
     most = max(recipes.short, recipes.final, key=lambda recipe: recipe.different_views)
@@ -192,8 +192,6 @@ def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Datase
     def save(path: Path, found: dict[str, torch.Tensor]) -> None:
         save_tensors(path, found, LOGITS)
 
-    if dataset.train.images.numel() * most.different_views < LOGITS_ON_DISK:
-        return compute()  # sooner done again than read
     return folder.step("teacher.safetensors", compute, save, lambda path: load_tensors(path, LOGITS)[0])
 
 
@@ -216,8 +214,9 @@ def _recipe(order: Order, dataset: Dataset, purpose: str) -> Recipe:
     return recipe_for(order.data, purpose, images=len(dataset.train), size=dataset.shape[1:], changes=order.changes)
 
 
-def _recipes(order: Order, dataset: Dataset) -> Recipes:
-    short, final = _recipe(order, dataset, "short"), _recipe(order, dataset, "final")
+def recipes_of(order: Order, dataset: Dataset) -> Recipes:
+    """How candidates are trained; UserError for a change that one of a run's recipes, φ's among them, cannot take."""
+    _, short, final = (_recipe(order, dataset, purpose) for purpose in PURPOSES)
     return Recipes(replace(short, epochs=order.short_epochs or short.epochs),
                    replace(final, epochs=order.epochs or final.epochs), view_seed=order.seed)
 

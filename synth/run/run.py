@@ -26,7 +26,7 @@ from synth.report.summary import FILE_NAME, RunSummary
 from synth.run.finalists import make
 from synth.run.finishing import Finished, finish, train_in_full
 from synth.run.order import Order
-from synth.run.preparation import Laboratory, laboratory, traced_prototype
+from synth.run.preparation import Laboratory, laboratory, recipes_of, traced_prototype
 from synth.run.problem import NetworkProblem
 from synth.run.summary import Exported, Results, summarise
 from synth.search.generator import Generator
@@ -68,6 +68,7 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, compu
     if compute.workers > 1:
         start_server()
     dataset = load_dataset(order.data, order.data_root)
+    recipes_of(order, dataset)  # what none of them can take is refused before anything is trained or written
     traced = traced_prototype(order, dataset)
     manifest = Manifest(command, order.arguments(), checksums(order, dataset))
     with RunFolder.start(out, manifest, resume) as folder:
@@ -200,17 +201,15 @@ def export_onnx(dataset: Dataset, network: Network, weights: dict[str, Any], pat
     module = build(network, weights).eval()
     report = export_network(
         module, dataset.shape, dataset.validation.images[:SAMPLES].numpy(), path, target, batch="1:8:64", name=name,
-        normalisation={"mean": list(dataset.mean), "std": list(dataset.std), "pixel_scale": dataset.pixel_scale},
-        labels=list(dataset.classes))
+        normalisation=dataset.normalisation, labels=list(dataset.classes))
     return report.to_json() | {"path": path.name}
 
 
 def _card(lab: Laboratory, finished: Finished) -> dict[str, Any]:
     return {"name": finished.name, "seed": finished.seed, "decisions": list(finished.decisions),
-            "repaired": finished.repaired, "data": lab.dataset.name, "data_sha256": lab.dataset.checksum,
-            "prototype": lab.prototype.name, "target": lab.order.target,
-            "requirements": [str(item) for item in lab.requirements], "validation": finished.metrics.to_json(),
-            "recipe": lab.recipes.final.to_json()}
+            "repaired": finished.repaired, **lab.dataset.to_card(), "prototype": lab.prototype.name,
+            "target": lab.order.target, "requirements": [str(item) for item in lab.requirements],
+            "validation": finished.metrics.to_json(), "recipe": lab.recipes.final.to_json()}
 
 
 def checksums(order: Order, dataset: Dataset) -> dict[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from devices.support.errors import UserError
 from devices.support.reading import COMPUTED, MEASURED, Z95, Reading
+from synth.energy.boards import asked_mode
 from synth.energy.feedback import Feedback
 from synth.networks.costs import costs
 from synth.networks.network import Network
@@ -29,11 +31,13 @@ from synth.report.summary import (
     RunSummary,
 )
 from synth.run.finishing import Finished, accuracy_reading, judge
+from synth.run.order import Order
 from synth.run.preparation import Laboratory
 from synth.search.decisions import rows
 from synth.search.moves import violation
 from synth.search.synthesis import FRESH_COUNT, Synthesis
 from synth.space.feasibility import refuse_impossible
+from synth.space.prices import Prices
 from synth.space.quantities import on_board
 from synth.storage.run_folder import RunFolder
 from synth.training.evaluation import Metrics
@@ -87,10 +91,19 @@ def summarise(lab: Laboratory, synthesis: Synthesis, done: Sequence[Finished], r
         cycles=tuple(_cycles(synthesis)), candidates=tuple(_candidates(lab, synthesis)),
         warnings=tuple(_warnings(lab, done, folder)),
         next_steps={
-            "measure it on the board": f"edgesynth bench {folder.path}/{first}/{first}.onnx --power",
+            **_board_steps(f"{folder.path}/{first}/{first}.onnx", order, lab.space.prices.batches),
             "measure it here": f"edgesynth bench {folder.path}/{first}/{first}.onnx",
             "more networks": f"edgesynth generate {folder.path} --seeds 1000:1010",
             "report": f"{folder.path}/report.html"})
+
+
+def _board_steps(onnx: str, order: Order, batches: Sequence[int]) -> dict[str, str]:
+    """{what: command} that measures a network where and how it was judged, one for every batch."""
+    mode = asked_mode(order.resolve_target())
+    words = f"edgesynth bench {onnx} --power --host USER@BOARD" + (f" --mode {mode}" if mode else "")
+    words += f" --precision {order.precision}" if order.precision != "fp16" else ""  # which boards take by themselves
+    return {"measure it on the board" + (f" at batch {batch}" if len(batches) > 1 else ""):
+            words + (f" --batch {batch}" if batch > 1 else "") for batch in batches}
 
 
 def _row(lab: Laboratory, name: str, role: str, network: Network, validation: Metrics, results: Results,
@@ -190,10 +203,19 @@ def _warnings(lab: Laboratory, done: Sequence[Finished], folder: RunFolder) -> l
     elif tails:
         found.append(f"{', '.join(tails)} was judged by the predicted median, since the cost model knows no tails: "
                      "measure with edgesynth bench")
-    prediction = lab.space.prices.prediction(done[0].network, 1) if done else None
-    if prediction is not None and lab.loop is None:
-        found += prediction.warnings
-    return found
+    return found + (_prediction_warnings(lab.space.prices, done) if lab.loop is None else [])
+
+
+def _prediction_warnings(prices: Prices, done: Sequence[Finished]) -> list[str]:
+    """What must be known before relying on the predictions for the final networks, at every batch that is required;
+    what is said of several of them is said once, without the numbers that tell them apart."""
+    said: dict[str, dict[str, None]] = {}
+    for f in done:
+        for batch in prices.batches:
+            prediction = prices.prediction(f.network, batch)
+            for warning in prediction.warnings if prediction is not None else ():
+                said.setdefault(re.sub(r"\b(macs|layers) [\d,]+", r"\1", warning), {})[f.name] = None
+    return [f"{', '.join(names)}: {warning}" for warning, names in said.items()]
 
 
 def _measured(lab: Laboratory) -> dict[str, Any]:

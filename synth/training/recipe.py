@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from devices.support.errors import UserError, unknown
@@ -88,6 +88,10 @@ class Recipe:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Recipe:
         """The recipe that `to_json` gave; UserError for a key or value that no recipe has."""
+        known = [one.name for one in fields(cls)]
+        for name in value:
+            if name not in known:
+                raise unknown("value of a recipe", name, known)
         try:
             return cls(**{**value, "augmentation": Augmentation(**value.get("augmentation", {}))})
         except TypeError as error:

@@ -17,6 +17,7 @@ from synth.options import SeedRange, Stopped, data_root_option, device_option, s
 from synth.training.device import Compute, device_named
 
 if TYPE_CHECKING:
+    from synth.data.dataset import Dataset
     from synth.zoo.training import Trained
 
 
@@ -58,7 +59,7 @@ def train(networks: tuple[str, ...], data: str, data_root: str | None, purpose: 
     compute = Compute(workers, device_named(device))
     dataset = load_dataset(data, data_root)
     words = (*changes, *(() if epochs is None else (f"epochs={epochs}",)))
-    recipe = recipe_for(dataset.name, purpose, images=len(dataset.train), size=dataset.shape[1:], changes=words)
+    recipe = recipe_for(dataset.word, purpose, images=len(dataset.train), size=dataset.shape[1:], changes=words)
     command = shlex.join(["edgesynth", *sys.argv[1:]])
     try:
         done = list(train_networks(networks, dataset, recipe, seeds, Path(out), command=command, on=on,
@@ -103,33 +104,35 @@ def evaluate(network: str, data: str | None, data_root: str | None, split: str, 
     from synth.networks.module import build
     from synth.objective.performance import netscore
     from synth.training.evaluation import evaluate as evaluate_module
-    from synth.zoo.shelf import find
+    from synth.zoo.shelf import find, trained_on
     from synth.zoo.training import load_fitting
 
     folder = find(network, data)
-    data = data or _data_of(folder)
-    dataset = load_dataset(data, data_root)
+    dataset = load_dataset(data, data_root) if data else _data_of(folder, data_root)
     chosen = dataset.split(split)
     graph, weights = load_fitting(network, folder, dataset)
     metrics = evaluate_module(build(graph, weights), chosen)
     found = costs(graph)
     score = float(netscore(metrics.accuracy, found.params, found.macs))
+    seen = trained_on(folder, dataset, split)
     if json_path != "-":
         click.echo(f"{100 * metrics.accuracy:.2f} % ± {196 * metrics.accuracy_se:.2f} of {metrics.count} {split} images"
                    f" · cross-entropy {metrics.cross_entropy:.4f}")
+        if seen:
+            click.echo("it was trained on these images: they do not tell what it makes of others")
         click.echo(f"{found.params:,} parameters · {found.macs:,} MACs · NetScore {score:.1f}".replace(",", " "))
     if json_path:
         give_json({"schema": "edgesynth.evaluation/1", "network": network, "data": dataset.name, "split": split,
-                   **metrics.to_json(), "params": found.params, "macs": found.macs,
+                   "trained_on": seen, **metrics.to_json(), "params": found.params, "macs": found.macs,
                    "netscore": score if metrics.accuracy else None}, json_path)
 
 
-def _data_of(folder: Path) -> str:
+def _data_of(folder: Path, data_root: str | None) -> Dataset:
     from synth.networks.network import Network
     from synth.zoo.shelf import data_of
 
-    named = data_of(folder)
-    if named is None:
+    found = data_of(folder, data_root)
+    if found is None:
         Network.load(folder / "network.json")  # says so when there is no network at all
         raise UserError(f"{folder}: no card names the data that it was trained on; name them with --data")
-    return named
+    return found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 from devices.support.errors import UserError
+from synth.data.dataset import DATASETS, Dataset, load_dataset
 from synth.storage.network_folder import card_of
 
 SHELF = Path(__file__).parent
@@ -36,7 +39,31 @@ def trained_for(prototype: str, data: str, checksum: str) -> Path | None:
     return folder if folder is not None and card_of(folder).get("data_sha256") == checksum else None
 
 
-def data_of(folder: Path) -> str | None:
-    """The data set that the network of a folder was trained on, None when no card says so."""
-    named = card_of(folder).get("data") if (folder / "card.json").is_file() else None
-    return str(named) if named else None
+def card_if_any(folder: Path) -> dict[str, Any]:
+    """{} where no card lies beside a network."""
+    return card_of(folder) if (folder / "card.json").is_file() else {}
+
+
+def trained_on(folder: Path, dataset: Dataset, split: str) -> bool:
+    """Whether the network of a folder is known to have been trained on this split of these data."""
+    card = card_if_any(folder)
+    return card.get("data_sha256") == dataset.checksum and split in card.get("on", "train").split("+")
+
+
+def data_of(folder: Path, root: str | os.PathLike[str] | None = None, download: bool = True) -> Dataset | None:
+    """The data that the network of a folder was trained on, None when no card names any. root, download: as for
+    `load_dataset`. UserError when they cannot be loaded, or are no longer those that the card means."""
+    card = card_if_any(folder)
+    word = card.get("data")
+    if not word:
+        return None
+    try:
+        dataset = load_dataset(word, root, download)
+    except UserError as error:
+        if word in DATASETS:
+            raise  # which says what to do
+        raise UserError(f"{folder}: the data that its card names cannot be loaded ({error}); name them with --data"
+                        ) from error
+    if card.get("data_sha256") not in (None, dataset.checksum):
+        raise UserError(f"{folder}: was trained on other data than {word} are now; name them with --data")
+    return dataset

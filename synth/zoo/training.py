@@ -32,7 +32,7 @@ from synth.training.evaluation import Metrics, evaluate
 from synth.training.recipe import Recipe
 from synth.training.training import train
 from synth.training.workers import Pool, Shared, single_thread
-from synth.zoo.shelf import find
+from synth.zoo.shelf import find, shipped
 
 TRAIN, WHOLE = "train", "train+validation"  # what to train on
 EPOCHS = "epochs"  # a file with the number of those done, while a training lasts
@@ -69,7 +69,10 @@ def fresh(word: str, dataset: Dataset, seed: int) -> tuple[Network, Weights]:
     prototype's own way of drawing them, torch's for the others."""
     if word in PROTOTYPES or is_factory(word):
         return trace(load_prototype(word, dataset, seed=seed), dataset.shape, word.rpartition(":")[2])
-    network, _ = load_fitting(word, find(word, dataset.name), dataset)
+    if os.sep not in word and not Path(word).exists() and word not in {name for _, name in shipped()}:
+        raise UserError(f"{word}: there is no such folder, and no prototype or network of this name comes with "
+                        f"edgesynth ({', '.join(sorted({*PROTOTYPES, *(name for _, name in shipped())}))})")
+    network, _ = load_fitting(word, find(word, dataset.word), dataset)
     return network, fresh_weights(network, seed)
 
 
@@ -95,10 +98,9 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
     split = dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)
     taught = digest = None
     if teacher is not None and recipe.distil:
-        folder = find(teacher, dataset.name)
+        folder = find(teacher, dataset.word)
         taught, digest = load_fitting(teacher, folder, dataset), sha256_file(folder / "weights.safetensors")
-    common = {"data": dataset.name, "data_sha256": dataset.checksum, "on": on, "recipe": recipe.to_json(),
-              "teacher": digest}
+    common = {"data_sha256": dataset.checksum, "on": on, "recipe": recipe.to_json(), "teacher": digest}
     done: dict[Path, Trained | None] = {}
     jobs = []
     for word, place in _places(words, out).items():
@@ -110,7 +112,7 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
                 done[folder] = _done(word, folder, seed, about)
                 continue
             found = costs(network)
-            card = {"name": word, "command": command, "seed": seed, **about, "taught_by": teacher,
+            card = {"name": word, "command": command, "seed": seed, **dataset.to_card(), **about, "taught_by": teacher,
                     "device": compute.device, "params": found.params, "macs": found.macs}
             jobs.append(Job(network, weights, recipe, seed, folder, about, card))
     if jobs:
@@ -185,7 +187,8 @@ def _places(words: Sequence[str], out: Path) -> dict[str, Path]:
         return {words[0]: out}
     places = {word: out / Path(word.rpartition(":")[2]).name for word in words}
     if len(set(places.values())) < len(words):
-        raise UserError("two of the networks have one name: train them one by one, each with an --out of its own")
+        raise UserError("two of the networks have one name, by which their folders are called: train them in calls of "
+                        "their own, each with another --out")
     return places
 
 

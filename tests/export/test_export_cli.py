@@ -161,7 +161,7 @@ BAD = {
     "another input shape": (("net.py:make", "--target", "tx2", "--input", "1x8x8"), "does not run on input 1x8x8"),
     "no such factory": (("net.py:mak", "--target", "tx2", "--input", "3x8x8"), "did you mean make"),
     "no module": (("net.py:number", "--target", "tx2", "--input", "3x8x8"), "returned int"),
-    "a factory with arguments": (("net.py:wants", "--target", "tx2", "--input", "3x8x8"), "without arguments"),
+    "a factory with arguments": (("net.py:wants", "--target", "tx2", "--input", "3x8x8"), "such as def make(): "),
     "no such file": (("none.onnx", "--target", "tx2"), "no such file"),
     "no such folder": (("no/ne", "--target", "tx2"), "no such folder: MODEL is"),
     "no such network": (("none", "--target", "tx2"), "no network of this name comes with edgesynth"),

@@ -91,6 +91,9 @@ def refused(answer, said: str) -> None:
     ("--require", "latency <= 9 ms @ batch=0", "'batch=0' is no batch size"),
     ("--require", "", "a requirement is empty"),
     ("--require", "params <= 3", "'params <= 3' cannot be met: the best that this space can reach is"),
+    ("--set", "batc=3", "unknown value of a recipe 'batc': did you mean batch?"),
+    ("--set", "final.foo=3", "unknown value of a recipe 'foo'"),
+    ("--set", "final.batch=0", "a recipe with batch = 0: it must be 1 to"),
     ("--require", "img_per_joule >= 1000000", "cannot be met: the best that this space can reach is"),
 ])
 def test_a_wrong_word(folder, option, word, said):

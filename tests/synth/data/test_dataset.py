@@ -45,7 +45,7 @@ def test_floating_point_is_taken_as_it_is_and_a_constant_channel_does_no_harm():
     splits = arrays(np.float64)
     for images, _ in splits.values():
         images[:] = 0.25
-    dataset = build(splits)
+    dataset = build({**splits, **{split: (splits[split][0][:9], splits[split][1][:9]) for split in SPLITS[1:]}})
     assert dataset.pixel_scale == 1.0 and dataset.mean == (0.25,) and dataset.std == (1.0,)
     assert torch.count_nonzero(dataset.test.images) == 0
 
@@ -205,7 +205,8 @@ def test_a_factory_that_asks_for_the_data_root_gets_it(tmp_path):
 
         def data(root):
             images = np.load(f"{root}/images.npy")
-            return {name: (images, np.arange(len(images)) % 2) for name in ("train", "validation", "test")}
+            return {name: (images[:count], np.arange(count) % 2)
+                    for name, count in (("train", 6), ("validation", 4), ("test", 4))}
     """))
     np.save(tmp_path / "images.npy", np.zeros((6, 1, 3, 3), np.uint8))
     assert len(load_dataset(f"{path}:data", tmp_path).train) == 6
@@ -249,5 +250,19 @@ def test_wild_arrays_are_sound_or_refused(images, labels):
 def test_other_containers(images, sentence):
     with pytest.raises(UserError, match=sentence):
         build({split: (images, np.zeros(len(images), int)) for split in SPLITS})
-    fine = build({split: (torch.ones(6, 1, 3, 3, dtype=torch.bfloat16), [0, 1, 2] * 2) for split in SPLITS})
+    fine = build({split: (torch.ones(count, 1, 3, 3, dtype=torch.bfloat16), [0, 1, 2] * (count // 3))
+                  for split, count in zip(SPLITS, (6, 3, 3), strict=True)})
     assert fine.train.images.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("split", "spoil", "sentence"), [
+    ("train", lambda x, y, train: (x, np.full_like(y, 2)), "train: all images have label 2; give it two classes or"),
+    ("train", lambda x, y, train: (x, y % 2), "validation: there are images of label 2, but train has none"),
+    ("validation", lambda x, y, train: train, "validation: its images are those of train"),
+    ("test", lambda x, y, train: train, "test: its images are those of train"),
+])
+def test_splits_that_do_not_go_together(split, spoil, sentence):
+    splits = arrays()
+    splits[split] = spoil(*splits[split], splits["train"])
+    with pytest.raises(UserError, match=sentence):
+        build(splits)

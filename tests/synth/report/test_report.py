@@ -112,3 +112,11 @@ def test_in_a_browser(tmp_path, dark):
 
 def test_on_a_small_screen_only_tables_and_figures_scroll(tmp_path):
     probe(tmp_path, render(example_summary(networks())), width=500)
+
+
+def test_what_is_true_is_put_as_yes():
+    summary = example_summary()
+    making = replace(summary.making, settings={"cycles": 1, "prototype trained here": True})
+    text = render(replace(summary, making=making))
+    assert "<dt>prototype trained here</dt><dd>yes</dd>" in text and "<dt>cycles</dt><dd>1</dd>" in text
+    assert "± is half of one" in text

@@ -63,3 +63,19 @@ def test_a_run_without_requirements_target_or_ferminets():
 def test_words_in_brackets_are_no_markup():
     summary = replace(example_summary(), warnings=("[red]odd[/red] names stay",))
     assert "[red]odd[/red] names stay" in screen(summary)
+
+
+def test_what_the_spread_means_is_said_where_there_is_one():
+    assert "± is half of the 95 % interval" in screen(example_summary())
+    phi = replace(example_summary().networks[0], readings={"params": example_summary().networks[0].readings["params"]})
+    assert "±" not in screen(replace(example_summary(), networks=(phi,)))
+
+
+def test_the_legend_is_of_the_columns_that_are_shown():
+    summary = example_summary()
+    row = summary.networks[1]
+    here = type(row.readings["latency@1"])(1.3, "ms", "measured", "cpu here", 1.2, 1.4)
+    summary = replace(summary, networks=(replace(row, readings={**row.readings, "latency_here": here}),))
+    wide, narrow = screen(summary, 200), screen(summary, 80)
+    assert "latency here" in wide and "m measured: cpu here" in wide
+    assert "latency here" not in narrow and "cpu here" not in narrow

@@ -90,9 +90,10 @@ def test_a_missed_requirement_ends_with_one(finished, tmp_path):
     assert answer.sentence.startswith("not every FermiNet satisfies 1r")
 
 
-def test_generate_makes_more_of_the_seeds_asked_for(finished, tmp_path, quick):
+def test_generate_makes_more_of_the_seeds_asked_for(finished, tmp_path, quick, monkeypatch):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
+    monkeypatch.delattr("synth.run.preparation.teacher_logits")  # the run has kept what φ answers
     answer = call("generate", out, "--seeds", "7:9", "--workers", 1, "--json", tmp_path / "made.json")
     assert answer.code == 0, answer.err
     made = _json(tmp_path / "made.json")

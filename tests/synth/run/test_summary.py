@@ -8,13 +8,16 @@ from types import SimpleNamespace
 
 from report_example import example_summary
 
+from devices.board import resolve_target
 from synth.networks.tracing import trace
 from synth.objective.requirements import Requirements
 from synth.objective.share import share_error
 from synth.prototypes.resnet import ResNet
 from synth.report.report import render
 from synth.report.summary import FERMINET, RunSummary
-from synth.run.summary import _row
+from synth.run.order import Order
+from synth.run.summary import _board_steps, _prediction_warnings, _row
+from synth.space.prices import Prices
 from synth.training.evaluation import Metrics
 
 
@@ -29,3 +32,27 @@ def test_a_network_without_right_answers_has_no_netscore_and_can_be_told():
     summary = replace(example_summary(), networks=(row,))
     text = json.dumps(summary.to_json(), allow_nan=False)
     assert "net" in render(RunSummary.from_json(json.loads(text)))
+
+
+def test_a_warning_of_predictions_is_given_for_every_network_and_batch_once():
+    def finished(name, widths):
+        network, _ = trace(ResNet(3, 10, widths=widths, blocks=1), (3, 32, 32), name)
+        return SimpleNamespace(name=name, network=network)
+
+    done = [finished("ferminet-a", (16, 32)), finished("ferminet-b", (1, 2)), finished("ferminet-c", (1, 3))]
+    prices = Prices(Requirements.parse(("latency <= 9 ms", "img_per_joule >= 9 @ batch=500")), resolve_target("tx2"))
+    said = _prediction_warnings(prices, done)
+    names = {text.partition(": ")[2].partition(" (")[0]: text.partition(": ")[0] for text in said}
+    assert len(names) == len(said)
+    assert names["outside the calibrated range: batch 500"] == "ferminet-a, ferminet-b, ferminet-c"
+    assert names["outside the calibrated range: macs"] == "ferminet-b, ferminet-c"
+
+
+def test_the_next_step_measures_on_the_board_as_the_run_judged():
+    assert _board_steps("a.onnx", Order("tx2:maxq"), [8]) == {
+        "measure it on the board": "edgesynth bench a.onnx --power --host USER@BOARD --mode MAXQ --batch 8"}
+    assert _board_steps("a.onnx", Order("tx2", precision="fp32"), [1, 4]) == {
+        "measure it on the board at batch 1":
+        "edgesynth bench a.onnx --power --host USER@BOARD --mode MAXN --precision fp32",
+        "measure it on the board at batch 4":
+        "edgesynth bench a.onnx --power --host USER@BOARD --mode MAXN --precision fp32 --batch 4"}

@@ -73,6 +73,11 @@ def test_a_network_of_a_folder_is_trained_anew_with_a_teacher(trained, tmp_path)
     answer = call("train", out / "seed-0", "--epochs", 1, "--on", "train+validation", "--teacher", out / "seed-1",
                   "--out", tmp_path / "new")
     assert answer.code == 0 and "on validation" not in answer.out  # nothing is left to tell it by
+    for split, seen in (("validation", True), ("test", False)):
+        answer = call("evaluate", tmp_path / "new" / "seed-0", "--split", split, "--json", tmp_path / "e.json")
+        assert ("trained on these images" in answer.out) == seen
+        assert json.loads((tmp_path / "e.json").read_text())["trained_on"] == seen
+    assert "trained on these" not in call("evaluate", out / "seed-1").out
     card = shelf.card_of(tmp_path / "new" / "seed-0")
     assert card["validation"] is None and card["teacher"] and card["on"] == "train+validation"
     assert (tmp_path / "new" / "teacher-train+validation.safetensors").exists()
@@ -106,11 +111,15 @@ def test_a_teacher_of_other_data_is_refused(trained, tmp_path):
 
 @pytest.mark.parametrize(("words", "said"), [
     (("train", "resnet8", "--set", "batch", "--out", "x"), "--set batch: NAME=VALUE is expected"),
-    (("train", "resnet8", "--set", "batches=3", "--out", "x"), "no recipe: "),
+    (("train", "resnet8", "--set", "batches=3", "--out", "x"),
+     "unknown value of a recipe 'batches': did you mean batch?"),
     (("train", "resnet8", "--set", "rate=fast", "--out", "x"), "no recipe: "),
     (("train", "resnet8", "--set", "batch=2.5", "--out", "x"), "batch = 2.5: it must be a whole number"),
-    (("train", "a/ferminet-d", "b/ferminet-d", "--out", "x"), "two of the networks have one name"),
-    (("train", "resnet9", "--out", "x"), "resnet9: there is no such folder, and no network of this name"),
+    (("train", "a/ferminet-d", "b/ferminet-d", "--out", "x"),
+     "two of the networks have one name, by which their folders are called: train them in calls of their own"),
+    (("train", "resnet9", "--out", "x"),
+     "resnet9: there is no such folder, and no prototype or network of this name comes "
+     "with edgesynth (anchor, ferminet-d, mobilenetv2, resnet20, resnet20x2, resnet8, shufflenet)"),
     (("train", "resnet8", "--teacher", "none", "--out", "x"), "none: there is no such folder"),
     (("train", "resnet8", "--epochs", "0", "--out", "x"), "0 is not in the range"),
     (("train", "resnet8"), "missing option '--out'"),
@@ -150,3 +159,44 @@ def test_what_is_shipped_is_whole(folder):
     assert card["network"] == network.digest and card["data_sha256"] and card["command"].startswith("edgesynth ")
     module = build(network, weights).eval()
     assert module(torch.zeros(2, *network.input_shape)).shape == (2, *network.output_shape)
+
+
+OWN = """import numpy as np
+
+def grey():
+    def pair(count, seed):
+        random = np.random.default_rng(seed)
+        labels = np.arange(count) % 2
+        return random.integers(0, 128, (count, 1, 8, 8)).astype(np.uint8) + 100 * labels[:, None, None, None], labels
+    return {name: (images.astype(np.uint8), labels) for name, (images, labels) in {
+        "train": pair(60, SEED), "validation": pair(30, 1), "test": pair(30, 2)}.items()}
+
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A network trained on one's own data, in a file that is called as a data set of ours."""
+    monkeypatch.chdir(tmp_path)
+    Path("digits.py").write_text(OWN + "SEED = 0\n")
+    assert call("train", "resnet8", "--data", "digits.py:grey", "--epochs", 1, "--out", "out").code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "out" / "seed-0"
+
+
+def test_ones_own_data_are_found_again(own):
+    card = shelf.card_of(own)
+    assert card["data"] == f"{own.parents[1]}/digits.py:grey" and card["recipe"]["rate"] == 0.01  # not that of digits
+    answer = call("evaluate", own, "--json", "-")
+    assert answer.code == 0 and json.loads(answer.out)["accuracy"] == card["validation"]["accuracy"]
+
+
+def test_data_that_are_not_those_of_the_card_are_refused(own):
+    file = own.parents[1] / "digits.py"
+    file.write_text(OWN + "SEED = 77\n")
+    assert "seed-0: was trained on other data than" in call("evaluate", own).sentence
+    assert call("evaluate", own, "--data", f"{file}:grey").code == 0
+    file.unlink()
+    answer = call("evaluate", own)
+    assert answer.code == 2 and "digits.py: there is no such file); name them with --data" in answer.sentence
