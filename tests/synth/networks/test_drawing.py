@@ -5,9 +5,9 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from chain_network import CONV, chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_boxes import CONV, chain
 
 from synth.networks.drawing import draw
 from synth.networks.network import Network, Vertex

@@ -5,9 +5,9 @@ import re
 from dataclasses import replace
 
 import pytest
+from chain_network import chain
 from pages import SORTED, browse, checked, probe
 from report_example import MODEL, example_summary
-from test_boxes import chain
 
 from edge_bench.report import page
 from synth.report.figures import foresight
