@@ -47,7 +47,7 @@ def sample_record(name: str = "ferminet-a", *, latency_ms: float = 1.87, busy_mw
                         "gpu": {"name": "gpu", "min_hz": 1300500000, "max_hz": 1300500000, "current_hz": 1300500000}},
              "load": {"cpu_share": 0.03, "processes": []},
              "warnings": [] if locked else ["clocks are not locked: lock them with --lock"]}
-    request = {"trials": trials, "window": window_s, "warmup_cap": 60.0, "seed": 0, "pipelined": False, "shape": [],
+    request = {"trials": trials, "window": window_s, "warmup_cap": 120.0, "seed": 0, "pipelined": False, "shape": [],
                "quick": trials < 5 or window_s < 10, "power": power, "lock": locked, "runner": "tensorrt",
                "batch": None, "precision": "fp16", "layers": layers}
     return {"created": created, "request": request, "preflight": state, "trials": rows,

@@ -35,7 +35,7 @@ def make_record(latencies_ms=(1.0, 1.01, 0.99, 1.0, 1.02), *, name: str = "net",
                 locked: bool | None = True, created: str = "2026-01-01T00:00:00Z", window: float = 10.0,
                 steady: bool = True, **runner) -> dict:
     """A record as `measure` makes it, with trials of the given median latency."""
-    request = {"model": f"/srv/{name}.onnx", "trials": len(latencies_ms), "window": window, "warmup_cap": 60.0,
+    request = {"model": f"/srv/{name}.onnx", "trials": len(latencies_ms), "window": window, "warmup_cap": 120.0,
                "seed": 0, "pipelined": False, "quick": len(latencies_ms) < 5 or window < 10.0}
     runner = {"name": "onnxruntime", "version": "1.0", "precision": "fp32", "batch": 1, "pipelined": False, **runner}
     trials = []

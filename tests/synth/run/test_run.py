@@ -214,7 +214,8 @@ def test_an_interrupted_run_can_go_on(tmp_path, finished, monkeypatch):
     assert fingerprint(tmp_path / "cut") == fingerprint(whole)
 
 
-def test_a_run_of_fresh_weights_keeps_the_bank_as_it_is(tmp_path):
+def test_a_run_of_fresh_weights_keeps_the_bank_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("synth.run.preparation.recipe_for", tiny_run.short_recipes)
     tiny_run.run(tmp_path / "run", changes=("inherits=false",), cycles=2)
     assert not list(tmp_path.glob("run/cycles/*/bank.safetensors"))
     assert not any(json.loads(path.read_text())["rolled_back"] for path in tmp_path.glob("run/cycles/*/outcomes.json"))

@@ -247,7 +247,7 @@ def test_a_recipe_that_makes_no_sense(wrong):
 
 def test_recipes_go_through_json():
     assert Recipe.from_json(RECIPE.to_json()) == RECIPE
-    with pytest.raises(UserError, match=r"no recipe: .*'speed'"):
+    with pytest.raises(UserError, match=r"unknown value of a recipe 'speed'"):
         Recipe.from_json({**RECIPE.to_json(), "speed": 2})
 
 
