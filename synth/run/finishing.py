@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from devices.support.errors import UserError
-from devices.support.files import read_json
 from devices.support.reading import MEASURED, Z95, Reading
 from synth.energy.loop import BoardLoop
 from synth.networks.costs import costs
@@ -28,7 +27,7 @@ from synth.run.problem import NetworkProblem
 from synth.search.decisions import Decisions
 from synth.search.synthesis import Synthesis
 from synth.space.quantities import on_board
-from synth.storage.network_folder import load_network, save_network
+from synth.storage.network_folder import card_of, load_network, save_network
 from synth.storage.run_folder import RunFolder
 from synth.training.evaluation import Metrics
 
@@ -196,7 +195,7 @@ def train_in_full(lab: Laboratory, problem: NetworkProblem, made: Made, chosen: 
 
 
 def _load_outcome(decisions: Decisions, path: Path) -> Outcome:
-    card = read_json(path / "card.json", "edgesynth.card/1")
+    card = card_of(path)
     if card["decisions"] != list(decisions):
         raise UserError(f"{path}: holds another network than is made of its seed here and now (another machine's "
                         "arithmetic, or another version's): go on where this run was begun, or remove that folder")

@@ -235,7 +235,7 @@ def _covariance(x: Tensor) -> Tensor:
 
 def _patches(x: Tensor, kernel: int, stride: Sequence[int]) -> Tensor:
     """(positions, Cin k^2) of one image, (1, Cin, H, W)."""
-    return functional.unfold(x, kernel, padding=kernel // 2, stride=tuple(stride))[0].T.double()
+    return functional.unfold(x, kernel, padding=kernel // 2, stride=tuple(stride))[0].T
 
 
 def _regress(x: Tensor, y: Tensor, kernel: int, stride: Sequence[int], constant: bool) -> tuple[Tensor, Tensor]:
@@ -246,8 +246,9 @@ def _regress(x: Tensor, y: Tensor, kernel: int, stride: Sequence[int], constant:
     if len(rows) > SAMPLES:
         rows = torch.linspace(0, len(rows) - 1, SAMPLES).long()
     chosen = [rows[rows // positions == i] % positions for i in range(len(x))]  # all patches at once would be gigabytes
-    design = torch.cat([_patches(image[None], kernel, stride)[at] for image, at in zip(x, chosen, strict=True)])
-    target = torch.cat([image.flatten(1).T[at].double() for image, at in zip(y, chosen, strict=True)])
+    design = torch.cat([_patches(image[None], kernel, stride)[at]
+                        for image, at in zip(x, chosen, strict=True)]).double()
+    target = torch.cat([image.flatten(1).T[at] for image, at in zip(y, chosen, strict=True)]).double()
     mean_x, mean_y = design.mean(dim=0) * constant, target.mean(dim=0) * constant
     design, target = design - mean_x, target - mean_y
     gram = design.T @ design
