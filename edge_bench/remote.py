@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,8 @@ def _run(host: str, verb: str, files: dict[str, str], options: dict[str, Any], p
     request = {**options, **{name: upload(connection, path, progress) for name, path in files.items()}}
     job = _Follower(progress)
     try:
-        _follow(connection, verb, request, job)
+        with _held_until_named(job):
+            _follow(connection, verb, request, job)
     except KeyboardInterrupt:
         if job.identity:
             progress("stopping; the board is put back as it was")
@@ -82,6 +85,7 @@ class _Follower:
     def __init__(self, progress: Callable[[str], None]):
         self.progress = progress
         self.identity: str | None = None
+        self.interrupted = False
         self.seen = 0
         self.end: dict[str, Any] | None = None
 
@@ -89,12 +93,39 @@ class _Follower:
         if event["event"] == "job":
             self.identity = event["id"]
             self.progress(f"job {event['id']}" + (", which was running already" if event["resumed"] else ""))
+            if self.interrupted:
+                raise KeyboardInterrupt
         elif event["event"] == "progress":
             self.progress(event["text"])
         else:
             self.end = event
         if "number" in event:
             self.seen = event["number"] + 1
+
+
+@contextlib.contextmanager
+def _held_until_named(job: _Follower) -> Iterator[None]:
+    """Inside, Ctrl-C waits until the job's id is here, since without it a job that was just started cannot be cancelled
+    and would keep the board; a second Ctrl-C does not wait."""
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C goes to the main thread alone
+        yield
+        return
+
+    def hold(number: int, frame: Any) -> None:
+        if job.identity is not None or job.interrupted:
+            raise KeyboardInterrupt
+        job.interrupted = True
+        job.progress("stopping as soon as the board says which job it is; press Ctrl-C again not to wait")
+
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    except CannotMeasure:
+        if job.interrupted:  # there is no job to cancel
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _follow(connection: Connection, verb: str, request: dict[str, Any], job: _Follower) -> None:
@@ -109,6 +140,8 @@ def _follow(connection: Connection, verb: str, request: dict[str, Any], job: _Fo
         except ConnectionLost as error:
             if job.end is not None:
                 return
+            if job.interrupted:
+                raise
             if pause is None:
                 raise CannotMeasure(f"{error}; what runs on the board goes on: the same command again follows it "
                                     "or fetches its result") from None

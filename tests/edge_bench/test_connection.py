@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 
 import pytest
 
@@ -89,6 +91,40 @@ def test_a_job_is_taken_up_where_it_was_left(monkeypatch):
         remote._follow(Flaky(), "bench", {"model": "m"}, remote._Follower(lambda text: None))
     assert asked == [("bench", {"model": "m"}), ("jobs", {"follow": "j1", "after": 1}),
                      ("jobs", {"follow": "j1", "after": 1})]
+
+
+class Board:
+    """In place of a connection: starts jobs, and is told of Ctrl-C before it says which."""
+
+    def __init__(self, presses=1, answer=None):
+        self.presses, self.answer, self.cancelled = presses, answer, []
+
+    def ensure_agent(self):
+        pass
+
+    def call(self, verb, request, on_event=lambda event: None):
+        if verb == "cancel":
+            self.cancelled.append(request["id"])
+            return
+        for _ in range(self.presses):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+        if self.answer is not None:
+            raise self.answer
+        on_event({"event": "job", "id": "j1", "resumed": False})
+        raise AssertionError("it goes on to measure")
+
+
+@pytest.mark.parametrize("board, cancelled", [
+    (Board(), ["j1"]), (Board(presses=2), []), (Board(answer=connection.ConnectionLost("gone")), []),
+    (Board(answer=CannotMeasure("the board is busy")), [])])
+def test_ctrl_c_waits_for_the_id_of_a_job_that_is_being_started(monkeypatch, board, cancelled):
+    monkeypatch.setattr(remote, "Connection", lambda host: board)
+    before, said = signal.getsignal(signal.SIGINT), []
+    with pytest.raises(KeyboardInterrupt):
+        remote.build_on_host("tx2", "board:/net.onnx", {}, said.append)
+    assert board.cancelled == cancelled and "Ctrl-C again" in said[0]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_weights_beside_the_file_must_be_there_before_anything_is_sent(tmp_path):
