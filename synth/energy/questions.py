@@ -73,6 +73,6 @@ def requests(space: NetworkSpace, decisions: IntArray, weight: FloatArray, count
 def _otherwise_missed(space: NetworkSpace, decisions: IntArray) -> FloatArray:
     """[n] relative amounts by which requirements that no board decides are missed."""
     items = space.prices.requirements.on_costs
-    exact = space.prices.requirements.exact(space.costs(decisions))
+    slack = space.prices.requirements.cost_slack(space.costs(decisions))
     columns = [number for number, item in enumerate(items) if not on_board(item)]
-    return np.maximum(-exact[:, columns], 0.0).sum(axis=1)
+    return np.maximum(-slack[:, columns], 0.0).sum(axis=1)

@@ -165,7 +165,8 @@ class Requirements:
             return bound
         return min(1.0, max(bound, least_share(bound, n, MARGIN)))
 
-    def exact(self, costs: Mapping[str, FloatArray], relative_sigma: Mapping[str, float] | None = None) -> FloatArray:
+    def cost_slack(self, costs: Mapping[str, FloatArray], relative_sigma: Mapping[str, float] | None = None
+                   ) -> FloatArray:
         """[n, r] slack of every requirement on costs (`on_costs`), less its margin; >= 0 where it holds.
 
         costs: {key: [n]}, in base units, and under `sigma_key` the relative standard errors of single networks, where

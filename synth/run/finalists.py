@@ -46,7 +46,7 @@ class Made:
 
 def make(lab: Laboratory, generator: Generator, seeds: Sequence[int], prefer: Sequence[float] | None = None,
          label: str = "") -> Made:
-    """G(s) of every seed, repaired where exact requirements are missed. label: goes behind the names."""
+    """G(s) of every seed, repaired where requirements on costs are missed. label: goes behind the names."""
     raw = generator.generate(seeds, prefer)
     fixed, changed, feasible = repair(Moves(lab.space), lab.requirements, raw)
     suffix = label if prefer is None else "-" + "-".join(f"{share:g}" for share in prefer)

@@ -146,7 +146,7 @@ class Rounds:
         self._rounds += 1
         self.done += results
         if self.lab.loop is not None:
-            self._generated = self._generate()  # what was measured moves the repair of exact requirements
+            self._generated = self._generate()  # what was measured moves the repair of requirements on costs
         self.inquisitor.observe_in_full([(f.decisions, f.metrics.accuracy) for f in results])
 
     def _generate(self) -> Made:

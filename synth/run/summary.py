@@ -168,7 +168,7 @@ def _cycles(synthesis: Synthesis) -> list[CycleRow]:
 
 
 def share_reading(share: float, count: int) -> Reading:
-    """A share of seeds with its interval; exact requirements are computed, not measured."""
+    """A share of seeds with its interval; requirements on costs are computed, not measured."""
     low, high = share_interval(share, count)
     return Reading(share, "", COMPUTED, f"{count} fresh seeds, before repair", low, high)
 

@@ -15,7 +15,7 @@ from synth.search.moves import Moves
 
 NODES = 5  # of the quadrature over what the accuracy may be
 SOFT = 0.3  # NetScore points over which "no improvement" fades out, so that the search has a slope everywhere
-BROKEN = 20.0  # nats that a network pays for breaking an exact requirement, and per unit of relative excess
+BROKEN = 20.0  # nats that a network pays for breaking a requirement on costs, and per unit of relative excess
 LASTING = 40  # changes that a path keeps trying after its first step
 PARTNERS = 4  # best changes of either sort that are also tried in pairs
 
@@ -25,7 +25,7 @@ class Belief:
     """What the inquisitor believes of n networks, each array [n].
 
     log_loss, log_loss_sd: after the usual short training. log_error, log_error_sd: log(1 - accuracy) after full
-    training. costs: by name. violation: relative excess over exact requirements (0 where all hold).
+    training. costs: by name. violation: relative excess over requirements on costs (0 where all hold).
     """
 
     log_loss: FloatArray

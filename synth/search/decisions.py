@@ -97,7 +97,7 @@ class Indicator(Protocol):
         """How many images accuracies are counted on, where that is known."""
         ...
 
-    def exact(self, costs: Mapping[str, FloatArray]) -> FloatArray:
+    def cost_slack(self, costs: Mapping[str, FloatArray]) -> FloatArray:
         """[n, r] slack of every requirement on costs, less its margin: the log of the ratio to its bound, >= 0 where it
         holds (see `synth.objective.requirements.Requirement.slack`). r may be 0."""
         ...

@@ -35,7 +35,7 @@ SEARCHED = 16  # seeds of a step that search for themselves; the others choose f
 PULL = 8.0  # nats that a target pays for the whole distance from G(s): near ones are learnt, far ones only recited
 NEAREST, CROWDED = 0.06, 1.0  # least cost-weighted distance between targets, and nats paid below it
 FIRST_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 0.5, 0.1, 1.5  # of the trust region, nats per site
-TAIL = 0.1  # share of seeds whose worst slack sets how far targets keep from exact bounds
+TAIL = 0.1  # share of seeds whose worst slack sets how far targets keep from bounds on costs
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Inquisitor:
         self.random = np.random.default_rng([seed, 0x1])
         self.radius = FIRST_RADIUS
         self.safety = 0.0  # NetScore points that every seed aims lower, for the sake of 1r
-        self.margin = 0.0  # relative slack that targets keep from exact bounds
+        self.margin = 0.0  # relative slack that targets keep from bounds on costs
         self.observations: list[Observation] = []
         self.in_full: list[tuple[Decisions, float]] = []  # networks that had only a full training, and its accuracy
         bound, least = self.requirements.accuracy_bound, least_error(self.requirements.validation_images)
@@ -121,7 +121,7 @@ class Inquisitor:
         return np.column_stack([*logs, self.table.features(decisions, self.filled)])
 
     def believe(self, decisions: IntArray, margin: float = 0.0) -> Belief:
-        """The belief of networks [n, sites]; `margin` is the slack demanded on exact requirements."""
+        """The belief of networks [n, sites]; `margin` is the slack demanded on requirements on costs."""
         return self._belief(self.surrogate, decisions, margin)
 
     def _belief(self, surrogate: Surrogate, decisions: IntArray, margin: float = 0.0) -> Belief:
@@ -158,7 +158,7 @@ class Inquisitor:
         if not len(seen):
             return Wish(np.full(len(wants), self.bound), reference - caution, np.zeros(len(wants)))
         belief = self.believe(seen)
-        # what breaks an exact requirement (φ itself, often) is no measure of how accurate a network can be
+        # what breaks a requirement on costs (φ itself, often) is no measure of how accurate a network can be
         allowed = belief.violation <= 0 if (belief.violation <= 0).any() else belief.violation >= 0
         best = float(belief.log_error[allowed].min())
         loosest = min(self.bound, float(belief.log_error.max()))
@@ -225,9 +225,9 @@ class Inquisitor:
         self.radius = float(np.clip(self.radius * factor, LEAST_RADIUS, GREATEST_RADIUS))
 
     def keep_clear(self, made: IntArray) -> None:
-        """Set the margin that targets keep from exact bounds, by the tail (CVaR) of the slack over networks that the
+        """Set the margin that targets keep from bounds on costs, by the tail (CVaR) of the slack over networks that the
         generator made."""
-        slack = self.requirements.exact(self.space.costs(made))
+        slack = self.requirements.cost_slack(self.space.costs(made))
         if not slack.size:
             return
         worst = np.sort(slack.min(axis=1))[: max(1, int(np.ceil(TAIL * len(made))))].mean()
@@ -240,7 +240,7 @@ class Inquisitor:
         believed; then `uncertain` ones where it is least known whether 1r holds among those that would improve."""
         seen = {o.decisions for o in self.observations}
         fresh = np.array([tuple(int(c) for c in row) not in seen for row in decisions])
-        # targets keep clear of exact bounds for the sake of seeds; what is evaluated need only hold them
+        # targets keep clear of bounds on costs for the sake of seeds; what is evaluated need only hold them
         belief = replace(belief, violation=violation(self.requirements, belief.costs))
         fresh &= belief.violation <= 0
         _, _, reference = self.incumbent()

@@ -67,16 +67,16 @@ def site_weights(space: Space) -> FloatArray:
 
 
 def violation(requirements: Indicator, costs: Mapping[str, FloatArray], margin: float = 0.0) -> FloatArray:
-    """[n] sum of the relative amounts by which exact requirements, tightened by `margin`, are missed; 0 where all
+    """[n] sum of the relative amounts by which requirements on costs, tightened by `margin`, are missed; 0 where all
     hold."""
-    slack = requirements.exact(costs) - margin
+    slack = requirements.cost_slack(costs) - margin
     return np.maximum(-slack, 0.0).sum(axis=1) if slack.size else np.zeros(len(costs["params"]))
 
 
 def repair(
     moves: Moves, requirements: Indicator, decisions: IntArray
 ) -> tuple[IntArray, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """The nearest networks that satisfy the requirements on exact costs.
+    """The nearest networks that satisfy the requirements on costs.
 
     Greedy: the change that gains most per distance, until all hold; then what was changed without need is put back.
     Returns (decisions, changed [n], feasible [n]); a row for which no way was found keeps its best attempt.

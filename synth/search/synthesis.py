@@ -43,7 +43,7 @@ class CycleReport:
     """What a cycle did, for progress, records and the report.
 
     candidates and observations: what was evaluated, in order, with why ("improve", "uncertain", "fresh").
-    incumbent: the U to improve on after the cycle. feasible_share: of fresh seeds, exact requirements only, before
+    incumbent: the U to improve on after the cycle. feasible_share: of fresh seeds, requirements on costs only, before
     repair. radius, divergence, predicted_gain, realised_gain: of the step of the generator (the realised one belongs
     to the step before). foreseen: what the inquisitor believed of the candidates before they were evaluated.
     """
@@ -88,7 +88,7 @@ class Synthesis:
     def target_band(self) -> tuple[float, float]:
         """Log cost (parameters times MACs) within which the generator's median starts.
 
-        Around what satisfies the exact requirements, when there are any; around the best known network, when one is
+        Around what satisfies the requirements on costs, when there are any; around the best known network, when one is
         known; else around the middle of the space.
         """
         space, moves = self.problem.space, self.inquisitor.moves
@@ -98,7 +98,7 @@ class Synthesis:
         best, _, _ = self.inquisitor.incumbent()
         centre = float(log_cost(space, best[:1])[0]) if len(best) else float(np.median(cost))
         holds = violation(self.problem.requirements, space.costs(probe)) <= 0
-        if self.problem.requirements.exact(space.costs(probe[:1])).size and holds.any():
+        if self.problem.requirements.cost_slack(space.costs(probe[:1])).size and holds.any():
             centre = min(centre, float(np.quantile(cost[holds], 0.75)))
         width = 0.1 * float(cost.std() + 1e-6)
         return centre - width, centre + width
@@ -163,7 +163,7 @@ class Synthesis:
         return picked | dict.fromkeys(list(dict.fromkeys(made))[:missing], "fresh")
 
     def make(self, seeds: Sequence[int]) -> list[Decisions]:
-        """G(s), repaired where exact requirements are missed."""
+        """G(s), repaired where requirements on costs are missed."""
         fixed, _, _ = repair(self.inquisitor.moves, self.problem.requirements, self.generator.generate(seeds))
         return [tuple(int(c) for c in row) for row in fixed]
 

@@ -58,9 +58,9 @@ class _Hopeful:
     def validation_images(self) -> int | None:
         return self.requirements.validation_images
 
-    def exact(self, costs: Mapping[str, FloatArray]) -> FloatArray:
+    def cost_slack(self, costs: Mapping[str, FloatArray]) -> FloatArray:
         sigma = self.requirements.relative_sigma
-        return self.requirements.exact(costs, {key: -Z95 * value for key, value in sigma.items()})
+        return self.requirements.cost_slack(costs, {key: -Z95 * value for key, value in sigma.items()})
 
 
 def _best_end(item: Requirement, reading: Reading) -> Reading:
@@ -86,7 +86,7 @@ def refuse_impossible(space: NetworkSpace, hopeful: bool = False) -> None:
     wanted = _Hopeful(requirements) if hopeful else requirements
     fixed, _, feasible = repair(Moves(space), wanted, space.smallest())
     if not feasible.any():
-        slack = wanted.exact(space.costs(fixed))
+        slack = wanted.cost_slack(space.costs(fixed))
         row = int(violation(wanted, space.costs(fixed)).argmin())
         worst = requirements.on_costs[int(slack[row].argmin())]
         missed = 100 * (1 - np.exp(slack[row].min()))

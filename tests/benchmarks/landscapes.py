@@ -37,7 +37,7 @@ class Bounds:
     lower: tuple[tuple[str, float], ...] = ()
     validation_images: int | None = None
 
-    def exact(self, costs: dict[str, FloatArray]) -> FloatArray:
+    def cost_slack(self, costs: dict[str, FloatArray]) -> FloatArray:
         slack = [(bound - costs[name]) / bound for name, bound in self.upper]
         slack += [(costs[name] - bound) / bound for name, bound in self.lower]
         return np.stack(slack, axis=1) if slack else np.zeros((len(costs["params"]), 0))
@@ -265,7 +265,7 @@ class Landscape:
         """[n] U where 1r holds, -inf where it does not."""
         d = self.space.canonical(decisions)
         costs, accuracy = self.space.costs(d), self.accuracy(d)
-        slack = self.requirements.exact(costs)
+        slack = self.requirements.cost_slack(costs)
         holds = (accuracy >= self.accuracy_bound) & (slack >= 0).all(axis=1)
         return np.where(holds, performance(accuracy, costs), -np.inf)
 
@@ -373,5 +373,5 @@ class Landscape:
         d = self.space.canonical(decisions)
         costs, accuracy = self.space.costs(d), self.accuracy(d)
         short = np.maximum(np.log(1 - accuracy) - np.log(1 - self.accuracy_bound), 0.0)
-        slack = np.minimum(self.requirements.exact(costs), 0.0).sum(axis=1)
+        slack = np.minimum(self.requirements.cost_slack(costs), 0.0).sum(axis=1)
         return performance(accuracy, costs) - 100 * short + 100 * slack

@@ -216,7 +216,7 @@ class Replay:
         """[n] U where 1r holds, -inf where it does not."""
         d = self.space.canonical(decisions)
         costs, accuracy = self.space.costs(d), self.accuracy(d)
-        holds = (accuracy >= self.accuracy_bound) & (self.requirements.exact(costs) >= 0).all(axis=1)
+        holds = (accuracy >= self.accuracy_bound) & (self.requirements.cost_slack(costs) >= 0).all(axis=1)
         return np.where(holds, performance(accuracy, costs), -np.inf)
 
     def optimum(self) -> tuple[float, Decisions]:

@@ -50,7 +50,7 @@ class ToyBounds:
     macs: float | None = 90_000.0
     validation_images: int | None = None
 
-    def exact(self, costs):
+    def cost_slack(self, costs):
         if self.macs is None:
             return np.zeros((len(costs["macs"]), 0))
         return ((self.macs - costs["macs"]) / self.macs)[:, None]
