@@ -1,8 +1,9 @@
-"""Changes of a network's graph: another operator in a convolution's place, residual blocks and activations left out."""
+"""Changes of a network's graph: another operator in a convolution's place, residual blocks and activations left out,
+activations of another kind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from synth.networks.network import Network, Vertex
@@ -179,6 +180,12 @@ def without_activations(network: Network, names: Sequence[str]) -> Network:
         if name in network:
             network = _bridged(network, (name,), network[name].inputs[0])
     return network
+
+
+def with_nonlinearities(network: Network, kinds: Mapping[str, str]) -> Network:
+    """The network with activations of other kinds, {vertex: kind} (those of them that it has)."""
+    vertices = tuple(replace(v, attrs={"kind": kinds[v.name]}) if v.name in kinds else v for v in network.vertices)
+    return replace(network, vertices=vertices)
 
 
 def _bridged(network: Network, gone: Sequence[str], source: str) -> Network:

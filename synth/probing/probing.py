@@ -18,7 +18,7 @@ from synth.probing.probe_statistics import effective_rank, label_dependence, red
 from synth.search.decisions import Site
 from synth.search.probe_table import SLOPE_SD, ProbeTable
 from synth.space.parent import ElasticParent, following_norm
-from synth.space.space import ACTIVATION, BLOCK, OPERATOR, WIDTH, NetworkSpace, Place
+from synth.space.space import ACTIVATION, BLOCK, NONLINEARITY, OPERATOR, WIDTH, NetworkSpace, Place
 
 # What the table says of a (site, choice), each against φ at the same vertex; all cost loss when they are large.
 STATISTICS = ("damage", "rank lost", "dependence lost", "importance cut")
@@ -96,7 +96,7 @@ def vertices_of(parent: ElasticParent, place: Place) -> tuple[str, ...]:
     """The vertices whose responses speak for a site: the first of them that a network has."""
     if place.kind == BLOCK:  # linear, it ends in its addition
         return next(b.bypassed[::-1] for b in parent.blocks if b.addition == place.name)
-    if place.kind == ACTIVATION:
+    if place.kind in (ACTIVATION, NONLINEARITY):
         return (place.name, parent.network[place.name].inputs[0])
     if place.kind == OPERATOR:
         norm = following_norm(parent.network, place.name)
@@ -157,11 +157,11 @@ class Probes:
 
 def single_swaps(space: NetworkSpace, most: int) -> list[tuple[int, ...]]:
     """Networks that differ from φ in one decision, spread over sites and choices; at most `most`. An activation is not
-    taken out of φ, since what was trained with it says nothing of what would be trained without."""
+    taken out of φ or replaced, since what was trained with it says nothing of what would be trained without."""
     parent = tuple(len(site.choices) - 1 for site in space.sites)
     swaps = []
     for column, site in enumerate(space.sites):
-        if site.kind == ACTIVATION:
+        if site.kind in (ACTIVATION, NONLINEARITY):
             continue
         others = list(range(len(site.choices) - 1))
         if site.kind == WIDTH and len(others) > 3:  # the ends and the middle; the rest is filled smoothly

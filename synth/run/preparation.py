@@ -34,7 +34,7 @@ from synth.space.correction import Correction
 from synth.space.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
 from synth.space.parent import ElasticParent, elastic_parent
 from synth.space.prices import Prices
-from synth.space.space import EVERY_CHOICE, Choices, NetworkSpace
+from synth.space.space import NONLINEARITIES, USUAL_CHOICES, Choices, NetworkSpace
 from synth.storage.network_folder import card_of, load_network, save_network
 from synth.storage.run_folder import RunFolder
 from synth.storage.tensors import load_tensors, save_tensors
@@ -96,8 +96,8 @@ def traced_prototype(order: Order, dataset: Dataset) -> Traced:
     if stated is not None:
         parent = ElasticParent(network, weights)
         with_their_margins = with_margins(stated, parent, order, dataset)
-        refuse_impossible(_space(parent, None, Prices(with_their_margins, order.resolve_target(), order.precision)),
-                          hopeful=order.measure > 0)
+        refuse_impossible(_space(parent, None, Prices(with_their_margins, order.resolve_target(), order.precision),
+                                 choices_of(order, dataset)), hopeful=order.measure > 0)
     return Traced(name, network, weights)
 
 
@@ -106,7 +106,7 @@ def _derived_requirements(order: Order, prototype: Prototype, dataset: Dataset) 
     parent = ElasticParent(prototype.network, prototype.weights)
     asked = with_margins(Requirements.parse(("img_per_joule >= 1 @ batch=8",)), parent, order, dataset)
     (item,), prices = asked.on_costs, Prices(asked, order.resolve_target(), order.precision)
-    best = prices.reading(item, best_for(_space(parent, None, prices), item)).value
+    best = prices.reading(item, best_for(_space(parent, None, prices, choices_of(order, dataset)), item)).value
     own = prices.reading(item, prototype.network).value
     metrics = prototype.metrics
     return relative_requirements(metrics.accuracy, metrics.accuracy_se, own, best, asked.relative_sigma[item.key])
@@ -149,7 +149,7 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
         prices = Prices(requirements, target, order.precision)
         if order.measure:
             prices = replace(prices, correction=Correction(prices.prior_sd(_ends(parent, prices))))
-        space = _space(parent, unit_importance, prices)
+        space = _space(parent, unit_importance, prices, choices_of(order, dataset))
         refuse_impossible(space, hopeful=order.measure > 0)
         shared = shared_arrays(dataset.train, dataset.validation, stimuli) | _teaching(
             module, recipes, order, dataset, folder, compute.device, progress)
@@ -202,8 +202,14 @@ def _export_for_board(export: Callable[[Network, Weights, Path], object], networ
         export(network, fresh_weights(network, 0) if weights is None else weights, path)
 
 
+def choices_of(order: Order, dataset: Dataset) -> Choices:
+    """What is decided on. Where candidates inherit what φ learnt with its own nonlinearity, a short training says
+    nothing of another."""
+    return Choices(nonlinearities=() if _recipe(order, dataset, "short").inherits else NONLINEARITIES)
+
+
 def _space(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Prices,
-           choices: Choices = EVERY_CHOICE) -> NetworkSpace:
+           choices: Choices = USUAL_CHOICES) -> NetworkSpace:
     """unit_importance: None where costs alone are asked for, which do not depend on which units are kept."""
     if unit_importance is None:
         unit_importance = np.zeros(len(parent.channels.keep_all()))

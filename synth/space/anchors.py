@@ -6,7 +6,7 @@ import numpy as np
 
 from synth.networks.network import Network, Vertex
 from synth.search.decisions import Decisions, Site
-from synth.space.space import ACTIVATION, BLOCK, LINEAR, OPERATOR, WIDTH, NetworkSpace, Place
+from synth.space.space import ACTIVATION, BLOCK, NONLINEARITY, OPERATOR, WIDTH, NetworkSpace, Place
 
 
 def anchors(space: NetworkSpace) -> list[Decisions]:
@@ -33,7 +33,8 @@ def _scaled(space: NetworkSpace, share: float, operator: str, every: int) -> lis
 
 def _inverted_residuals(space: NetworkSpace) -> list[int]:
     """Half the width between blocks and all of it within, 1x1 convolutions that widen, separable ones with ReLU that
-    narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's own allow."""
+    narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's own allow, and where ReLU may be
+    another nonlinearity, that (MobileNetV3, Howard et al., arXiv 1905.02244)."""
     network = space.parent.network
     between = [g for g in space.parent.channels.groups if any(network[name].op == "add" for name in g.vertices)]
     groups, trunk = {group.name for group in between}, {name for group in between for name in group.vertices}
@@ -44,7 +45,7 @@ def _inverted_residuals(space: NetworkSpace) -> list[int]:
         if place.kind == OPERATOR:
             wanted = _operator(network, network[place.name], trunk)
             return site.choices.index(wanted if wanted in site.choices else "separable")
-        return site.choices.index(LINEAR) if place.kind == ACTIVATION else len(site.choices) - 1
+        return 0 if place.kind in (ACTIVATION, NONLINEARITY) else len(site.choices) - 1
 
     row = [choice(place, site) for place, site in zip(space.places, space.sites, strict=True)]
     return _with_every(space, row, 2)

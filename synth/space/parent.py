@@ -9,18 +9,21 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from devices.layer_cost import fuse
 from synth.networks.channels import Channels, channels_of, shrink
+from synth.networks.costs import operations_of
 from synth.networks.inheritance import axis_masks, sliced
 from synth.networks.module import Weights, build, responses
 from synth.networks.network import Network, Vertex
 from synth.networks.operators import operator
+from synth.networks.operators.pointwise import IDEMPOTENT
 from synth.networks.rewriting import (
     SEPARABLE,
     Block,
@@ -29,6 +32,7 @@ from synth.networks.rewriting import (
     projected_width,
     replaced,
     residual_blocks,
+    with_nonlinearities,
     without_activations,
     without_blocks,
 )
@@ -51,13 +55,15 @@ class Design:
     """What distinguishes one network of the space from φ.
 
     kept: {channel group: its kept units}. operators: {convolution: one of OPERATORS}. dropped: additions of the
-    residual blocks that are left out. linear: activations behind additions that are.
+    residual blocks that are left out. linear: activations behind additions that are. nonlinearities: {one of the
+    parent's `nonlinearities`: the kind that all activations of its group are}.
     """
 
     kept: Mapping[str, np.ndarray]
     operators: Mapping[str, str]
     dropped: tuple[str, ...]
     linear: tuple[str, ...] = ()
+    nonlinearities: Mapping[str, str] = field(default_factory=dict)
 
 
 class ElasticParent:
@@ -84,6 +90,20 @@ class ElasticParent:
         """Those that may be left out."""
         return activations_after_additions(self.network)
 
+    @functools.cached_property
+    def nonlinearities(self) -> dict[str, tuple[str, ...]]:
+        """{the first ReLU of a map size: all of this size that may be of another kind, those inside "separable relu"
+        too}. Of φ's own, those that end the launch they are in, so that what follows is launched as before."""
+        found: dict[tuple[int, ...], list[str]] = {}
+        for layer in fuse(operations_of(self.network), siblings=False):
+            vertex = self.network[layer.operations[-1]]
+            if (vertex.op == "activation" and vertex.attrs["kind"] in IDEMPOTENT and vertex.name not in
+                    self.network.outputs and len(self.network.shapes[vertex.name]) == 3):
+                found.setdefault(self.network.shapes[vertex.name][1:], []).append(vertex.name)
+        inside = {size: [f"{name}.relu" for name in self.replaceable if self.network.shapes[name][1:] == size]
+                  for size in found}
+        return {names[0]: (*names, *inside[size]) for size, names in found.items()}
+
     def weights(self) -> Weights:
         """φ's own weights."""
         return {key: tensor for key, tensor in self.bank.items() if ":" not in key}
@@ -103,6 +123,8 @@ class ElasticParent:
                 origins |= self._replaced_origins(name, choice, kept)
         dropped = [block for block in self.blocks if block.addition in design.dropped]
         network = without_activations(without_blocks(network, dropped), design.linear)
+        network = with_nonlinearities(network, {name: kind for first, kind in design.nonlinearities.items()
+                                                for name in self.nonlinearities[first]})
         return network, {key: origin for key, origin in origins.items() if key.rpartition(".")[0] in network}
 
     def inherit(self, origins: Mapping[str, Origin]) -> Weights:

@@ -11,15 +11,18 @@ import numpy as np
 from devices.cost_formula import LayerArrays
 from devices.support.errors import UserError
 from synth.networks.channels import ChannelGroup
+from synth.networks.costs import GATED
 from synth.networks.costs import costs as network_costs
 from synth.networks.rewriting import OPERATORS, POINTWISE, may_be_pointwise
 from synth.search.decisions import Decisions, FloatArray, IntArray, Site, parent_decisions
 from synth.space.parent import Design, ElasticParent
 from synth.space.prices import Prices
-from synth.space.space_costs import CostTable, CostTables
+from synth.space.space_costs import Columns, CostTable, CostTables
 
 WIDTH_STEPS = 8  # widths to choose from, at most
 WIDTH, OPERATOR, BLOCK, ACTIVATION = "width", "operator", "block", "activation"
+NONLINEARITY = "nonlinearity"
+NONLINEARITIES = ("hardswish",)  # that may stand in ReLU's place
 DROP, KEEP = "drop", "keep"
 LINEAR = "linear"
 LOOKING = "looking operator"  # kind of the sites of convolutions that must see more than single pixels
@@ -27,8 +30,8 @@ LOOKING = "looking operator"  # kind of the sites of convolutions that must see 
 
 @dataclass(frozen=True)
 class Place:
-    """What a site decides on: the name of a channel group, of a convolution, of a residual block's addition or of an
-    activation behind an addition."""
+    """What a site decides on: the name of a channel group, of a convolution, of a residual block's addition, of an
+    activation behind an addition, or of the first of the activations of one map size, whose kind is decided on."""
 
     kind: str
     name: str
@@ -37,22 +40,24 @@ class Place:
 @dataclass(frozen=True)
 class Choices:
     """What a space lets decide. operators: in a convolution's place, in the order of OPERATORS. activations: whether
-    those behind additions may be left out. blind: whether 1x1 convolutions may stand in the place of all others at
+    those behind additions may be left out. nonlinearities: kinds that may stand in ReLU's place, at each map size.
+    blind: whether 1x1 convolutions may stand in the place of all others at
     once, so that a network sees single pixels alone."""
 
     operators: tuple[str, ...] = OPERATORS
     activations: bool = True
+    nonlinearities: tuple[str, ...] = ()
     blind: bool = False
 
 
-EVERY_CHOICE = Choices()
+USUAL_CHOICES = Choices()
 
 
 class NetworkSpace:
     """A `synth.search.decisions.Space` of real networks. order: {channel group: its units, most important first}."""
 
     def __init__(self, parent: ElasticParent, order: dict[str, np.ndarray], prices: Prices,
-                 choices: Choices = EVERY_CHOICE) -> None:
+                 choices: Choices = USUAL_CHOICES) -> None:
         self.parent, self.order, self.prices, self.choices = parent, order, prices, choices
         widths = {g.name: width_choices(g.width) for g in parent.channels.groups if not g.frozen and g.width > 1}
         self.widths = {name: found for name, found in widths.items() if len(found) > 1}
@@ -61,6 +66,7 @@ class NetworkSpace:
             + [Place(OPERATOR, name) for name in parent.replaceable]
             + [Place(BLOCK, block.addition) for block in parent.blocks]
             + [Place(ACTIVATION, name) for name in parent.activations if choices.activations]
+            + [Place(NONLINEARITY, name) for name in parent.nonlinearities if choices.nonlinearities]
         )
         if not self.places:
             raise UserError("this prototype leaves nothing to decide: it has no convolution to replace, no channels to "
@@ -91,6 +97,8 @@ class NetworkSpace:
                 members, choices = (place.name,), self._operators_of(place.name)
             elif place.kind == ACTIVATION:
                 members, choices = (place.name,), (LINEAR, network[place.name].attrs["kind"])
+            elif place.kind == NONLINEARITY:
+                members, choices = (place.name,), (*self.choices.nonlinearities, network[place.name].attrs["kind"])
             else:
                 members, choices = sorted(blocks[place.name].branch), (DROP, KEEP)
             shape = network.shapes[place.name.rstrip("'")]
@@ -119,16 +127,20 @@ class NetworkSpace:
         operators: dict[str, str] = {}
         dropped: list[str] = []
         linear: list[str] = []
+        nonlinearities: dict[str, str] = {}
         for place, site, choice in zip(self.places, self.sites, row, strict=True):
             if place.kind == WIDTH:
                 kept[place.name] = np.sort(self.order[place.name][: self.widths[place.name][choice]])
             elif place.kind == OPERATOR:
                 operators[place.name] = site.choices[choice]
+            elif place.kind == NONLINEARITY:
+                if choice < len(site.choices) - 1:
+                    nonlinearities[place.name] = site.choices[choice]
             elif site.choices[choice] == DROP:
                 dropped.append(place.name)
             elif site.choices[choice] == LINEAR:
                 linear.append(place.name)
-        return Design(kept, operators, tuple(dropped), tuple(linear))
+        return Design(kept, operators, tuple(dropped), tuple(linear), nonlinearities)
 
     @functools.cached_property
     def _inside(self) -> list[tuple[int, list[int]]]:
@@ -172,50 +184,55 @@ class NetworkSpace:
         return np.ascontiguousarray(decisions, dtype=np.int64).reshape(-1, len(self.places))
 
     def _table_of(self, rows: bytes) -> CostTable:
-        return self._tables.of(*self._columns(np.frombuffer(rows, dtype=np.int64)))
+        return self._tables.of(self._columns(np.frombuffer(rows, dtype=np.int64)))
 
     def _graph_cost_of(self, key: str, row: Decisions) -> float:
         """A cost that follows from the order of the graph: the network is drawn for it."""
         network, _ = self.parent.draw(self.design(row))
         return self.prices.graph_cost(key, network)
 
-    def _columns(self, decisions: IntArray) -> tuple[dict[str, IntArray], dict[str, IntArray], dict[str, np.ndarray]]:
-        """Widths by group, operators (as indices into OPERATORS) by convolution, and whether what can be left out is
-        kept, by the addition of a block and by activation; each [n]."""
+    def _columns(self, decisions: IntArray) -> Columns:
         rows = np.asarray(decisions, dtype=np.int64).reshape(-1, len(self.places))
-        widths, operators, kept = {}, {}, {}
+        widths, operators, kept, gated = {}, {}, {}, {}
         for column, place in enumerate(self.places):
             if place.kind == WIDTH:
                 widths[place.name] = np.asarray(self.widths[place.name])[rows[:, column]]
             elif place.kind == OPERATOR:
                 operators[place.name] = self._meaning[place][rows[:, column]]
+            elif place.kind == NONLINEARITY:
+                is_gated = np.array([kind in GATED for kind in self.sites[column].choices])
+                gated[place.name] = is_gated[rows[:, column]]
             else:
                 kept[place.name] = rows[:, column] == 1
-        return widths, operators, kept
+        return Columns(widths, operators, kept, gated)
 
     def summary(self, decisions: IntArray) -> FloatArray:
         """[n, k]: log parameters, log MACs, share of blocks kept, mean and least log width ratio, mean log width ratio
-        of the last third of the groups, the share of each operator and, where they may be left out, of activations."""
-        widths, operators, _ = self._columns(decisions)
+        of the last third of the groups, the share of each operator and, where they may be left out or of another
+        kind, of activations that are there and of map sizes with φ's own."""
+        columns = self._columns(decisions)
+        widths, operators = columns.widths, columns.operators
         costs = self._table(self._rows(decisions).tobytes())
         n = len(costs.params)
         ratios = (np.stack([np.log(w / max(self.widths[name])) for name, w in widths.items()], axis=1)
                   if widths else np.zeros((n, 1)))
         chosen = np.stack(list(operators.values()), axis=1) if operators else np.full((n, 1), len(OPERATORS) - 1)
-        share, active = self._share_kept(decisions, BLOCK), self._share_kept(decisions, ACTIVATION)
+        share = self._share_kept(decisions, BLOCK)
         late = ratios[:, -max(1, ratios.shape[1] // 3):]
         shares = [(chosen == OPERATORS.index(name)).mean(axis=1) for name in self.choices.operators]
-        columns = [np.log(np.maximum(costs.params, 1)), np.log(np.maximum(costs.macs, 1)),
-                   np.ones(n) if share is None else share, ratios.mean(axis=1),
-                   ratios.min(axis=1), late.mean(axis=1), *shares]
-        if active is not None:
-            columns.append(active)
-        return np.stack(columns, axis=1)
+        found = [np.log(np.maximum(costs.params, 1)), np.log(np.maximum(costs.macs, 1)),
+                 np.ones(n) if share is None else share, ratios.mean(axis=1), ratios.min(axis=1), late.mean(axis=1),
+                 *shares]
+        found += [own for kind in (ACTIVATION, NONLINEARITY) if (own := self._share_kept(decisions, kind)) is not None]
+        return np.stack(found, axis=1)
 
     def _share_kept(self, decisions: IntArray, kind: str) -> FloatArray | None:
-        """[n] of what can be left out, of one kind of site; None without any."""
+        """[n] of the sites of one kind that have φ's own choice, its last; None without any."""
         places = [column for place, column in self._column.items() if place.kind == kind]
-        return self._rows(decisions)[:, places].mean(axis=1) if places else None
+        if not places:
+            return None
+        own: FloatArray = (self._rows(decisions)[:, places] == self._parent_row[places]).mean(axis=1)
+        return own
 
     def smallest(self) -> IntArray:
         """[operators, sites]: the least widths and no block that can be left out, with each operator everywhere."""
@@ -225,8 +242,8 @@ class NetworkSpace:
             if place.kind == OPERATOR:
                 own = self.sites[column].choices
                 rows[:, column] = [own.index(name) if name in own else 0 for name in self.choices.operators]
-            elif place.kind == ACTIVATION:
-                rows[:, column] = 1
+            elif place.kind in (ACTIVATION, NONLINEARITY):
+                rows[:, column] = self._parent_row[column]
         return self.canonical(rows)
 
 

@@ -21,6 +21,7 @@ from synth.search.decisions import FloatArray, IntArray
 from synth.space.parent import ElasticParent
 
 PROJECT, DENSE = OPERATORS.index("project"), OPERATORS.index("dense")
+SEPARABLE_RELU = OPERATORS.index("separable relu")
 IS_SEPARABLE = np.array([name in SEPARABLE for name in OPERATORS])
 
 
@@ -31,6 +32,18 @@ class CostTable:
     params: FloatArray
     macs: FloatArray
     layers: LayerArrays
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is decided in n networks, each [n]. widths: {group: units kept}. operators: {convolution: index into
+    OPERATORS}. kept: {addition of a block, or an activation that can be left out: whether it stays}. gated: {one of the
+    parent's `nonlinearities`: whether the activations of its group are launched by themselves}."""
+
+    widths: Mapping[str, IntArray]
+    operators: Mapping[str, IntArray]
+    kept: Mapping[str, np.ndarray]
+    gated: Mapping[str, np.ndarray]
 
 
 @dataclass
@@ -64,6 +77,7 @@ class CostTables:
         self._operations: dict[str, Operation] = {op.name: op for op in operations}
         self._layers: list[LayerCost] = fuse(operations, siblings=False)
         self._late = self._late_folds()
+        self._group_of = {name: first for first, names in parent.nonlinearities.items() for name in names}
         self._stands_by = {name: [*(b.addition for b in parent.blocks if name in b.branch or name in b.bypassed),
                                   *([name] if name in parent.activations else [])] for name in self._operations}
 
@@ -108,11 +122,9 @@ class CostTables:
             tables[name] = (fixed, by_group)
         return tables
 
-    def of(self, widths: Mapping[str, IntArray], operators: Mapping[str, IntArray],
-           kept: Mapping[str, np.ndarray]) -> CostTable:
-        """widths: {group: units kept [n]}; operators: {convolution: index into OPERATORS [n]}; kept: {addition of a
-        block, or an activation that can be left out: whether it stays [n]}."""
-        columns = [*widths.values(), *operators.values(), *kept.values()]
+    def of(self, decided: Columns) -> CostTable:
+        widths, operators, kept = decided.widths, decided.operators, decided.kept
+        columns = [*widths.values(), *operators.values(), *kept.values(), *decided.gated.values()]
         n = len(columns[0]) if columns else 1
         channels: dict[str, FloatArray] = {}
         for name, (fixed, by_group) in self._counts.items():
@@ -143,7 +155,7 @@ class CostTables:
                     gone = np.logical_and.reduce([~kept[addition] for addition in additions])
                     saved = 2 if self.network[convolution].attrs["bias"] else 1  # scale and shift, or become the bias
                     params -= gone * saved * channels[vertex.name]
-        return CostTable(params, macs, self._arrays(channels, weighted, present, n))
+        return CostTable(params, macs, self._arrays(channels, weighted, present, decided, n))
 
     # --- one vertex ------------------------------------------------------------------------------------------------
 
@@ -192,13 +204,20 @@ class CostTables:
         """Elements of a vertex's output."""
         return channels[name] * self._map_size[name]
 
-    def _arrays(self, channels, weighted: Mapping[str, _Weighted], present, n: int) -> LayerArrays:
+    def _arrays(self, channels, weighted: Mapping[str, _Weighted], present, decided: Columns, n: int) -> LayerArrays:
         names = ("active", "macs", "weights", "inputs", "outputs", "kind")
         columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
 
         def add(**values: np.ndarray | int) -> None:
             for name in names:
                 columns[name].append(np.broadcast_to(np.asarray(values[name], dtype=np.float64), (n,)))
+
+        def add_gate(name: str, active: np.ndarray, elements: FloatArray) -> None:
+            """The launch of an activation that no convolution takes in."""
+            gated = decided.gated.get(self._group_of.get(name, ""))
+            if gated is not None and gated.any():
+                add(active=active & gated, macs=0, weights=0, inputs=elements, outputs=elements,
+                    kind=LAYER_KINDS.index("elementwise"))
 
         host = np.zeros(n)
         for layer in self._layers:
@@ -213,6 +232,9 @@ class CostTables:
                 written = layer.host_elements - sum(
                     self._operations[name].elements for name in layer.reads if self._operations[name].kind == "input")
                 host = host + from_host + (outputs if written else 0.0)
+            last = layer.operations[-1]
+            if len(layer.operations) > 1 and last in self._group_of:
+                add_gate(last, present(last), outputs)
             if head is None:
                 add(active=alive, macs=zero, weights=zero, inputs=inputs, outputs=outputs, kind=kind)
                 continue
@@ -220,6 +242,8 @@ class CostTables:
                 source = sum((read[name] for name in layer.head_reads), zero)
                 add(active=alive & head.first_active, macs=head.first_macs, weights=head.first_weights, inputs=source,
                     outputs=head.first_outputs, kind=head.first_kind)
+                rectified = decided.operators[layer.operations[0]] == SEPARABLE_RELU
+                add_gate(f"{layer.operations[0]}.relu", alive & rectified, head.first_outputs)
                 inputs = np.where(head.first_active, inputs - source + head.first_outputs, inputs)
             add(active=alive, macs=head.macs, weights=head.weights, inputs=inputs, outputs=outputs, kind=kind)
         stacked = {name: np.stack(column, axis=1) for name, column in columns.items()}

@@ -14,10 +14,10 @@ from synth.prototypes.resnet import ResNet
 from synth.space.anchors import anchors
 from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
-from synth.space.space import BLOCK, DROP, EVERY_CHOICE, OPERATOR, Choices, NetworkSpace
+from synth.space.space import BLOCK, DROP, OPERATOR, USUAL_CHOICES, Choices, NetworkSpace
 
 
-def space_of(module, shape, choices=EVERY_CHOICE):
+def space_of(module, shape, choices=USUAL_CHOICES):
     parent = ElasticParent(*trace(module, shape, "net"))
     order = order_of_units(parent.channels, np.zeros(len(parent.channels.keep_all())))
     return NetworkSpace(parent, order, Prices(Requirements.parse(()), resolve_target("tx2")), choices)

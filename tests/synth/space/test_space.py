@@ -23,9 +23,10 @@ from synth.space.prices import Prices
 from synth.space.space import (
     ACTIVATION,
     BLOCK,
-    EVERY_CHOICE,
     LINEAR,
     LOOKING,
+    NONLINEARITY,
+    USUAL_CHOICES,
     WIDTH,
     Choices,
     NetworkSpace,
@@ -37,8 +38,11 @@ WORDS = ("img_per_joule >= 1 @ batch=8", "latency <= 1000 ms", "energy <= 5 J @ 
          "power <= 100 W", "size <= 1 GB", "peak_memory <= 1 GB")
 
 
+SWISH = Choices(nonlinearities=("hardswish",))
+
+
 @functools.cache
-def space_of(name, words=WORDS, choices=EVERY_CHOICE):
+def space_of(name, words=WORDS, choices=USUAL_CHOICES):
     network, weights = trace(module_zoo.make(name), module_zoo.INPUT_SHAPE, name)
     parent = ElasticParent(network, weights)
     random = np.random.default_rng(0)
@@ -53,9 +57,10 @@ def some_rows(space, count, seed=0):
     return space.canonical(rows)
 
 
+@pytest.mark.parametrize("choices", [USUAL_CHOICES, SWISH], ids=["usual", "swish"])
 @pytest.mark.parametrize("name", module_zoo.ZOO)
-def test_parameters_macs_and_bytes_are_exact_for_every_structure(name):
-    space = space_of(name)
+def test_parameters_macs_and_bytes_are_exact_for_every_structure(name, choices):
+    space = space_of(name, choices=choices)
     rows = some_rows(space, 12)
     found = space.costs(rows)
     for i, row in enumerate(rows):
@@ -84,15 +89,17 @@ def test_choices_on_disk_are_words():
             from_words(space.sites, spoilt)
 
 
+@pytest.mark.parametrize("choices", [USUAL_CHOICES, SWISH], ids=["usual", "swish"])
 @pytest.mark.parametrize("name", ["vgg", "resnet", "mobilenet_v2", "squeeze_excite", "encoder_decoder", "triple"])
-def test_predictions_for_many_are_those_for_one(name):
-    compare_predictions(space_of(name), count=60, seed=0, tolerance=1e-9)
+def test_predictions_for_many_are_those_for_one(name, choices):
+    compare_predictions(space_of(name, choices=choices), count=60, seed=0, tolerance=1e-9)
 
 
 @pytest.mark.parametrize("name", ["densenet", "shufflenet_v2", "preactivation", "functional", "shape_controlled"])
-def test_where_fusion_depends_on_the_choice_predictions_for_many_are_near(name):
+@pytest.mark.parametrize("choices", [USUAL_CHOICES, SWISH], ids=["usual", "swish"])
+def test_where_fusion_depends_on_the_choice_predictions_for_many_are_near(name, choices):
     """Merged siblings and norms that lose their partner are seen only in the drawn graph, which 1r is decided on."""
-    compare_predictions(space_of(name), count=8, seed=2, tolerance=0.15)
+    compare_predictions(space_of(name, choices=choices), count=8, seed=2, tolerance=0.15)
 
 
 def compare_predictions(space, count, seed, tolerance):
@@ -139,6 +146,27 @@ def test_an_activation_behind_an_addition_is_left_out_at_no_cost():
     found = space.costs(np.stack([row, linear]))
     assert all(values[0] == pytest.approx(values[1]) for values in found.values())
     assert (space.summary(np.stack([row, linear]))[:, -1] == [1.0, 0.0]).all()
+
+
+def test_another_nonlinearity_costs_a_launch_each_and_nothing_else():
+    space = space_of("resnet", choices=SWISH)
+    places = {place.name: column for column, place in enumerate(space.places) if place.kind == NONLINEARITY}
+    sizes = {space.parent.network.shapes[name][1:] for name in places}
+    assert len(places) == len(sizes) > 1  # one a map size
+    own = np.array([len(site.choices) - 1 for site in space.sites])
+    for name, column in places.items():
+        assert space.sites[column].choices == ("hardswish", "relu")
+        row = own.copy()
+        row[column] = 0
+        network, _ = space.parent.draw(space.design(row))
+        changed = [v.name for v in network.vertices if v.attrs.get("kind") == "hardswish"]
+        assert set(changed) == {v.name for v in network.vertices if v.op == "activation"
+                                and network.shapes[v.name][1:] == network.shapes[name][1:]}
+        costs = space.costs(np.stack([own, row]))
+        assert costs["params"][0] == costs["params"][1] and costs["macs"][0] == costs["macs"][1]
+        launches = [active.sum() for active in space.layers(np.stack([own, row])).active]
+        assert launches[1] - launches[0] == len(changed)
+        check(build(network))
 
 
 def test_the_activation_of_a_dropped_block_makes_no_difference():
