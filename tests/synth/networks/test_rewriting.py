@@ -14,6 +14,7 @@ from synth.networks.rewriting import (
     projected_width,
     replaced,
     residual_blocks,
+    with_nonlinearities,
     without_activations,
     without_blocks,
 )
@@ -95,6 +96,16 @@ def test_activations_behind_additions_can_go_one_by_one_and_with_blocks():
         assert [v.name for v in network.vertices if v.name not in smaller] == chosen
     shorter = without_blocks(network, residual_blocks(network))
     check(build(without_activations(shorter, found)))
+
+
+def test_activations_of_another_kind_are_all_that_changes():
+    network = traced("resnet")
+    first, second = [v for v in network.vertices if v.op == "activation"][:2]
+    changed = with_nonlinearities(network, {second.name: "hardswish", "not there": "silu"})
+    assert [v.name for v, w in zip(network.vertices, changed.vertices, strict=True) if v != w] == [second.name]
+    assert changed[second.name].attrs == {"kind": "hardswish"} and changed[second.name].inputs == second.inputs
+    assert changed[first.name].attrs["kind"] == "relu"
+    check(build(changed))
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "preactivation"])

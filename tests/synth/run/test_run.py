@@ -18,10 +18,11 @@ import tiny_run
 import torch
 
 from devices.support.errors import UserError
+from synth.data.dataset import load_dataset
 from synth.networks.module import build
 from synth.objective.share import share_error
 from synth.report.summary import RunSummary
-from synth.run.preparation import comes_trained
+from synth.run.preparation import choices_of, comes_trained
 from synth.run.run import generate
 from synth.search.generator import Generator
 from synth.storage.network_folder import load_network
@@ -220,6 +221,12 @@ def test_a_run_of_fresh_weights_keeps_the_bank_as_it_is(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("run/cycles/*/bank.safetensors"))
     assert not any(json.loads(path.read_text())["rolled_back"] for path in tmp_path.glob("run/cycles/*/outcomes.json"))
     assert len(generate(tmp_path / "run", [101])) == 1, "networks are drawn from the bank as it was made"
+
+
+@pytest.mark.parametrize("inherits, decided", [("true", set()), ("false", {"hardswish"})])
+def test_the_nonlinearity_is_decided_on_where_weights_are_fresh(inherits, decided):
+    order = tiny_run.order(data="digits", changes=(f"inherits={inherits}",))
+    assert set(choices_of(order, load_dataset("digits")).nonlinearities) == decided
 
 
 def test_requirements_that_nobody_stated_are_within_reach(tmp_path):

@@ -54,3 +54,14 @@ def test_residual_blocks_are_all_linear_or_none():
     found = scaled_networks(Residual())
     assert len(np.unique(found, axis=0)) == len(found) == 2 * len(scaled_networks(ToySpace()))
     assert {tuple(row) for row in found[:, -3:]} == {(0, 0, 0), (1, 1, 1)}
+
+
+def test_nonlinearities_are_all_of_another_kind_or_all_the_parents_own():
+    kinds = [Site(f"stage{n}/nonlinearity", "nonlinearity", ("hardswish", "relu"), False, (n / 3, 0.5)) for n in range(3)]
+
+    class Swish(ToySpace):
+        sites = (*SITES, *kinds)
+
+    found = scaled_networks(Swish())
+    assert len(np.unique(found, axis=0)) == len(found) == 2 * len(scaled_networks(ToySpace()))
+    assert {tuple(row) for row in found[:, -3:]} == {(0, 0, 0), (1, 1, 1)}

@@ -52,6 +52,13 @@ def test_the_third_has_inverted_residuals(space):
     check(build(network))
 
 
+def test_inverted_residuals_have_another_nonlinearity_where_they_may():
+    space = space_of(ResNet(3, 10, widths=(8, 16), blocks=4), (3, 8, 8), Choices(nonlinearities=("hardswish",)))
+    kinds = [{v.attrs["kind"] for v in space.parent.draw(space.design(row))[0].vertices if v.op == "activation"}
+             for row in anchors(space)]
+    assert kinds == [{"relu"}, {"relu"}, {"hardswish"}]
+
+
 @pytest.mark.parametrize("name", module_zoo.ZOO)
 def test_every_structure_has_anchors(name):
     space = space_of(module_zoo.make(name), module_zoo.INPUT_SHAPE)
