@@ -57,7 +57,8 @@ def test_residual_blocks_are_all_linear_or_none():
 
 
 def test_nonlinearities_are_all_of_another_kind_or_all_the_parents_own():
-    kinds = [Site(f"stage{n}/nonlinearity", "nonlinearity", ("hardswish", "relu"), False, (n / 3, 0.5)) for n in range(3)]
+    choices = ("hardswish", "relu")
+    kinds = [Site(f"stage{n}/nonlinearity", "nonlinearity", choices, False, (n / 3, 0.5)) for n in range(3)]
 
     class Swish(ToySpace):
         sites = (*SITES, *kinds)
