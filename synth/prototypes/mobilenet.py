@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
+
+Nonlinearity = Callable[[], nn.Module]
 
 
 class InvertedResidual(nn.Module):
     """1x1 to `expansion` times the inputs, depthwise 3x3, 1x1 without an activation; a shortcut where shapes allow."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, nonlinearity: Nonlinearity = nn.ReLU):
         super().__init__()
         middle = inputs * expansion
-        expand = [nn.Conv2d(inputs, middle, 1, bias=False), nn.BatchNorm2d(middle), nn.ReLU()]
+        expand = [nn.Conv2d(inputs, middle, 1, bias=False), nn.BatchNorm2d(middle), nonlinearity()]
         self.branch = nn.Sequential(
             *(expand if expansion > 1 else []),
-            nn.Conv2d(middle, middle, 3, stride, 1, groups=middle, bias=False), nn.BatchNorm2d(middle), nn.ReLU(),
+            nn.Conv2d(middle, middle, 3, stride, 1, groups=middle, bias=False), nn.BatchNorm2d(middle),
+            nonlinearity(),
             nn.Conv2d(middle, outputs, 1, bias=False), nn.BatchNorm2d(outputs),
         )
         self.shortcut = stride == 1 and inputs == outputs
@@ -31,16 +34,16 @@ class InvertedResiduals(nn.Module):
     linear layer. stages: (expansion, width, blocks, stride) each."""
 
     def __init__(self, channels: int, classes: int, stem: int, stages: Sequence[tuple[int, int, int, int]],
-                 last: int = 0):
+                 last: int = 0, nonlinearity: Nonlinearity = nn.ReLU):
         super().__init__()
-        parts: list[nn.Module] = [nn.Conv2d(channels, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU()]
+        parts: list[nn.Module] = [nn.Conv2d(channels, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nonlinearity()]
         inputs = stem
         for expansion, width, blocks, stride in stages:
             for block in range(blocks):
-                parts.append(InvertedResidual(inputs, width, 1 if block else stride, expansion))
+                parts.append(InvertedResidual(inputs, width, 1 if block else stride, expansion, nonlinearity))
                 inputs = width
         if last:
-            parts += [nn.Conv2d(inputs, last, 1, bias=False), nn.BatchNorm2d(last), nn.ReLU()]
+            parts += [nn.Conv2d(inputs, last, 1, bias=False), nn.BatchNorm2d(last), nonlinearity()]
             inputs = last
         self.features = nn.Sequential(*parts)
         self.pool = nn.AdaptiveAvgPool2d(1)

@@ -8,7 +8,7 @@
 Stages, each from what the ones before left in WORK; exit code 1 when time was up, and the same command goes on:
   search   `edgesynth synth`: a generator, and four FermiNets trained for SEARCH["epochs"]; beside it a strong teacher,
            ResNet-20 of twice the width
-  finals   `edgesynth train` of each FermiNet (or of --networks) and of the hand-drawn anchor by one recipe: on all
+  finals   `edgesynth train` of each FermiNet (or of --networks) and of what people draw (DRAWN) by one recipe: on all
            50,000 images, distilled from the teacher (ResNet-20 where the search made none), three seeds each
   many     what 100 fresh seeds of the generator give (bench_many_networks.py)
   table    trained networks of the space (table_of_networks.py), and what the short training is worth by them
@@ -48,6 +48,7 @@ TEACHER = ("--epochs", "25", "--set", "smoothing=0", "--set", "batch=256", "--se
            "momentum=0.95", "--set", "decay=0.1", "--set", "rate=0.02")
 TABLE = "cifar10_table.json"
 FERMINETS = ("ferminet-a", "ferminet-b", "ferminet-c", "ferminet-d")
+DRAWN = ("anchor", *(f"{HERE / 'drawn.py'}:{name}" for name in ("hardswish", "hardswish_narrow", "hardswish_narrower")))
 PEERS = ("mobilenetv2", "shufflenet")
 ARCHIVES = {"networks": ("teacher", "finals", "peers"), "run": ("run",), "table": ("table", "*.json")}  # of WORK
 COMPUTED_AGAIN = {"checkpoints", "bank.safetensors", "teacher.safetensors", "teacher-train+validation.safetensors"}
@@ -92,7 +93,7 @@ def search(work: Path, options: argparse.Namespace) -> list[list[str]]:
 
 def finals(work: Path, options: argparse.Namespace) -> list[list[str]]:
     networks = options.networks or [str(work / "run" / name) for name in FERMINETS]
-    return [trained(work, options, ["anchor", *networks], "finals")]
+    return [trained(work, options, [*DRAWN, *networks], "finals")]
 
 
 def peers(work: Path, options: argparse.Namespace) -> list[list[str]]:
