@@ -57,3 +57,12 @@ def test_the_job_collects_what_cannot_be_computed_again(job, tmp_path):
         with tarfile.open(path) as archive:
             found += [member.name for member in archive.getmembers() if member.isfile()]
     assert sorted(found) == sorted(kept)
+
+
+def test_a_replay_lets_decide_what_its_table_did(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    replay = importlib.import_module("replay")
+    sites = [("stem/nonlinearity", ["hardswish", "relu"]), ("add/activation", ["linear", "relu"]),
+             ("add/block", ["drop", "keep"])]
+    assert replay.choices_of(sites).nonlinearities == ("hardswish",) and replay.choices_of(sites).activations
+    assert replay.choices_of(sites[2:]).nonlinearities == () and not replay.choices_of(sites[2:]).activations

@@ -184,6 +184,8 @@ def without_activations(network: Network, names: Sequence[str]) -> Network:
 
 def with_nonlinearities(network: Network, kinds: Mapping[str, str]) -> Network:
     """The network with activations of other kinds, {vertex: kind} (those of them that it has)."""
+    if not kinds:
+        return network
     vertices = tuple(replace(v, attrs={"kind": kinds[v.name]}) if v.name in kinds else v for v in network.vertices)
     return replace(network, vertices=vertices)
 

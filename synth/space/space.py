@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,11 @@ class Choices:
 
 
 USUAL_CHOICES = Choices()
+# what the choices of a site are to the costs, by its kind
+_MEANING: dict[str, Callable[[Sequence[str]], np.ndarray]] = {
+    OPERATOR: lambda choices: np.array([OPERATORS.index(name) for name in choices]),
+    NONLINEARITY: lambda choices: np.array([kind in GATED for kind in choices]),
+}
 
 
 class NetworkSpace:
@@ -74,8 +79,8 @@ class NetworkSpace:
         self._column = {place: i for i, place in enumerate(self.places)}
         self.sites: Sequence[Site] = self._sites()
         self._parent_row = parent_decisions(self.sites)
-        self._meaning = {place: np.array([OPERATORS.index(name) for name in site.choices])  # of an operator's choices
-                         for place, site in zip(self.places, self.sites, strict=True) if place.kind == OPERATOR}
+        self._meaning = {place: _MEANING[place.kind](site.choices)
+                         for place, site in zip(self.places, self.sites, strict=True) if place.kind in _MEANING}
         self._tables = CostTables(parent, order, self.widths)
         # costs and summary of the same networks are asked for one after the other
         self._table = functools.lru_cache(maxsize=4)(self._table_of)
@@ -200,8 +205,7 @@ class NetworkSpace:
             elif place.kind == OPERATOR:
                 operators[place.name] = self._meaning[place][rows[:, column]]
             elif place.kind == NONLINEARITY:
-                is_gated = np.array([kind in GATED for kind in self.sites[column].choices])
-                gated[place.name] = is_gated[rows[:, column]]
+                gated[place.name] = self._meaning[place][rows[:, column]]
             else:
                 kept[place.name] = rows[:, column] == 1
         return Columns(widths, operators, kept, gated)

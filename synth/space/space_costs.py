@@ -225,14 +225,14 @@ class CostTables:
             head = weighted.get(layer.operations[0])
             read = {name: self._elements(name, channels) for name in layer.reads}
             inputs = np.sum(list(read.values()), axis=0) if read else np.zeros(n)
-            outputs = inputs if layer.kind == "concat" else self._elements(layer.operations[-1], channels)
+            last = layer.operations[-1]
+            outputs = inputs if layer.kind == "concat" else self._elements(last, channels)
             zero, kind = np.zeros(n), LAYER_KINDS.index(layer.kind)
             if layer.host_elements:
                 from_host = sum((e for name, e in read.items() if self._operations[name].kind == "input"), zero)
                 written = layer.host_elements - sum(
                     self._operations[name].elements for name in layer.reads if self._operations[name].kind == "input")
                 host = host + from_host + (outputs if written else 0.0)
-            last = layer.operations[-1]
             if len(layer.operations) > 1 and last in self._group_of:
                 add_gate(last, present(last), outputs)
             if head is None:

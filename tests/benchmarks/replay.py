@@ -40,7 +40,7 @@ from synth.search.moves import Moves
 from synth.search.probe_table import ProbeTable
 from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
-from synth.space.space import ACTIVATION, OPERATOR, Choices, NetworkSpace
+from synth.space.space import ACTIVATION, NONLINEARITY, OPERATOR, Choices, NetworkSpace
 from synth.training.recipe import RECIPES
 
 FAMILY, SMOOTH = "digits", "digits-smooth"
@@ -104,7 +104,8 @@ def choices_of(sites: Sequence[tuple[str, list[str]]]) -> Choices:
     1x1 convolutions anywhere, and keep activations."""
     kinds = {name.rpartition("/")[2] for name, _ in sites}
     operators = [tuple(choices) for name, choices in sites if name.endswith(f"/{OPERATOR}")] or [OPERATORS]
-    return Choices(max(operators, key=len), ACTIVATION in kinds, blind=len({*operators}) == 1)
+    nonlinearities = next((tuple(choices[:-1]) for name, choices in sites if name.endswith(f"/{NONLINEARITY}")), ())
+    return Choices(max(operators, key=len), ACTIVATION in kinds, nonlinearities, blind=len({*operators}) == 1)
 
 
 def probes_of(space: NetworkSpace, probed: dict, data: str) -> ProbeTable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from toy_problem import OPERATORS, SITES, ToySpace
 
 from synth.search.decisions import Site
@@ -44,25 +45,13 @@ def test_a_space_of_widths_alone():
     assert scaled_networks(Widths()).tolist() == [[width] * 5 for width in range(4)]
 
 
-def test_residual_blocks_are_all_linear_or_none():
-    choices = ("linear", "relu")
-    activations = [Site(f"block{b}/activation", "activation", choices, False, (b / 4, 0.5)) for b in range(3)]
+@pytest.mark.parametrize("kind, choices", [("activation", ("linear", "relu")), ("nonlinearity", ("hardswish", "relu"))])
+def test_activations_are_alike_everywhere_gone_or_of_another_kind_or_the_parents_own(kind, choices):
+    more = [Site(f"place{n}/{kind}", kind, choices, False, (n / 4, 0.5)) for n in range(3)]
 
-    class Residual(ToySpace):
-        sites = (*SITES, *activations)
+    class Alike(ToySpace):
+        sites = (*SITES, *more)
 
-    found = scaled_networks(Residual())
-    assert len(np.unique(found, axis=0)) == len(found) == 2 * len(scaled_networks(ToySpace()))
-    assert {tuple(row) for row in found[:, -3:]} == {(0, 0, 0), (1, 1, 1)}
-
-
-def test_nonlinearities_are_all_of_another_kind_or_all_the_parents_own():
-    choices = ("hardswish", "relu")
-    kinds = [Site(f"stage{n}/nonlinearity", "nonlinearity", choices, False, (n / 3, 0.5)) for n in range(3)]
-
-    class Swish(ToySpace):
-        sites = (*SITES, *kinds)
-
-    found = scaled_networks(Swish())
+    found = scaled_networks(Alike())
     assert len(np.unique(found, axis=0)) == len(found) == 2 * len(scaled_networks(ToySpace()))
     assert {tuple(row) for row in found[:, -3:]} == {(0, 0, 0), (1, 1, 1)}

@@ -39,6 +39,7 @@ WORDS = ("img_per_joule >= 1 @ batch=8", "latency <= 1000 ms", "energy <= 5 J @ 
 
 
 SWISH = Choices(nonlinearities=("hardswish",))
+with_either_choices = pytest.mark.parametrize("choices", [USUAL_CHOICES, SWISH], ids=["usual", "swish"])
 
 
 @functools.cache
@@ -57,7 +58,7 @@ def some_rows(space, count, seed=0):
     return space.canonical(rows)
 
 
-@pytest.mark.parametrize("choices", [USUAL_CHOICES, SWISH], ids=["usual", "swish"])
+@with_either_choices
 @pytest.mark.parametrize("name", module_zoo.ZOO)
 def test_parameters_macs_and_bytes_are_exact_for_every_structure(name, choices):
     space = space_of(name, choices=choices)
@@ -89,14 +90,14 @@ def test_choices_on_disk_are_words():
             from_words(space.sites, spoilt)
 
 
-@pytest.mark.parametrize("choices", [USUAL_CHOICES, SWISH], ids=["usual", "swish"])
+@with_either_choices
 @pytest.mark.parametrize("name", ["vgg", "resnet", "mobilenet_v2", "squeeze_excite", "encoder_decoder", "triple"])
 def test_predictions_for_many_are_those_for_one(name, choices):
     compare_predictions(space_of(name, choices=choices), count=60, seed=0, tolerance=1e-9)
 
 
 @pytest.mark.parametrize("name", ["densenet", "shufflenet_v2", "preactivation", "functional", "shape_controlled"])
-@pytest.mark.parametrize("choices", [USUAL_CHOICES, SWISH], ids=["usual", "swish"])
+@with_either_choices
 def test_where_fusion_depends_on_the_choice_predictions_for_many_are_near(name, choices):
     """Merged siblings and norms that lose their partner are seen only in the drawn graph, which 1r is decided on."""
     compare_predictions(space_of(name, choices=choices), count=8, seed=2, tolerance=0.15)
