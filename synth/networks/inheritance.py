@@ -1,8 +1,8 @@
-"""How a smaller network comes by its weights: slices of a larger one's tensors."""
+"""How a smaller network comes by its weights, slices of a larger one's tensors, and a wider one by its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -28,6 +28,16 @@ def sliced(tensor: Tensor, indices: list[Tensor]) -> Tensor:
     for axis, index in enumerate(indices):
         if len(index) != tensor.shape[axis]:
             tensor = tensor.index_select(axis, index)
+    return tensor
+
+
+def grown(tensor: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The tensor with so many entries along its leading axes: new channels answer as those before them do, in turn
+    (axis 0), and what reads new ones has zeros for them (axis 1)."""
+    if sizes:
+        tensor = tensor[torch.arange(sizes[0]) % len(tensor)]
+    if len(sizes) > 1:
+        tensor = torch.cat([tensor, tensor.new_zeros(len(tensor), sizes[1] - tensor.shape[1], *tensor.shape[2:])], 1)
     return tensor
 
 

@@ -129,7 +129,7 @@ class Probes:
         for column, (site, cut) in enumerate(zip(space.sites, self._cut, strict=True)):
             for choice in range(len(site.choices)):
                 self.table.record(column, choice, [np.nan, np.nan, np.nan, cut[choice]])
-            self.table.record(column, len(site.choices) - 1, [0.0, 0.0, 0.0, cut[-1]])
+            self.table.record(column, space.own[column], [0.0, 0.0, 0.0, cut[space.own[column]]])
 
     def _importance_cut(self, place: Place, site: Site, unit_importance: np.ndarray) -> list[float]:
         """The share of a group's importance that every width cuts off; 0 for other kinds."""
@@ -142,8 +142,7 @@ class Probes:
     def record(self, decisions: Sequence[int], insights: Mapping[str, Insight], damage: float | None = None) -> None:
         """Enter what one network answered at all its sites; `damage` (log loss over φ's) where it has one swap."""
         for column, (place, choice) in enumerate(zip(self.space.places, decisions, strict=True)):
-            last = len(self.space.sites[column].choices) - 1
-            if damage is not None and choice == last:
+            if damage is not None and choice == self.space.own[column]:
                 continue  # a swap speaks for its own site only
             names = vertices_of(self.space.parent, place)
             name = next((name for name in names if name in insights), names[0])
@@ -158,15 +157,14 @@ class Probes:
 def single_swaps(space: NetworkSpace, most: int) -> list[tuple[int, ...]]:
     """Networks that differ from φ in one decision, spread over sites and choices; at most `most`. An activation is not
     taken out of φ or replaced, since what was trained with it says nothing of what would be trained without."""
-    parent = tuple(len(site.choices) - 1 for site in space.sites)
     swaps = []
     for column, site in enumerate(space.sites):
         if site.kind in (ACTIVATION, NONLINEARITY):
             continue
-        others = list(range(len(site.choices) - 1))
+        others = [choice for choice in range(len(site.choices)) if choice != space.own[column]]
         if site.kind == WIDTH and len(others) > 3:  # the ends and the middle; the rest is filled smoothly
             others = sorted({others[0], others[len(others) // 2], others[-1]})
-        swaps += [(*parent[:column], choice, *parent[column + 1:]) for choice in others]
+        swaps += [(*space.own[:column], choice, *space.own[column + 1:]) for choice in others]
     if len(swaps) > most:
         swaps = [swaps[i] for i in np.unique(np.linspace(0, len(swaps) - 1, most).astype(int))]
     return swaps

@@ -15,7 +15,7 @@ from torch import nn
 
 from devices.support.errors import UserError
 from devices.support.files import read_json, write_json
-from synth.data.dataset import Dataset
+from synth.data.dataset import Dataset, Split
 from synth.energy.crew import Crew
 from synth.energy.feedback import Feedback
 from synth.energy.loop import BoardLoop
@@ -50,6 +50,7 @@ from synth.zoo.shelf import trained_for
 PARENT, PROBED = "edgesynth.parent/1", "edgesynth.probed/1"
 TRAINED_ABOVE = 3.0  # standard errors: a user's prototype that is so much better than guessing comes trained
 MOST_SWAPS = 64
+EXPANSION = 2
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def traced_prototype(order: Order, dataset: Dataset) -> Traced:
     network, weights = trace(load_prototype(name, dataset, seed=order.seed), dataset.shape, name.rpartition(":")[2])
     stated = order.stated_requirements()
     if stated is not None:
-        parent = ElasticParent(network, weights)
+        parent = _unfitted(network, weights, order, dataset)
         with_their_margins = with_margins(stated, parent, order, dataset)
         refuse_impossible(_space(parent, None, Prices(with_their_margins, order.resolve_target(), order.precision),
                                  choices_of(order, dataset)), hopeful=order.measure > 0)
@@ -103,7 +104,7 @@ def traced_prototype(order: Order, dataset: Dataset) -> Traced:
 
 def _derived_requirements(order: Order, prototype: Prototype, dataset: Dataset) -> Requirements:
     """What is required when nothing is said and nothing stands for the data set."""
-    parent = ElasticParent(prototype.network, prototype.weights)
+    parent = _unfitted(prototype.network, prototype.weights, order, dataset)
     asked = with_margins(Requirements.parse(("img_per_joule >= 1 @ batch=8",)), parent, order, dataset)
     (item,), prices = asked.on_costs, Prices(asked, order.resolve_target(), order.precision)
     best = prices.reading(item, best_for(_space(parent, None, prices, choices_of(order, dataset)), item)).value
@@ -122,7 +123,7 @@ def with_margins(stated: Requirements, parent: ElasticParent, order: Order, data
 def _ends(parent: ElasticParent, prices: Prices) -> list[Network]:
     """φ and the smallest networks: where predictions for a space are least certain."""
     space = _space(parent, None, prices)
-    return [parent.network, *(parent.draw(space.design(row))[0] for row in space.smallest())]
+    return [parent.draw(space.design(row))[0] for row in (space.own, *space.smallest())]
 
 
 @contextmanager
@@ -138,14 +139,16 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     if stated is None:
         stated = _derived_requirements(order, prototype, dataset)
         progress.say(f"no --require: taken from the prototype: {', '.join(map(str, stated))}")
-    requirements = with_margins(stated, ElasticParent(network, weights), order, dataset)
+    unfitted = _unfitted(network, weights, order, dataset)
+    requirements = with_margins(stated, unfitted, order, dataset)
     refuse_unreachable_accuracy(requirements, prototype.metrics)
 
     stimuli = stimuli_of(dataset.train, order.seed)
     module = build(prototype.network, prototype.weights).eval()
     with single_thread():
         parent, unit_importance = folder.step(
-            "parent", lambda: _make_parent(prototype, stimuli), _save_parent, lambda path: _load_parent(path, network))
+            "parent", lambda: _make_parent(prototype, stimuli, expansion_of(order, dataset)), _save_parent,
+            lambda path: _load_parent(path, unfitted))
         prices = Prices(requirements, target, order.precision)
         if order.measure:
             prices = replace(prices, correction=Correction(prices.prior_sd(_ends(parent, prices))))
@@ -206,6 +209,17 @@ def choices_of(order: Order, dataset: Dataset) -> Choices:
     """What is decided on. Where candidates inherit what φ learnt with its own nonlinearity, a short training says
     nothing of another."""
     return Choices(nonlinearities=() if _recipe(order, dataset, "short").inherits else NONLINEARITIES)
+
+
+def expansion_of(order: Order, dataset: Dataset) -> int:
+    """How many times φ's width the channels inside residual blocks may have. What φ learnt says nothing of those that
+    it does not have."""
+    return 1 if _recipe(order, dataset, "short").inherits else EXPANSION
+
+
+def _unfitted(network: Network, weights: Weights, order: Order, dataset: Dataset) -> ElasticParent:
+    """The parent without a bank for other operators, which costs do not depend on."""
+    return ElasticParent(network, weights).widened(expansion_of(order, dataset))
 
 
 def _space(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Prices,
@@ -279,9 +293,9 @@ def comes_trained(metrics: Metrics, labels: torch.Tensor) -> bool:
 # --- the elastic parent --------------------------------------------------------------------------------------------
 
 
-def _make_parent(prototype: Prototype, stimuli) -> tuple[ElasticParent, np.ndarray]:
-    parent = elastic_parent(prototype.network, prototype.weights, stimuli.images)
-    module = build(prototype.network, prototype.weights)
+def _make_parent(prototype: Prototype, stimuli: Split, expansion: int) -> tuple[ElasticParent, np.ndarray]:
+    parent = elastic_parent(prototype.network, prototype.weights, stimuli.images).widened(expansion)
+    module = build(parent.network, parent.weights())
     return parent, importance(module, parent.channels, stimuli)
 
 
@@ -292,10 +306,10 @@ def _save_parent(path: Path, value: tuple[ElasticParent, np.ndarray]) -> None:
     save_tensors(path / "importance.safetensors", {"importance": torch.from_numpy(unit_importance)}, PARENT)
 
 
-def _load_parent(path: Path, network: Network) -> tuple[ElasticParent, np.ndarray]:
+def _load_parent(path: Path, unfitted: ElasticParent) -> tuple[ElasticParent, np.ndarray]:
     bank, _ = load_tensors(path / "bank.safetensors", "edgesynth.bank/1")
     tensors, _ = load_tensors(path / "importance.safetensors", PARENT)
-    return ElasticParent(network, bank), tensors["importance"].numpy()
+    return ElasticParent(unfitted.network, bank, unfitted.own_widths), tensors["importance"].numpy()
 
 
 def slope_sd_for(short: Recipe) -> float:

@@ -75,10 +75,10 @@ class NetworkProblem:
         """Anchors, trained briefly and in full, and φ itself where candidates inherit from it (a short training from
         fresh weights would know less than φ)."""
         metrics = self._parent_outcome.metrics
-        whole = tuple(len(site.choices) - 1 for site in self.space.sites)
         known = []
         if self._recipes.short.inherits:
-            known = [Observation(whole, metrics.log_loss, metrics.log_loss_se, metrics.accuracy, metrics.accuracy)]
+            known = [Observation(self.space.own, metrics.log_loss, metrics.log_loss_se, metrics.accuracy,
+                                 metrics.accuracy)]
 
         def compute() -> list[dict[str, Any]]:
             full = [self.task(row, self._recipes.final, FINAL_LOGITS, FINAL)[0] for row in self.anchors]

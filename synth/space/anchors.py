@@ -23,31 +23,31 @@ def anchors(space: NetworkSpace) -> list[Decisions]:
 def _scaled(space: NetworkSpace, share: float, operator: str, every: int) -> list[int]:
     """One share of all widths, one operator, and every so many of the blocks."""
     row = []
-    for place, site in zip(space.places, space.sites, strict=True):
+    for place, site, own in zip(space.places, space.sites, space.own, strict=True):
         if place.kind == WIDTH:
-            row.append(_share(site, share))
+            row.append(round(share * own))
         else:
             row.append(site.choices.index(operator) if place.kind == OPERATOR else len(site.choices) - 1)
     return _with_every(space, row, every)
 
 
 def _inverted_residuals(space: NetworkSpace) -> list[int]:
-    """Half the width between blocks and all of it within, 1x1 convolutions that widen, separable ones with ReLU that
-    narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's own allow, and where ReLU may be
-    another nonlinearity, that (MobileNetV3, Howard et al., arXiv 1905.02244)."""
+    """Half of φ's width between blocks and all that there is within, 1x1 convolutions that widen, separable ones with
+    ReLU that narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's own allow, and where ReLU
+    may be another nonlinearity, that (MobileNetV3, Howard et al., arXiv 1905.02244)."""
     network = space.parent.network
     between = [g for g in space.parent.channels.groups if any(network[name].op == "add" for name in g.vertices)]
     groups, trunk = {group.name for group in between}, {name for group in between for name in group.vertices}
 
-    def choice(place: Place, site: Site) -> int:
+    def choice(place: Place, site: Site, own: int) -> int:
         if place.kind == WIDTH:
-            return _share(site, 0.5 if not groups or place.name in groups else 1.0)
+            return round(0.5 * own) if not groups or place.name in groups else len(site.choices) - 1
         if place.kind == OPERATOR:
             wanted = _operator(network, network[place.name], trunk)
             return site.choices.index(wanted if wanted in site.choices else "separable")
         return 0 if place.kind in (ACTIVATION, NONLINEARITY) else len(site.choices) - 1
 
-    row = [choice(place, site) for place, site in zip(space.places, space.sites, strict=True)]
+    row = [choice(*at) for at in zip(space.places, space.sites, space.own, strict=True)]
     return _with_every(space, row, 2)
 
 
@@ -59,10 +59,6 @@ def _operator(network: Network, vertex: Vertex, trunk: set[str]) -> str:
     if source in trunk and vertex.name not in trunk:
         return "pointwise" if tuple(vertex.attrs["stride"]) == (1, 1) else "separable"
     return "separable relu"
-
-
-def _share(site: Site, share: float) -> int:
-    return round(share * (len(site.choices) - 1))
 
 
 def _with_every(space: NetworkSpace, row: list[int], every: int) -> list[int]:

@@ -19,12 +19,13 @@ from torch.nn import functional
 from devices.layer_cost import fuse
 from synth.networks.channels import Channels, channels_of, shrink
 from synth.networks.costs import operations_of
-from synth.networks.inheritance import axis_masks, sliced
+from synth.networks.inheritance import axis_masks, grown, sliced
 from synth.networks.module import Weights, build, responses
 from synth.networks.network import Network, Vertex
 from synth.networks.operators import operator
 from synth.networks.operators.pointwise import IDEMPOTENT
 from synth.networks.rewriting import (
+    OPERATORS,
     SEPARABLE,
     Block,
     activations_after_additions,
@@ -36,6 +37,7 @@ from synth.networks.rewriting import (
     without_activations,
     without_blocks,
 )
+from synth.networks.widening import inner_groups, widened
 
 RIDGE = 1e-3  # of the mean squared input, so that directions without energy get no weight
 SAMPLES = 8192  # positions that a fit looks at, at most
@@ -67,11 +69,27 @@ class Design:
 
 
 class ElasticParent:
-    """φ, its couplings, and the bank. bank: {"vertex.tensor" of φ, or "operator:vertex.tensor"}."""
+    """φ, its couplings, and the bank. bank: {"vertex.tensor" of φ, or "operator:vertex.tensor"}. own_widths: φ's, by
+    channel group, where `network` is wider than φ."""
 
-    def __init__(self, network: Network, bank: Weights) -> None:
+    def __init__(self, network: Network, bank: Weights, own_widths: Mapping[str, int] | None = None) -> None:
         self.network = network
         self.bank = bank
+        self.own_widths = dict(own_widths or {})
+
+    def widened(self, factor: int) -> ElasticParent:
+        """The parent with `factor` times the channels inside residual blocks. It computes what φ does: the new channels
+        answer as φ's own do, and what reads them has zeros for them. (Net2WiderNet, Chen et al., arXiv 1511.05641,
+        shares φ's weights out instead; φ could then not be cut from it.)"""
+        if factor == 1:
+            return self
+        own_widths = {group.name: group.width for group in inner_groups(self.channels)}
+        wide = ElasticParent(widened(self.channels, factor), {}, own_widths)
+        for choice in OPERATORS:
+            _, origins = wide.draw(Design({}, dict.fromkeys(wide.replaceable, choice), ()))
+            wide.bank |= {o.key: grown(self.bank[o.key], [len(index) for index in o.indices])
+                          for o in origins.values() if o.key in self.bank}
+        return wide
 
     @functools.cached_property
     def channels(self) -> Channels:

@@ -59,12 +59,14 @@ _MEANING: dict[str, Callable[[Sequence[str]], np.ndarray]] = {
 
 
 class NetworkSpace:
-    """A `synth.search.decisions.Space` of real networks. order: {channel group: its units, most important first}."""
+    """A `synth.search.decisions.Space` of real networks. order: {channel group: its units, most important first}. own:
+    φ's decisions."""
 
     def __init__(self, parent: ElasticParent, order: dict[str, np.ndarray], prices: Prices,
                  choices: Choices = USUAL_CHOICES) -> None:
         self.parent, self.order, self.prices, self.choices = parent, order, prices, choices
-        widths = {g.name: width_choices(g.width) for g in parent.channels.groups if not g.frozen and g.width > 1}
+        widths = {g.name: width_choices(g.width, parent.own_widths.get(g.name, g.width)) for g in parent.channels.groups
+                  if not g.frozen and g.width > 1}
         self.widths = {name: found for name, found in widths.items() if len(found) > 1}
         self.places = (
             [Place(WIDTH, name) for name in self.widths]
@@ -79,6 +81,7 @@ class NetworkSpace:
         self._column = {place: i for i, place in enumerate(self.places)}
         self.sites: Sequence[Site] = self._sites()
         self._parent_row = parent_decisions(self.sites)
+        self.own = self._own()
         self._meaning = {place: _MEANING[place.kind](site.choices)
                          for place, site in zip(self.places, self.sites, strict=True) if place.kind in _MEANING}
         self._tables = CostTables(parent, order, self.widths)
@@ -116,6 +119,14 @@ class NetworkSpace:
             sites.append(Site(f"{place.name}/{place.kind}", LOOKING if looks else place.kind, choices,
                               place.kind in (WIDTH, BLOCK), tuple(float(d) for d in descriptor)))
         return tuple(sites)
+
+    def _own(self) -> Decisions:
+        """φ's own decisions: the last everywhere, but for widths where the parent is wider."""
+        row = self._parent_row.tolist()
+        for column, place in enumerate(self.places):
+            if place.kind == WIDTH and place.name in self.parent.own_widths:
+                row[column] = self.widths[place.name].index(self.parent.own_widths[place.name])
+        return tuple(row)
 
     def _operators_of(self, name: str) -> tuple[str, ...]:
         network = self.parent.network
@@ -251,9 +262,9 @@ class NetworkSpace:
         return self.canonical(rows)
 
 
-def width_choices(width: int) -> tuple[int, ...]:
+def width_choices(width: int, own: int) -> tuple[int, ...]:
     """Widths to choose from, ascending up to `width` itself: eighths, in steps of 4 from 16 channels on, of 2 from 8
-    (the vector widths that devices like), never below 2."""
+    (the vector widths that devices like), never below 2; φ's `own` is among them."""
     step = 4 if width >= 16 else 2 if width >= 8 else 1
     choices = {max(2, min(width, -(-(width * i) // (WIDTH_STEPS * step)) * step)) for i in range(1, WIDTH_STEPS + 1)}
-    return tuple(sorted(choices | {width}))
+    return tuple(sorted(choices | {width, own}))

@@ -32,13 +32,12 @@ from synth.objective.performance import performance
 from synth.objective.requirements import Requirements
 from synth.probing.probing import SIGNS, STATISTICS, Insight, Probes
 from synth.run.order import Order
-from synth.run.preparation import _space, slope_sd_for, traced_prototype, with_margins
+from synth.run.preparation import _space, _unfitted, slope_sd_for, traced_prototype, with_margins
 from synth.run.problem import LINK_EVERY
 from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
 from synth.search.link import log_error
 from synth.search.moves import Moves
 from synth.search.probe_table import ProbeTable
-from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
 from synth.space.space import ACTIVATION, NONLINEARITY, OPERATOR, Choices, NetworkSpace
 from synth.training.recipe import RECIPES
@@ -91,7 +90,7 @@ def space_of(order: Order, choices: Choices) -> tuple[NetworkSpace, Requirements
     """The space of a run, its requirements with margins, and the size of the validation split."""
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
-    parent = ElasticParent(traced.network, traced.weights)
+    parent = _unfitted(traced.network, traced.weights, order, dataset)
     stated = order.stated_requirements()
     assert stated is not None
     requirements = with_margins(stated, parent, order, dataset)

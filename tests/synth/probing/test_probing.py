@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from devices.board import resolve_target
 from synth.data.dataset import Split
 from synth.networks.channels import channels_of
 from synth.networks.module import build
 from synth.networks.tracing import trace
+from synth.objective.requirements import Requirements
 from synth.probing import probing
 from synth.space import parent
 from synth.space.parent import elastic_parent
+from synth.space.prices import Prices
+from synth.space.space import NetworkSpace
 
 NETWORK, WEIGHTS = trace(module_zoo.make("resnet"), module_zoo.INPUT_SHAPE, "resnet")
 
@@ -50,6 +54,25 @@ def test_of_large_stimuli_the_fit_looks_at_fewer(monkeypatch):
         with torch.no_grad():
             elastic_parent(NETWORK, WEIGHTS, stimuli(24, scale).images)
     assert seen == [24, 6]
+
+
+@pytest.mark.parametrize("expansion", [1, 2])
+def test_swaps_are_of_the_prototype_and_one_decision_each(expansion):
+    """However much wider the networks of the space may be."""
+    wide = elastic_parent(NETWORK, WEIGHTS, stimuli().images).widened(expansion)
+    units = probing.importance(build(wide.network, wide.weights()), wide.channels, stimuli())
+    space = NetworkSpace(wide, probing.order_of_units(wide.channels, units),
+                         Prices(Requirements.parse(()), resolve_target("tx2")))
+    for name, own in wide.own_widths.items():
+        group = next(g for g in wide.channels.groups if g.name == name)
+        assert set(space.order[name][:own]) == set(group.units[:own]), "what nothing reads is the least important"
+    swaps = probing.single_swaps(space, 1000)
+    assert all(sum(a != b for a, b in zip(swap, space.own, strict=True)) == 1 for swap in swaps)
+    probes = probing.Probes(space, units, {})
+    probes.record(swaps[0], {}, 0.25)
+    (told,) = zip(*np.nonzero(probes.table.values[:, :, 0] == 0.25), strict=True)
+    changed = next(i for i, (a, b) in enumerate(zip(swaps[0], space.own, strict=True)) if a != b)
+    assert told == (changed, swaps[0][changed])
 
 
 def test_rows_that_are_sorted_by_class_do_not_set_the_norms_of_swaps_alone():

@@ -22,7 +22,7 @@ from synth.data.dataset import load_dataset
 from synth.networks.module import build
 from synth.objective.share import share_error
 from synth.report.summary import RunSummary
-from synth.run.preparation import choices_of, comes_trained
+from synth.run.preparation import choices_of, comes_trained, expansion_of
 from synth.run.run import generate
 from synth.search.generator import Generator
 from synth.storage.network_folder import load_network
@@ -223,10 +223,11 @@ def test_a_run_of_fresh_weights_keeps_the_bank_as_it_is(tmp_path, monkeypatch):
     assert len(generate(tmp_path / "run", [101])) == 1, "networks are drawn from the bank as it was made"
 
 
-@pytest.mark.parametrize("inherits, decided", [("true", set()), ("false", {"hardswish"})])
-def test_the_nonlinearity_is_decided_on_where_weights_are_fresh(inherits, decided):
-    order = tiny_run.order(data="digits", changes=(f"inherits={inherits}",))
-    assert set(choices_of(order, load_dataset("digits")).nonlinearities) == decided
+@pytest.mark.parametrize("inherits, decided, expansion", [("true", set(), 1), ("false", {"hardswish"}, 2)])
+def test_the_nonlinearity_and_more_width_are_decided_on_where_weights_are_fresh(inherits, decided, expansion):
+    order, dataset = tiny_run.order(data="digits", changes=(f"inherits={inherits}",)), load_dataset("digits")
+    assert set(choices_of(order, dataset).nonlinearities) == decided
+    assert expansion_of(order, dataset) == expansion
 
 
 def test_requirements_that_nobody_stated_are_within_reach(tmp_path):

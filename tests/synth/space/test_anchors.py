@@ -17,8 +17,8 @@ from synth.space.prices import Prices
 from synth.space.space import BLOCK, DROP, OPERATOR, USUAL_CHOICES, Choices, NetworkSpace
 
 
-def space_of(module, shape, choices=USUAL_CHOICES):
-    parent = ElasticParent(*trace(module, shape, "net"))
+def space_of(module, shape, choices=USUAL_CHOICES, expansion=1):
+    parent = ElasticParent(*trace(module, shape, "net")).widened(expansion)
     order = order_of_units(parent.channels, np.zeros(len(parent.channels.keep_all())))
     return NetworkSpace(parent, order, Prices(Requirements.parse(()), resolve_target("tx2")), choices)
 
@@ -59,9 +59,20 @@ def test_inverted_residuals_have_another_nonlinearity_where_they_may():
     assert kinds == [{"relu"}, {"relu"}, {"hardswish"}]
 
 
+def test_where_there_is_more_width_inside_inverted_residuals_alone_have_it():
+    network, own = ResNet(3, 10, widths=(8, 16), blocks=4), Choices(nonlinearities=("hardswish",))
+    plain, wide = space_of(network, (3, 8, 8), own), space_of(network, (3, 8, 8), own, 2)
+    drawn = [[s.parent.draw(s.design(row))[0] for row in anchors(s)] for s in (plain, wide)]
+    for before, after in zip(drawn[0][:2], drawn[1][:2], strict=True):
+        assert all(after.shapes[v.name][0] <= before.shapes[v.name][0] for v in before.vertices)
+    assert [n.shapes["stages.0.0.conv1"][0] for n in (drawn[0][2], drawn[1][2])] == [8, 16]
+    assert [n.shapes["stages.0.0.conv2"][0] for n in (drawn[0][2], drawn[1][2])] == [4, 4]
+
+
+@pytest.mark.parametrize("expansion", [1, 2])
 @pytest.mark.parametrize("name", module_zoo.ZOO)
-def test_every_structure_has_anchors(name):
-    space = space_of(module_zoo.make(name), module_zoo.INPUT_SHAPE)
+def test_every_structure_has_anchors(name, expansion):
+    space = space_of(module_zoo.make(name), module_zoo.INPUT_SHAPE, expansion=expansion)
     found = anchors(space)
     assert len(found) == 3
     for row in found:

@@ -121,6 +121,57 @@ def test_units_can_be_kept_in_any_order():
     check(build(network, parent.inherit(origins)))
 
 
+@pytest.mark.parametrize("name", module_zoo.ZOO)
+def test_a_widened_parent_computes_what_the_prototype_does(name):
+    parent, images = parent_of(name)
+    wide = parent.widened(2)
+    with torch.no_grad():
+        wanted = build(parent.network, parent.weights()).eval()(images[:4])
+        found = build(wide.network, wide.weights()).eval()(images[:4])
+    for one, other in zip(as_tuple(wanted), as_tuple(found), strict=True):
+        torch.testing.assert_close(one, other)
+    assert parent.widened(1) is parent
+
+
+def as_tuple(answer):
+    return answer if isinstance(answer, tuple) else (answer,)
+
+
+@pytest.mark.parametrize("choice", OPERATORS)
+def test_what_a_widened_parent_has_at_own_widths_is_the_prototypes(choice):
+    """For every operator: the same tensors."""
+    parent, _ = parent_of("resnet")
+    wide = parent.widened(2)
+    assert wide.own_widths and wide.network.digest != parent.network.digest
+    kept = {g.name: list(g.units[:wide.own_widths[g.name]]) for g in wide.channels.groups if g.name in wide.own_widths}
+    for mine, own in ((kept, {}), ({**kept, **halves(wide, kept)}, halves(parent, {}))):
+        (network, origins), (plain, wanted) = (
+            p.draw(Design(some, dict.fromkeys(p.replaceable, choice), ()))
+            for p, some in ((wide, mine), (parent, own)))
+        assert network.digest == plain.digest
+        found, expected = wide.inherit(origins), parent.inherit(wanted)
+        assert all(torch.equal(found[key], expected[key]) for key in expected) and found.keys() == expected.keys()
+
+
+def halves(parent, own):
+    """The first half of φ's units everywhere."""
+    return {g.name: list(g.units[:max(1, len(own.get(g.name, g.units)) // 2)])
+            for g in parent.channels.groups if not g.frozen}
+
+
+def test_new_channels_of_a_widened_parent_can_learn():
+    """Nothing reads them yet, but what they answer is something, and so is the slope of their weights to come."""
+    parent, images = parent_of("resnet")
+    wide = parent.widened(2)
+    module = build(wide.network, wide.weights()).eval()
+    name, own = next(iter(wide.own_widths.items()))
+    assert responses(module, images[:4])[name].detach()[:, own:].abs().mean() > 0.01
+    module(images[:4]).square().sum().backward()
+    read = [parameter for parameter in module.parameters() if parameter.dim() == 4
+            and parameter.shape[1] == 2 * own and not parameter[:, own:].any()]
+    assert read and read[0].grad[:, own:].abs().max() > 0
+
+
 def test_no_two_operators_share_a_tensor():
     parent, _ = parent_of("resnet")
     places = [tensor.data_ptr() for tensor in parent.bank.values()]

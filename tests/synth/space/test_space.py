@@ -39,13 +39,14 @@ WORDS = ("img_per_joule >= 1 @ batch=8", "latency <= 1000 ms", "energy <= 5 J @ 
 
 
 SWISH = Choices(nonlinearities=("hardswish",))
-with_either_choices = pytest.mark.parametrize("choices", [USUAL_CHOICES, SWISH], ids=["usual", "swish"])
+with_all_choices = pytest.mark.parametrize(
+    "choices, expansion", [(USUAL_CHOICES, 1), (SWISH, 1), (SWISH, 3)], ids=["usual", "swish", "wide"])
 
 
 @functools.cache
-def space_of(name, words=WORDS, choices=USUAL_CHOICES):
+def space_of(name, words=WORDS, choices=USUAL_CHOICES, expansion=1):
     network, weights = trace(module_zoo.make(name), module_zoo.INPUT_SHAPE, name)
-    parent = ElasticParent(network, weights)
+    parent = ElasticParent(network, weights).widened(expansion)
     random = np.random.default_rng(0)
     order = order_of_units(parent.channels, random.random(len(parent.channels.keep_all())))
     return NetworkSpace(parent, order, Prices(Requirements.parse(words), resolve_target("tx2")), choices)
@@ -58,10 +59,10 @@ def some_rows(space, count, seed=0):
     return space.canonical(rows)
 
 
-@with_either_choices
+@with_all_choices
 @pytest.mark.parametrize("name", module_zoo.ZOO)
-def test_parameters_macs_and_bytes_are_exact_for_every_structure(name, choices):
-    space = space_of(name, choices=choices)
+def test_parameters_macs_and_bytes_are_exact_for_every_structure(name, choices, expansion):
+    space = space_of(name, choices=choices, expansion=expansion)
     rows = some_rows(space, 12)
     found = space.costs(rows)
     for i, row in enumerate(rows):
@@ -90,17 +91,17 @@ def test_choices_on_disk_are_words():
             from_words(space.sites, spoilt)
 
 
-@with_either_choices
+@with_all_choices
 @pytest.mark.parametrize("name", ["vgg", "resnet", "mobilenet_v2", "squeeze_excite", "encoder_decoder", "triple"])
-def test_predictions_for_many_are_those_for_one(name, choices):
-    compare_predictions(space_of(name, choices=choices), count=60, seed=0, tolerance=1e-9)
+def test_predictions_for_many_are_those_for_one(name, choices, expansion):
+    compare_predictions(space_of(name, choices=choices, expansion=expansion), count=60, seed=0, tolerance=1e-9)
 
 
 @pytest.mark.parametrize("name", ["densenet", "shufflenet_v2", "preactivation", "functional", "shape_controlled"])
-@with_either_choices
-def test_where_fusion_depends_on_the_choice_predictions_for_many_are_near(name, choices):
+@with_all_choices
+def test_where_fusion_depends_on_the_choice_predictions_for_many_are_near(name, choices, expansion):
     """Merged siblings and norms that lose their partner are seen only in the drawn graph, which 1r is decided on."""
-    compare_predictions(space_of(name, choices=choices), count=8, seed=2, tolerance=0.15)
+    compare_predictions(space_of(name, choices=choices, expansion=expansion), count=8, seed=2, tolerance=0.15)
 
 
 def compare_predictions(space, count, seed, tolerance):
@@ -219,6 +220,17 @@ def test_only_a_blind_space_makes_all_convolutions_pointwise():
     assert {*operators.values()} == {"pointwise", "separable"}
 
 
+@pytest.mark.parametrize("expansion", [1, 2, 3])
+def test_a_space_knows_the_prototype(expansion):
+    """However much wider its networks may be."""
+    network, _ = trace(module_zoo.make("resnet"), module_zoo.INPUT_SHAPE, "resnet")
+    space = space_of("resnet", expansion=expansion)
+    assert space.parent.draw(space.design(space.own))[0].digest == network.digest
+    widest = max(int(site.choices[-1]) for site in space.sites if site.kind == WIDTH)
+    assert widest == expansion * 24 and (expansion > 1) == any(
+        choice < len(site.choices) - 1 for site, choice in zip(space.sites, space.own, strict=True))
+
+
 def test_summary_has_one_row_a_network_on_comparable_scales():
     space = space_of("mobilenet_v2")
     summary = space.summary(some_rows(space, 30, seed=5))
@@ -228,7 +240,11 @@ def test_summary_has_one_row_a_network_on_comparable_scales():
 @pytest.mark.parametrize("width, choices", [
     (64, (8, 16, 24, 32, 40, 48, 56, 64)), (16, (4, 8, 12, 16)), (10, (2, 4, 6, 8, 10)), (3, (2, 3)), (2, (2,))])
 def test_width_choices(width, choices):
-    assert width_choices(width) == choices
+    assert width_choices(width, width) == choices
+
+
+def test_the_prototypes_own_width_is_among_wider_ones():
+    assert width_choices(20, 10) == (4, 8, 10, 12, 16, 20) and width_choices(128, 64)[3] == 64
 
 
 def test_the_best_in_a_metric_is_no_worse_than_any_of_many():
