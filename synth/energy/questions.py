@@ -39,8 +39,8 @@ def cycle_requests(space: NetworkSpace, report: CycleReport, count: int, pick: C
     pool, _ = inquisitor.pool.join()
     fresh = space.canonical(report.generator.generate(range(FRESH_FROM, FRESH_FROM + FRESH)))
     decisions = np.unique(np.concatenate([pool, fresh]), axis=0)
-    belief = inquisitor.believe(decisions)
-    wish = Wish(np.float64(inquisitor.bound), np.float64(report.incumbent - CAUTION))
+    belief = inquisitor.theory.believe(decisions)
+    wish = Wish(np.float64(inquisitor.theory.bound), np.float64(report.incumbent - CAUTION))
     worth = log_improvement(replace(belief, violation=_otherwise_missed(space, decisions)), wish)
     top = np.argsort(-worth, kind="stable")[:MATTER]
     return requests(space, decisions[top], np.exp(worth[top] - worth[top[0]]), count, pick)

@@ -68,8 +68,8 @@ def likely(inquisitor: Inquisitor, made: Made, wanted: int, tried: set[Decisions
     if not usable:
         return []
     decisions = made.decisions[usable]
-    belief = inquisitor.believe(decisions)
-    chance = belief.holds(inquisitor.bound)
+    belief = inquisitor.theory.believe(decisions)
+    chance = belief.holds(inquisitor.theory.bound)
     cost, utility = log_cost(inquisitor.space, decisions), belief.performance()
     enough = np.flatnonzero(chance >= least)
     if len(enough) < wanted:
@@ -90,6 +90,6 @@ def promising(inquisitor: Inquisitor, made: Made, wanted: int, tried: set[Decisi
     usable = made.untried(tried)
     if not usable:
         return []
-    wish = Wish(np.float64(inquisitor.bound), np.float64(reference))
-    worth = log_improvement(inquisitor.believe(made.decisions[usable]), wish)
+    wish = Wish(np.float64(inquisitor.theory.bound), np.float64(reference))
+    worth = log_improvement(inquisitor.theory.believe(made.decisions[usable]), wish)
     return [usable[i] for i in np.argsort(-worth, kind="stable")[:wanted]]

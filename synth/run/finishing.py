@@ -147,7 +147,7 @@ class Rounds:
         self.done += results
         if self.lab.loop is not None:
             self._generated = self._generate()  # what was measured moves the repair of requirements on costs
-        self.inquisitor.observe_in_full([(f.decisions, f.metrics.accuracy) for f in results])
+        self.inquisitor.theory.observe_in_full([(f.decisions, f.metrics.accuracy) for f in results])
 
     def _generate(self) -> Made:
         return make(self.lab, self.generator, range(SEEDS), label="" if self.lab.loop is None else f"-{self._rounds}")

@@ -181,7 +181,7 @@ def _candidates(lab: Laboratory, synthesis: Synthesis) -> list[Candidate]:
         table = lab.space.costs(decisions)
         missed = violation(lab.requirements, table)
         mean, spread = report.foreseen.log_loss, Z95 * report.foreseen.log_loss_sd
-        link = synthesis.inquisitor.link
+        link = synthesis.inquisitor.theory.link
         predicted, low, high = (link.short_accuracy(loss) for loss in (mean, mean + spread, mean - spread))
         for i, observation in enumerate(report.observations):
             found.append(Candidate(report.cycle, float(table["params"][i]), float(table["macs"][i]),

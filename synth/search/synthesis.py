@@ -71,7 +71,7 @@ class Synthesis:
         self.settings = settings or Settings()
         torch.set_num_threads(1)
         self.inquisitor = inquisitor(problem, self.settings.seed)
-        self.inquisitor.observe(problem.initial(), problem.probe_table())
+        self.inquisitor.theory.observe(problem.initial(), problem.probe_table())
         self.generator = Generator(problem.space.sites, seed=self.settings.seed)
         low, high = self.target_band()
         self.generator.aim(self._log_cost, low, high, self.seeds_of(0))
@@ -95,7 +95,7 @@ class Synthesis:
         random = np.random.default_rng([self.settings.seed, 0x3])
         probe = moves.random(512, random)
         cost = log_cost(space, probe)
-        best, _, _ = self.inquisitor.incumbent()
+        best, _, _ = self.inquisitor.theory.incumbent()
         centre = float(log_cost(space, best[:1])[0]) if len(best) else float(np.median(cost))
         holds = violation(self.problem.requirements, space.costs(probe)) <= 0
         if self.problem.requirements.cost_slack(space.costs(probe[:1])).size and holds.any():
@@ -120,7 +120,7 @@ class Synthesis:
             self.generator.move(self.inquisitor.step(self.generator, seeds, number % 4 == 0).step.delta)
             fresh = self._fresh()
             self.inquisitor.keep_clear(fresh)
-            share = float(self.inquisitor.believe(fresh).holds(self.inquisitor.bound).mean())
+            share = float(self.inquisitor.theory.believe(fresh).holds(self.inquisitor.theory.bound).mean())
             self.inquisitor.safety = max(self.inquisitor.safety + REACT * (LIKELY - share), 0.0)
 
     def cycle(self, cycle: int) -> CycleReport:
@@ -128,15 +128,15 @@ class Synthesis:
         proposed = self.candidates(cycle)
         observations = self.problem.evaluate(cycle, list(proposed))
         candidates = [observation.decisions for observation in observations]
-        foreseen = self.inquisitor.believe(rows(candidates, len(self.problem.space.sites)))
-        self.inquisitor.observe(observations, self.problem.probe_table())
+        foreseen = self.inquisitor.theory.believe(rows(candidates, len(self.problem.space.sites)))
+        self.inquisitor.theory.observe(observations, self.problem.probe_table())
         realised = self._judge_last_step()
         insight = self._move_generator(cycle + 1)
         fresh = self._fresh()
         self.inquisitor.keep_clear(fresh)
         share = float((violation(self.problem.requirements, self.problem.space.costs(fresh)) <= 0).mean())
         report = CycleReport(
-            cycle, candidates, list(proposed.values()), observations, self.inquisitor.incumbent()[2], share,
+            cycle, candidates, list(proposed.values()), observations, self.inquisitor.theory.incumbent()[2], share,
             self.inquisitor.radius, insight.step.divergence, insight.predicted_gain, realised, self.generator,
             self.inquisitor, foreseen)
         self.reports.append(report)
@@ -150,13 +150,13 @@ class Synthesis:
     def candidates(self, cycle: int) -> dict[Decisions, str]:
         """{what to evaluate next: why}: `Inquisitor.candidates`, and every few cycles one fresh seed."""
         batch = self.settings.batch
-        uncertain = int(batch >= 3 and np.isfinite(self.inquisitor.bound))
+        uncertain = int(batch >= 3 and np.isfinite(self.inquisitor.theory.bound))
         fresh = int(cycle % FRESH_EVERY == FRESH_EVERY - 1)
         picked = self.inquisitor.candidates(*self.pool, max(batch - fresh - uncertain, 0), uncertain)
         missing = batch - len(picked)
         if not missing:
             return picked
-        known = {observation.decisions for observation in self.inquisitor.observations}
+        known = {observation.decisions for observation in self.inquisitor.theory.observations}
         first = FRESH_FROM + 1000 + cycle * FRESH_TRIES
         made = [network for network in self.make(range(first, first + FRESH_TRIES)) if network not in picked]
         made.sort(key=known.__contains__)  # of a small space all may be known

@@ -56,13 +56,13 @@ class Judge:
         before = violation(self.lab.requirements, space.costs(space.canonical(raw))) <= 0
         made, changed, feasible = repair(self.moves, self.lab.requirements, raw)
         different = np.unique(made, axis=0)
-        belief = self.inquisitor.believe(made)
+        belief = self.inquisitor.theory.believe(made)
         accuracy, costs = 1 - np.exp(belief.log_error), space.costs(made)
         distance = self.moves.distance(made, made)
         found = {
             "name": name, "seeds": len(made), "exact_before_repair": float(before.mean()),
             "exact_after_repair": float(feasible.mean()), "repaired": float(changed.mean()),
-            "likely_1r": float(belief.holds(self.inquisitor.bound).mean()), "different": len(different),
+            "likely_1r": float(belief.holds(self.inquisitor.theory.bound).mean()), "different": len(different),
             "distance": float(distance.sum() / (len(made) * (len(made) - 1))),
             "believed_accuracy": quartiles(accuracy), "params": quartiles(costs["params"]),
             "macs": quartiles(costs["macs"]),
@@ -94,7 +94,7 @@ def rows_of(folder: Path, seeds: int, short: int, compute: Compute) -> list[dict
         synthesis = learned.synthesis
         judge = Judge(lab, learned.problem, synthesis.inquisitor, short)
         fresh = range(FRESH, FRESH + seeds)
-        best = synthesis.inquisitor.incumbent()[0][0]
+        best = synthesis.inquisitor.theory.incumbent()[0][0]
         random = np.random.default_rng(0)
         mutated = np.repeat(best[None, :], seeds, axis=0)
         for row in mutated:

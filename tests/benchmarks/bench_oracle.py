@@ -43,9 +43,10 @@ from scipy.stats import t as student
 from devices.support.files import append_line, read_lines, write_json
 from synth.objective.performance import performance
 from synth.search.decisions import Observation, parent_decisions, rows
-from synth.search.inquisitor import CAUTION, Inquisitor
+from synth.search.inquisitor import CAUTION
 from synth.search.moves import log_cost, repair, violation
 from synth.search.synthesis import Synthesis
+from synth.search.theory import Theory
 
 BUDGETS = (16, 32, 64, 128)
 BATCH = 4
@@ -136,19 +137,19 @@ def hypervolume(landscape: Landscape, decisions: np.ndarray) -> float:
 def finalists(landscape: Landscape, seen: list[Observation]) -> list[tuple[int, ...]]:
     """Four of the evaluated networks, picked by one rule for all methods: greedily, by the expectation of the best U
     under 1r among them, over draws of the joint belief."""
-    inquisitor = Inquisitor(landscape, landscape.run_seed)
-    inquisitor.observe([*landscape.initial(), *seen], landscape.probe_table())
+    theory = Theory(landscape, landscape.run_seed)
+    theory.observe([*landscape.initial(), *seen], landscape.probe_table())
     pool = np.unique(landscape.space.canonical(rows((o.decisions for o in seen), len(landscape.space.sites))), axis=0)
-    belief, random = inquisitor.believe(pool), np.random.default_rng(0)
-    _, _, reference = inquisitor.incumbent()
-    mean, covariance = inquisitor.surrogate.covariance(inquisitor.inputs(pool))
+    belief, random = theory.believe(pool), np.random.default_rng(0)
+    _, _, reference = theory.incumbent()
+    mean, covariance = theory.surrogate.covariance(theory.inputs(pool))
     lower = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(mean)))
     losses = mean + random.standard_normal((DRAWS, len(mean))) @ lower.T
-    level, scatter = inquisitor.link.final_log_error(losses.ravel(), np.zeros(losses.size))
+    level, scatter = theory.link.final_log_error(losses.ravel(), np.zeros(losses.size))
     # what is uncertain about the link is so for all networks at once
     errors = level.reshape(losses.shape) + scatter.mean() * random.standard_normal((DRAWS, 1))
     u = performance(1.0 - np.exp(np.minimum(errors, -1e-3)), belief.costs)
-    holds = (errors <= inquisitor.bound) & (belief.violation <= 0)
+    holds = (errors <= theory.bound) & (belief.violation <= 0)
     worth = np.where(holds, u, reference - 4 * CAUTION)
     chosen: list[int] = []
     have = np.full(DRAWS, -np.inf)
@@ -165,7 +166,7 @@ def of_the_generator(landscape: Landscape, run: Synthesis, count: int = 100) -> 
     space, moves = landscape.space, run.inquisitor.moves
     raw = space.canonical(run.generator.generate(range(5_000_000, 5_000_000 + count)))
     made = repair(moves, landscape.requirements, raw)[0]
-    best = run.inquisitor.incumbent()[0][0]
+    best = run.inquisitor.theory.incumbent()[0][0]
     random = np.random.default_rng(0)
     mutated = np.repeat(best[None, :], count, axis=0)
     for row in mutated:

@@ -39,8 +39,8 @@ from table_of_networks import FINAL, INHERITED, SHORT
 import synth.search.surrogate
 from devices.support.files import write_json
 from synth.search.decisions import FloatArray, IntArray, Observation
-from synth.search.inquisitor import Inquisitor
 from synth.search.probe_table import ProbeTable
+from synth.search.theory import Theory
 
 SCHEMA = "edgesynth.bench-short-training/1"
 RESAMPLES, SPLITS, KNOWN = 2000, 16, 32
@@ -159,12 +159,12 @@ def predicted(table: Table, split: int, variant: str) -> tuple[float, float, flo
         if variant in WITHOUT:
             at = WITHOUT.index(variant)
             synth.search.surrogate.PRIOR_LOG_SD[at], synth.search.surrogate.PRIOR_SPREAD[at] = np.log(1e-4), 1e-3
-        inquisitor = Inquisitor(Known(table, probes, split), split)  # type: ignore[arg-type]
+        theory = Theory(Known(table, probes, split), split)  # type: ignore[arg-type]
         observed = [Observation(tuple(int(c) for c in table.decisions[i]), *table.entries[i][SHORT][0]) for i in seen]
-        inquisitor.observe([*table.known, *observed], probes)
+        theory.observe([*table.known, *observed], probes)
     finally:
         synth.search.surrogate.PRIOR_LOG_SD[:], synth.search.surrogate.PRIOR_SPREAD[:] = prior
-    belief = inquisitor.believe(table.decisions[rest])
+    belief = theory.believe(table.decisions[rest])
     missed = table.loss[rest] - belief.log_loss
     sd = np.hypot(belief.log_loss_sd, table.loss_noise)
     density = 0.5 * (missed / sd) ** 2 + np.log(sd)

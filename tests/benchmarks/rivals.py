@@ -123,21 +123,21 @@ def surrogate_evolution(landscape: Landscape, evaluations: int, batch: int) -> l
     """Evolution whose offspring are screened by our inquisitor's expected improvement: the same surrogate, link and
     acquisition, no generator, no local search; 400 children a cycle in four generations."""
     inquisitor = Inquisitor(landscape, landscape.run_seed)
-    inquisitor.observe(landscape.initial(), landscape.probe_table())
+    inquisitor.theory.observe(landscape.initial(), landscape.probe_table())
     moves, random = inquisitor.moves, np.random.default_rng([landscape.run_seed, 12])
     seen: list[Observation] = []
     for cycle in range(evaluations // batch):
-        best, _, reference = inquisitor.incumbent()
-        wish = Wish(np.float64(inquisitor.bound), np.float64(reference))
+        best, _, reference = inquisitor.theory.incumbent()
+        wish = Wish(np.float64(inquisitor.theory.bound), np.float64(reference))
         parents = np.concatenate([best[:16], feasible(landscape, moves, random, 16)])
         pool = parents
         for _ in range(4):
             pool = np.unique(np.concatenate([pool, offspring(landscape, moves, random, parents, 100)]), axis=0)
-            value = log_improvement(inquisitor.believe(pool), wish)
+            value = log_improvement(inquisitor.theory.believe(pool), wish)
             parents = pool[np.argsort(-value, kind="stable")[:16]]
-        picked = inquisitor.propose(pool, inquisitor.believe(pool), batch, 0)
+        picked = inquisitor.propose(pool, inquisitor.theory.believe(pool), batch, 0)
         new = landscape.evaluate(cycle, tuples(np.array(picked)))
-        inquisitor.observe(new, landscape.probe_table())
+        inquisitor.theory.observe(new, landscape.probe_table())
         seen += new
     return seen
 
@@ -146,7 +146,7 @@ def no_generator(landscape: Landscape, evaluations: int, batch: int) -> list[Obs
     """Our inquisitor, acquisition and local search, started from random networks and the best evaluated: what is left
     of generative synthesis when the generator is taken away."""
     inquisitor = Inquisitor(landscape, landscape.run_seed)
-    inquisitor.observe(landscape.initial(), landscape.probe_table())
+    inquisitor.theory.observe(landscape.initial(), landscape.probe_table())
     random = np.random.default_rng([landscape.run_seed, 13])
     seen: list[Observation] = []
     for cycle in range(evaluations // batch):
@@ -154,7 +154,7 @@ def no_generator(landscape: Landscape, evaluations: int, batch: int) -> list[Obs
         wish = inquisitor.wishes(range(16 * cycle, 16 * cycle + 16))
         picked = inquisitor.candidates(*inquisitor.search(starts, wish), batch - 1, 1)
         new = landscape.evaluate(cycle, list(picked))
-        inquisitor.observe(new, landscape.probe_table())
+        inquisitor.theory.observe(new, landscape.probe_table())
         seen += new
     return seen
 

@@ -140,15 +140,15 @@ def learnt_parts(lab: Laboratory, moves: Moves, sample: Sample, problem: Network
     """The parts along the front, by what the trainings so far tell the inquisitor."""
     random = np.random.default_rng(302)
     inquisitor = Inquisitor(problem, 303)
-    inquisitor.observe(known, problem.probe_table())
+    inquisitor.theory.observe(known, problem.probe_table())
     generator = Generator(lab.space.sites, seed=303)
-    middle = float(np.median(log_cost(lab.space, inquisitor.incumbent()[0][:8])))
+    middle = float(np.median(log_cost(lab.space, inquisitor.theory.incumbent()[0][:8])))
     generator.aim(lambda d: log_cost(lab.space, lab.space.canonical(d)), middle - 0.5, middle + 0.5, range(16))
     for step in range(10):
         generator.move(inquisitor.step(generator, range(16 * step, 16 * step + 16)).step.delta)
     pool, belief = inquisitor.pool.join()
     pool, belief = pool[belief.violation <= 0], belief.take(np.flatnonzero(belief.violation <= 0))
-    chance, u = belief.holds(inquisitor.bound), belief.performance()
+    chance, u = belief.holds(inquisitor.theory.bound), belief.performance()
     taken: list[int] = []
     for least in np.linspace(0.05, 0.95, sample.front):  # from bold to safe: the best U that holds with so much chance
         order = np.argsort(-np.where(chance >= least, u, -np.inf), kind="stable")

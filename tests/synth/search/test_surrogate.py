@@ -4,12 +4,12 @@ from scipy.optimize import check_grad
 from toy_problem import SITES, ToyProblem
 
 import synth.search.surrogate
-from synth.search.inquisitor import Inquisitor
 from synth.search.moves import Moves
 from synth.search.surrogate import PRIOR_LOG_SD, SiteKernel, Surrogate
+from synth.search.theory import Theory
 
 PROBLEM = ToyProblem()
-INQUISITOR = Inquisitor(PROBLEM)
+THEORY = Theory(PROBLEM)
 
 
 def drawn(count, seed):
@@ -18,10 +18,10 @@ def drawn(count, seed):
 
 def fitted(count, noise=0.05, seed=0, tune=True):
     decisions = drawn(count, seed)
-    inputs = INQUISITOR.inputs(decisions)
+    inputs = THEORY.inputs(decisions)
     target = PROBLEM.log_loss(decisions) + noise * np.random.default_rng(seed + 1).standard_normal(count)
-    old = INQUISITOR.surrogate
-    surrogate = Surrogate(SiteKernel(SITES), old.prior_mean, old.prior_sd, INQUISITOR.smooth_scale, PRIOR_LOG_SD)
+    old = THEORY.surrogate
+    surrogate = Surrogate(SiteKernel(SITES), old.prior_mean, old.prior_sd, THEORY.smooth_scale, PRIOR_LOG_SD)
     surrogate.fit(inputs, target, np.full(count, noise), tune)
     return surrogate, inputs, target
 
@@ -42,7 +42,7 @@ def test_the_site_kernel_counts_shared_choices():
 def test_it_learns_an_additive_truth():
     surrogate, _, _ = fitted(64)
     test = drawn(300, 99)
-    mean, sd = surrogate.predict(INQUISITOR.inputs(test))
+    mean, sd = surrogate.predict(THEORY.inputs(test))
     truth = PROBLEM.log_loss(test)
     error = mean - truth
     assert np.sqrt((error**2).mean()) < 0.35 * truth.std()
@@ -53,7 +53,7 @@ def test_more_observations_help_and_noise_hurts():
     test = drawn(300, 99)
 
     def rmse(count, noise):
-        mean, _ = fitted(count, noise)[0].predict(INQUISITOR.inputs(test))
+        mean, _ = fitted(count, noise)[0].predict(THEORY.inputs(test))
         return np.sqrt(((mean - PROBLEM.log_loss(test)) ** 2).mean())
 
     assert rmse(96, 0.05) < rmse(12, 0.05)
@@ -62,7 +62,7 @@ def test_more_observations_help_and_noise_hurts():
 
 def test_the_covariance_agrees_with_the_standard_deviations():
     surrogate, _, _ = fitted(30)
-    inputs = INQUISITOR.inputs(drawn(10, 5))
+    inputs = THEORY.inputs(drawn(10, 5))
     mean, sd = surrogate.predict(inputs)
     mean_again, covariance = surrogate.covariance(inputs)
     assert mean_again == pytest.approx(mean)
@@ -86,8 +86,8 @@ def test_the_slope_of_the_marginal_likelihood_is_right(monkeypatch):
 
 
 def test_without_observations_the_prior_speaks_with_known_signs():
-    surrogate = INQUISITOR.surrogate
+    surrogate = THEORY.surrogate
     whole = np.array([[3, 3, 3, 3, 3, 2, 2, 2, 1]])
     small = np.array([[0, 0, 0, 0, 0, 0, 0, 0, 1]])
-    mean, sd = surrogate.predict(INQUISITOR.inputs(np.concatenate([whole, small])))
+    mean, sd = surrogate.predict(THEORY.inputs(np.concatenate([whole, small])))
     assert mean[1] > mean[0] and (sd > 0.3).all()

@@ -68,7 +68,7 @@ def test_no_candidate_is_evaluated_twice(finished):
 def test_where_all_is_known_a_fresh_seed_repeats_a_network(monkeypatch):
     run = Synthesis(ToyProblem(), Settings(cycles=1, batch=4, seed=0))
     known = run.make([7])[0]
-    run.inquisitor.observations.append(Observation(known, 0.0, 0.1, 0.5))
+    run.inquisitor.theory.observations.append(Observation(known, 0.0, 0.1, 0.5))
     monkeypatch.setattr(run, "make", lambda seeds: [known for _ in seeds])
     assert run.candidates(3)[known] == "fresh"
 
@@ -98,8 +98,8 @@ def test_a_preference_steers_along_the_front():
 def test_no_seed_asks_for_more_accuracy_than_an_allowed_network_has(finished):
     """φ is the most accurate of all, and breaks the exact requirements."""
     problem, run = finished
-    seen = problem.space.canonical(rows((o.decisions for o in run.inquisitor.observations), 9))
-    belief = run.inquisitor.believe(seen)
+    seen = problem.space.canonical(rows((o.decisions for o in run.inquisitor.theory.observations), 9))
+    belief = run.inquisitor.theory.believe(seen)
     allowed = belief.violation <= 0
     assert belief.log_error[~allowed].min() < belief.log_error[allowed].min() - 0.1
     demand = run.inquisitor.wishes(range(200)).demand
@@ -115,7 +115,7 @@ def test_what_was_recorded_counts_where_another_machine_would_propose_others():
     run = Synthesis(Elsewhere(), Settings(cycles=1, batch=2, seed=0))
     report = run.cycle(0)
     assert report.candidates == [(3, 3, 3, 3, 3, 2, 2, 2, choice) for choice in (0, 1)]
-    foreseen = run.inquisitor.believe(rows(report.candidates, 9)).log_loss  # seen by now
+    foreseen = run.inquisitor.theory.believe(rows(report.candidates, 9)).log_loss  # seen by now
     assert report.foreseen.log_loss.shape == (2,) and not np.array_equal(report.foreseen.log_loss, foreseen)
 
 
@@ -127,12 +127,12 @@ def test_without_a_demand_on_accuracy_nothing_about_it_is_uncertain():
 
 def test_a_full_training_alone_teaches_the_link_and_nothing_of_short_ones():
     inquisitor = Inquisitor(ToyProblem(), 0)
-    inquisitor.observe(ToyProblem().initial(), inquisitor.table)
+    inquisitor.theory.observe(ToyProblem().initial(), inquisitor.theory.table)
     places = rows([(1, 1, 1, 1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 2, 2, 2, 2, 1)], 9)
-    before = inquisitor.believe(places)
+    before = inquisitor.theory.believe(places)
     error = float(np.exp(before.log_error[0]))
-    inquisitor.observe_in_full([(tuple(places[0].tolist()), 1.0 - 0.5 * error)])
-    after = inquisitor.believe(places)
+    inquisitor.theory.observe_in_full([(tuple(places[0].tolist()), 1.0 - 0.5 * error)])
+    after = inquisitor.theory.believe(places)
     assert np.array_equal(before.log_loss, after.log_loss) and np.array_equal(before.log_loss_sd, after.log_loss_sd)
     assert (after.log_error < before.log_error - 0.05).all() and (after.log_error_sd <= before.log_error_sd).all()
 
@@ -185,7 +185,7 @@ def test_it_runs_without_anything_known_beforehand():
     run = Synthesis(Blank(), Settings(batch=2))
     for cycle in range(2):
         run.cycle(cycle)
-    assert len(run.inquisitor.observations) == 4
+    assert len(run.inquisitor.theory.observations) == 4
 
 
 def test_the_trust_region_shrinks_when_gains_fall_short():

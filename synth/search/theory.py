@@ -1,0 +1,127 @@
+"""θ_I: what probing and evaluation taught, as a belief of every network of the space.
+
+It predicts the log loss after the usual short training from exact costs, the probe table and the decisions
+(`search.surrogate`), and links it to the accuracy after full training (`search.link`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from synth.objective.performance import performance
+from synth.search.acquisition import Belief
+from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, Problem, rows
+from synth.search.link import Link, least_error, log_error
+from synth.search.moves import Moves, violation
+from synth.search.probe_table import SLOPE, ProbeTable
+from synth.search.surrogate import PRIOR_LOG_SD, Inputs, SiteKernel, Surrogate
+
+# priors of the linear weights, log loss per unit of the feature
+LEVEL_SD = 1.0
+COST_SLOPE, COST_SLOPE_SD = -0.12, 0.15  # per nat of parameters, and of MACs: more of either loses less
+REFERENCE_NETWORKS = 256  # over which features are standardised
+
+
+class Theory:
+    """θ_I. Deterministic in (seed, observations, probe table). bound: the greatest log error that 1r allows."""
+
+    def __init__(self, problem: Problem, seed: int = 0):
+        self.space, self.requirements = problem.space, problem.requirements
+        self.observations: list[Observation] = []
+        self.in_full: list[tuple[Decisions, float]] = []  # networks that had only a full training, and its accuracy
+        bound, least = self.requirements.accuracy_bound, least_error(self.requirements.validation_images)
+        self.bound = np.inf if bound is None else float(log_error(bound, least))
+        self.reference = Moves(self.space).random(REFERENCE_NETWORKS, np.random.default_rng([seed, 0x2]))
+        self.smooth_scale = self.space.summary(self.reference).std(axis=0)
+        self.log_sd = PRIOR_LOG_SD
+        self.kernel = SiteKernel(self.space.sites)
+        self.observe([], problem.probe_table())
+
+    def observe(self, observations: Sequence[Observation], table: ProbeTable) -> None:
+        """Update θ_I with new observations and the probe table as it stands now."""
+        self.observations += observations
+        self.table, self.filled = table, table.filled()
+        raw = self._raw(self.reference)
+        self.centre, self.spread = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-9)
+        self.spread[:2] = 1.0  # costs stay in nats
+        mean = np.concatenate([[0.0], [COST_SLOPE] * 2, SLOPE * table.signs])
+        spread = np.concatenate([[LEVEL_SD], [COST_SLOPE_SD] * 2, [table.slope_sd] * len(table.signs)])
+        self.surrogate = Surrogate(self.kernel, mean, spread, self.smooth_scale, self.log_sd)
+        self.link = Link(least_error=least_error(self.requirements.validation_images))
+        seen = self._seen()
+        target = np.array([o.log_loss for o in self.observations])
+        noise = np.array([o.log_loss_se for o in self.observations])
+        self.surrogate.fit(self.inputs(self.space.canonical(seen)), target, noise)
+        self.log_sd = self.surrogate.log_sd  # where the next marginal likelihood starts
+        if self.observations:
+            self._fit_link()
+
+    def observe_in_full(self, trained: Sequence[tuple[Decisions, float]]) -> None:
+        """Learn what full training made of networks (their accuracy) whose short training nobody saw: of the surrogate
+        they say nothing, of the link much."""
+        self.in_full += trained
+        self._fit_link()
+
+    def _fit_link(self) -> None:
+        believed, _ = self.surrogate.predict(self.surrogate.inputs)
+        unseen = None
+        if self.in_full:
+            networks = self.space.canonical(rows((d for d, _ in self.in_full), len(self.space.sites)))
+            accuracies = np.array([accuracy for _, accuracy in self.in_full])
+            unseen = self.surrogate.predict(self.inputs(networks))[0], accuracies
+        self.link.fit(self.observations, believed, unseen)
+
+    def inputs(self, decisions: IntArray, costs: Mapping[str, FloatArray] | None = None) -> Inputs:
+        """What the surrogate sees of networks [n, sites], whose costs need not be computed when they are known."""
+        linear = (self._raw(decisions, costs) - self.centre) / self.spread
+        return Inputs(decisions, np.column_stack([np.ones(len(decisions)), linear]), self.space.summary(decisions))
+
+    def _seen(self) -> IntArray:
+        return rows((o.decisions for o in self.observations), len(self.space.sites))
+
+    def _raw(self, decisions: IntArray, costs: Mapping[str, FloatArray] | None = None) -> FloatArray:
+        costs = self.space.costs(decisions) if costs is None else costs
+        logs = [np.log(np.maximum(costs[name], 1.0)) for name in ("params", "macs")]
+        return np.column_stack([*logs, self.table.features(decisions, self.filled)])
+
+    def believe(self, decisions: IntArray, margin: float = 0.0) -> Belief:
+        """The belief of networks [n, sites]; `margin` is the slack demanded on requirements on costs."""
+        return self._belief(self.surrogate, decisions, margin)
+
+    def _belief(self, surrogate: Surrogate, decisions: IntArray, margin: float = 0.0) -> Belief:
+        costs = self.space.costs(decisions)
+        mean, sd = surrogate.predict(self.inputs(decisions, costs))
+        error, error_sd = self.link.final_log_error(mean, sd)
+        return Belief(mean, sd, error, error_sd, costs, violation(self.requirements, costs, margin))
+
+    def incumbent(self) -> tuple[IntArray, FloatArray, float]:
+        """Evaluated networks, best first by U times the probability that 1r holds; these values; the U to improve
+        on: the best that more likely than not satisfies 1r."""
+        seen = np.unique(self.space.canonical(self._seen()), axis=0)
+        if not len(seen):
+            return seen, np.zeros(0), float(np.quantile(performance(0.5, self.space.costs(self.reference)), 0.5))
+        belief = self.believe(seen)
+        u, holds = belief.performance(), belief.holds(self.bound)
+        floor = u.min() - 10.0
+        worth = holds * (u - floor)
+        order = np.argsort(-worth, kind="stable")
+        likely = u[holds >= 0.5]
+        reference = float(likely.max()) if len(likely) else float(floor + worth.max())
+        return seen[order], worth[order], reference
+
+    def imagine(self, picked: list[IntArray], decisions: IntArray) -> Belief:
+        """The belief of networks [n, sites], had the picked ones come out as believed."""
+        extra = self.inputs(np.array(picked))
+        mean, _ = self.surrogate.predict(extra)
+        old = self.surrogate
+        imagined = Surrogate(self.kernel, old.prior_mean, old.prior_sd, self.smooth_scale, old.log_sd)
+        joined = Inputs(
+            np.concatenate([old.inputs.decisions, extra.decisions]),
+            np.concatenate([old.inputs.linear, extra.linear]),
+            np.concatenate([old.inputs.smooth, extra.smooth]),
+        )
+        noise = np.concatenate([old.noise, np.full(len(mean), float(np.median(old.noise)) if len(old.noise) else 0.1)])
+        imagined.fit(joined, np.concatenate([old.target, mean]), noise, tune=False)
+        return self._belief(imagined, decisions)
