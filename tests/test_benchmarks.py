@@ -64,5 +64,5 @@ def test_a_replay_lets_decide_what_its_table_did(monkeypatch):
     replay = importlib.import_module("replay")
     sites = [("stem/nonlinearity", ["hardswish", "relu"]), ("add/activation", ["linear", "relu"]),
              ("add/block", ["drop", "keep"])]
-    assert replay.choices_of(sites).nonlinearities == ("hardswish",) and replay.choices_of(sites).activations
-    assert replay.choices_of(sites[2:]).nonlinearities == () and not replay.choices_of(sites[2:]).activations
+    assert replay.table_choices(sites).nonlinearities == ("hardswish",) and replay.table_choices(sites).activations
+    assert replay.table_choices(sites[2:]).nonlinearities == () and not replay.table_choices(sites[2:]).activations

@@ -23,18 +23,28 @@ from synth.networks.module import Weights, build, fresh_weights, weights_of
 from synth.networks.network import Network
 from synth.networks.tracing import trace
 from synth.objective.requirements import Requirements
-from synth.probing.probing import Probes, importance, order_of_units, probe, probed_vertices, single_swaps
+from synth.probing.probing import Probes, importance, probe, probed_vertices, single_swaps
 from synth.progress import Progress
 from synth.prototypes.registry import default_prototype, load_prototype
 from synth.run.candidates import Outcome, Task, run_task, shared_arrays, stimuli_of
 from synth.run.order import Order, relative_requirements
 from synth.run.problem import FINAL_LOGITS, SHORT_LOGITS, Recipes
-from synth.search.probe_table import FIRM_SLOPE_SD, SLOPE_SD
+from synth.run.scope import (
+    choices_of,
+    ends_of,
+    expansion_of,
+    recipe_of,
+    recipes_of,
+    slope_sd_for,
+    space_of,
+    unfitted_parent,
+    with_margins,
+)
 from synth.space.correction import Correction
 from synth.space.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
 from synth.space.parent import ElasticParent, elastic_parent
 from synth.space.prices import Prices
-from synth.space.space import NONLINEARITIES, USUAL_CHOICES, Choices, NetworkSpace
+from synth.space.space import NetworkSpace
 from synth.storage.network_folder import card_of, load_network, save_network
 from synth.storage.run_folder import RunFolder
 from synth.storage.tensors import load_tensors, save_tensors
@@ -42,7 +52,7 @@ from synth.training.checkpoint import Checkpoint
 from synth.training.device import Compute
 from synth.training.distillation import LOGITS, teacher_logits
 from synth.training.evaluation import Metrics, evaluate
-from synth.training.recipe import PURPOSES, Recipe, recipe_for
+from synth.training.recipe import Recipe
 from synth.training.training import train
 from synth.training.workers import Pool, single_thread
 from synth.zoo.shelf import trained_for
@@ -50,7 +60,6 @@ from synth.zoo.shelf import trained_for
 PARENT, PROBED = "edgesynth.parent/1", "edgesynth.probed/1"
 TRAINED_ABOVE = 3.0  # standard errors: a user's prototype that is so much better than guessing comes trained
 MOST_SWAPS = 64
-EXPANSION = 2
 
 
 @dataclass(frozen=True)
@@ -95,35 +104,22 @@ def traced_prototype(order: Order, dataset: Dataset) -> Traced:
     network, weights = trace(load_prototype(name, dataset, seed=order.seed), dataset.shape, name.rpartition(":")[2])
     stated = order.stated_requirements()
     if stated is not None:
-        parent = _unfitted(network, weights, order, dataset)
+        parent = unfitted_parent(network, weights, order, dataset)
         with_their_margins = with_margins(stated, parent, order, dataset)
-        refuse_impossible(_space(parent, None, Prices(with_their_margins, order.resolve_target(), order.precision),
+        refuse_impossible(space_of(parent, None, Prices(with_their_margins, order.resolve_target(), order.precision),
                                  choices_of(order, dataset)), hopeful=order.measure > 0)
     return Traced(name, network, weights)
 
 
 def _derived_requirements(order: Order, prototype: Prototype, dataset: Dataset) -> Requirements:
     """What is required when nothing is said and nothing stands for the data set."""
-    parent = _unfitted(prototype.network, prototype.weights, order, dataset)
+    parent = unfitted_parent(prototype.network, prototype.weights, order, dataset)
     asked = with_margins(Requirements.parse(("img_per_joule >= 1 @ batch=8",)), parent, order, dataset)
     (item,), prices = asked.on_costs, Prices(asked, order.resolve_target(), order.precision)
-    best = prices.reading(item, best_for(_space(parent, None, prices, choices_of(order, dataset)), item)).value
+    best = prices.reading(item, best_for(space_of(parent, None, prices, choices_of(order, dataset)), item)).value
     own = prices.reading(item, prototype.network).value
     metrics = prototype.metrics
     return relative_requirements(metrics.accuracy, metrics.accuracy_se, own, best, asked.relative_sigma[item.key])
-
-
-def with_margins(stated: Requirements, parent: ElasticParent, order: Order, dataset: Dataset) -> Requirements:
-    """The requirements with margins for the size of the validation split and the errors of predictions for this space:
-    φ's and those of its smallest networks."""
-    prices = Prices(stated, order.resolve_target(), order.precision)
-    return stated.with_margins(len(dataset.validation), prices.relative_sigma(_ends(parent, prices)))
-
-
-def _ends(parent: ElasticParent, prices: Prices) -> list[Network]:
-    """φ and the smallest networks: where predictions for a space are least certain."""
-    space = _space(parent, None, prices)
-    return [parent.draw(space.design(row))[0] for row in (space.own, *space.smallest())]
 
 
 @contextmanager
@@ -139,7 +135,7 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     if stated is None:
         stated = _derived_requirements(order, prototype, dataset)
         progress.say(f"no --require: taken from the prototype: {', '.join(map(str, stated))}")
-    unfitted = _unfitted(network, weights, order, dataset)
+    unfitted = unfitted_parent(network, weights, order, dataset)
     requirements = with_margins(stated, unfitted, order, dataset)
     refuse_unreachable_accuracy(requirements, prototype.metrics)
 
@@ -151,8 +147,8 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
             lambda path: _load_parent(path, unfitted))
         prices = Prices(requirements, target, order.precision)
         if order.measure:
-            prices = replace(prices, correction=Correction(prices.prior_sd(_ends(parent, prices))))
-        space = _space(parent, unit_importance, prices, choices_of(order, dataset))
+            prices = replace(prices, correction=Correction(prices.prior_sd(ends_of(parent, prices))))
+        space = space_of(parent, unit_importance, prices, choices_of(order, dataset))
         refuse_impossible(space, hopeful=order.measure > 0)
         shared = shared_arrays(dataset.train, dataset.validation, stimuli) | _teaching(
             module, recipes, order, dataset, folder, compute.device, progress)
@@ -175,7 +171,7 @@ def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Datase
               progress: Progress) -> dict[str, torch.Tensor]:
     """φ's logits on the views that candidates see; the short training's are the first of the full one's. They are few
     bytes for what they cost, and a run that goes on, or generates more, reads them."""
-    precision = _recipe(order, dataset, "prototype").precision
+    precision = recipe_of(order, dataset, "prototype").precision
     module.to(device)
     most = max(recipes.short, recipes.final, key=lambda recipe: recipe.different_views)
     alike = recipes.short.augmentation == recipes.final.augmentation
@@ -205,42 +201,6 @@ def _export_for_board(export: Callable[[Network, Weights, Path], object], networ
         export(network, fresh_weights(network, 0) if weights is None else weights, path)
 
 
-def choices_of(order: Order, dataset: Dataset) -> Choices:
-    """What is decided on. Where candidates inherit what φ learnt with its own nonlinearity, a short training says
-    nothing of another."""
-    return Choices(nonlinearities=() if _recipe(order, dataset, "short").inherits else NONLINEARITIES)
-
-
-def expansion_of(order: Order, dataset: Dataset) -> int:
-    """How many times φ's width the channels inside residual blocks may have. What φ learnt says nothing of those that
-    it does not have."""
-    return 1 if _recipe(order, dataset, "short").inherits else EXPANSION
-
-
-def _unfitted(network: Network, weights: Weights, order: Order, dataset: Dataset) -> ElasticParent:
-    """The parent without a bank for other operators, which costs do not depend on."""
-    return ElasticParent(network, weights).widened(expansion_of(order, dataset))
-
-
-def _space(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Prices,
-           choices: Choices = USUAL_CHOICES) -> NetworkSpace:
-    """unit_importance: None where costs alone are asked for, which do not depend on which units are kept."""
-    if unit_importance is None:
-        unit_importance = np.zeros(len(parent.channels.keep_all()))
-    return NetworkSpace(parent, order_of_units(parent.channels, unit_importance), prices, choices)
-
-
-def _recipe(order: Order, dataset: Dataset, purpose: str) -> Recipe:
-    return recipe_for(order.data, purpose, images=len(dataset.train), size=dataset.shape[1:], changes=order.changes)
-
-
-def recipes_of(order: Order, dataset: Dataset) -> Recipes:
-    """How candidates are trained; UserError for a change that one of a run's recipes, φ's among them, cannot take."""
-    _, short, final = (_recipe(order, dataset, purpose) for purpose in PURPOSES)
-    return Recipes(replace(short, epochs=order.short_epochs or short.epochs),
-                   replace(final, epochs=order.epochs or final.epochs), view_seed=order.seed)
-
-
 # --- φ ---------------------------------------------------------------------------------------------------------------
 
 
@@ -261,7 +221,7 @@ def _train_prototype(order: Order, traced: Traced, dataset: Dataset, folder: Run
         before = evaluate(module, dataset.validation)
         if ":" in name and comes_trained(before, dataset.validation.labels):
             return weights, before, False
-        recipe = _recipe(order, dataset, "prototype")
+        recipe = recipe_of(order, dataset, "prototype")
         with single_thread(), progress.stage("prototype", recipe.epochs) as stage:
             train(module.to(device), dataset.train.to(device), recipe, seed=order.seed,
                   progress=lambda done, total: stage.at(done),
@@ -310,11 +270,6 @@ def _load_parent(path: Path, unfitted: ElasticParent) -> tuple[ElasticParent, np
     bank, _ = load_tensors(path / "bank.safetensors", "edgesynth.bank/1")
     tensors, _ = load_tensors(path / "importance.safetensors", PARENT)
     return ElasticParent(unfitted.network, bank, unfitted.own_widths), tensors["importance"].numpy()
-
-
-def slope_sd_for(short: Recipe) -> float:
-    """How firmly what probing says keeps its sign, where candidates are trained so."""
-    return SLOPE_SD if short.inherits else FIRM_SLOPE_SD
 
 
 def _probed(probes: Probes, parent: Outcome, pool: Pool, order: Order, folder: RunFolder, progress: Progress) -> Probes:

@@ -26,8 +26,9 @@ from synth.report.summary import FILE_NAME, RunSummary
 from synth.run.finalists import make
 from synth.run.finishing import Finished, finish, train_in_full
 from synth.run.order import Order
-from synth.run.preparation import Laboratory, laboratory, recipes_of, traced_prototype
+from synth.run.preparation import Laboratory, laboratory, traced_prototype
 from synth.run.problem import NetworkProblem
+from synth.run.scope import recipes_of
 from synth.run.summary import Exported, Results, summarise
 from synth.search.generator import Generator
 from synth.search.synthesis import CycleReport, Settings, Synthesis

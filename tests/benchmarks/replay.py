@@ -32,8 +32,9 @@ from synth.objective.performance import performance
 from synth.objective.requirements import Requirements
 from synth.probing.probing import SIGNS, STATISTICS, Insight, Probes
 from synth.run.order import Order
-from synth.run.preparation import _space, _unfitted, slope_sd_for, traced_prototype, with_margins
+from synth.run.preparation import traced_prototype
 from synth.run.problem import LINK_EVERY
+from synth.run.scope import slope_sd_for, space_of, unfitted_parent, with_margins
 from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
 from synth.search.link import log_error
 from synth.search.moves import Moves
@@ -86,19 +87,19 @@ def smoothed_log_error(accuracy: FloatArray, images: int) -> FloatArray:
     return np.log(((1.0 - accuracy) * images + 0.5) / (images + 1.0))
 
 
-def space_of(order: Order, choices: Choices) -> tuple[NetworkSpace, Requirements, int]:
+def table_space(order: Order, choices: Choices) -> tuple[NetworkSpace, Requirements, int]:
     """The space of a run, its requirements with margins, and the size of the validation split."""
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
-    parent = _unfitted(traced.network, traced.weights, order, dataset)
+    parent = unfitted_parent(traced.network, traced.weights, order, dataset)
     stated = order.stated_requirements()
     assert stated is not None
     requirements = with_margins(stated, parent, order, dataset)
-    space = _space(parent, None, Prices(requirements, order.resolve_target(), order.precision), choices)
+    space = space_of(parent, None, Prices(requirements, order.resolve_target(), order.precision), choices)
     return space, requirements, len(dataset.validation)
 
 
-def choices_of(sites: Sequence[tuple[str, list[str]]]) -> Choices:
+def table_choices(sites: Sequence[tuple[str, list[str]]]) -> Choices:
     """What the space of a table lets decide, by its sites: older ones have fewer operators,
     1x1 convolutions anywhere, and keep activations."""
     kinds = {name.rpartition("/")[2] for name, _ in sites}
@@ -127,7 +128,7 @@ def load_table(path: Path = HERE, data_root: str | None = None) -> Table:
     """data_root: of the user's copy of the data that the table is of; digits need none."""
     value = read_json(path, SCHEMA)
     order = Order.from_arguments(value["card"].get("order", Order("tx2").arguments()))
-    space, requirements, images = space_of(replace(order, data_root=data_root), choices_of(value["sites"]))
+    space, requirements, images = table_space(replace(order, data_root=data_root), table_choices(value["sites"]))
     if value["sites"] != [[site.name, list(site.choices)] for site in space.sites]:
         raise SystemExit(f"{path}: made of another space; make it anew with table_of_networks.py")
     whole = [entry for entry in value["networks"] if entry.get(SHORT) and entry.get(FINAL)]

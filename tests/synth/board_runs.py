@@ -32,13 +32,11 @@ from synth.run.order import Order
 from synth.run.preparation import (
     Laboratory,
     Prototype,
-    _ends,
     _export_for_board,
-    _space,
     traced_prototype,
-    with_margins,
 )
 from synth.run.run import export_for_board
+from synth.run.scope import ends_of, space_of, with_margins
 from synth.search.decisions import Observation, rows
 from synth.search.probe_table import ProbeTable
 from synth.search.synthesis import FRESH_FROM, Settings, Synthesis
@@ -154,8 +152,8 @@ def run(folder: Path, seed: int, cycles: int, requirements: Sequence[str], *, me
     required = with_margins(order.stated_requirements(), parent, order, dataset)
     prices = Prices(required, order.resolve_target(), order.precision)
     if measure:
-        prices = replace(prices, correction=Correction(prices.prior_sd(_ends(parent, prices))))
-    space = _space(parent, None, prices, CHOICES)
+        prices = replace(prices, correction=Correction(prices.prior_sd(ends_of(parent, prices))))
+    space = space_of(parent, None, prices, CHOICES)
     with RunFolder.start(folder, Manifest("bench", order.arguments())) as opened:
         loop = None
         if measure:
@@ -184,7 +182,7 @@ def digits_space(requirements: Sequence[str], target: str = "tx2") -> tuple[Any,
     parent = ElasticParent(traced.network, traced.weights)
     prices = Prices(with_margins(order.stated_requirements(), parent, order, dataset), order.resolve_target(),
                     order.precision)
-    return _space(parent, None, prices, CHOICES), prices
+    return space_of(parent, None, prices, CHOICES), prices
 
 
 def accurate(run: Run, finished) -> bool:

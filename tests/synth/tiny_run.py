@@ -9,7 +9,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from synth.run import preparation
+from synth.run import scope
 from synth.run.order import Order
 from synth.run.run import synthesise
 from synth.training.device import Compute
@@ -43,12 +43,12 @@ def short_recipes(name, purpose, **size):
 
 
 def run(out, *, resume=False, workers=1, boards=(), board_lost="stop", **changes):
-    before, preparation.recipe_for = preparation.recipe_for, short_recipes
+    before, scope.recipe_for = scope.recipe_for, short_recipes
     try:
         return synthesise(order(**changes), out, command="edgesynth synth", resume=resume, compute=Compute(workers),
                           boards=boards, board_lost=board_lost)
     finally:
-        preparation.recipe_for = before
+        scope.recipe_for = before
 
 
 if __name__ == "__main__":

@@ -213,7 +213,7 @@ def test_ctrl_c_ends_what_runs_on_the_board_and_the_run_goes_on_later(finished, 
 def test_more_networks_of_a_finished_run_are_predicted_with_what_was_measured(finished, tmp_path, monkeypatch):
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
-    monkeypatch.setattr("synth.run.preparation.recipe_for", tiny_run.short_recipes)
+    monkeypatch.setattr("synth.run.scope.recipe_for", tiny_run.short_recipes)
     done = generate(out, [500])
     assert done[0].verdicts["img_per_joule >= 900 img/J @ batch=8"].margin < 0.2
 

@@ -29,7 +29,7 @@ TINY = ("--target", "tx2", "--data", f"{HERE / 'tiny_run.py'}:data",
 def quick():
     """Recipes of few epochs, and nothing is measured, which takes its time whatever the network."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("synth.run.preparation.recipe_for", tiny_run.short_recipes)
+        patch.setattr("synth.run.scope.recipe_for", tiny_run.short_recipes)
         patch.setattr("synth.run.run.measure_here", lambda *given: {})
         yield
 
@@ -196,7 +196,7 @@ def _json(path: Path) -> dict:
 
 TINY_COMMAND = """
 import edgesynth, tiny_run, synth.run.preparation, synth.run.run
-synth.run.preparation.recipe_for, synth.run.run.measure_here = tiny_run.short_recipes, lambda *given: {}
+synth.run.scope.recipe_for, synth.run.run.measure_here = tiny_run.short_recipes, lambda *given: {}
 edgesynth.main()
 """
 

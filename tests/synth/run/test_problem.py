@@ -12,8 +12,8 @@ from synth.networks.tracing import trace
 from synth.objective.requirements import Requirements
 from synth.probing.probing import Probes, order_of_units
 from synth.prototypes.resnet import ResNet
-from synth.run.preparation import slope_sd_for
 from synth.run.problem import FINAL, NetworkProblem, Recipes
+from synth.run.scope import slope_sd_for
 from synth.search.probe_table import FIRM_SLOPE_SD, SLOPE_SD
 from synth.space.parent import elastic_parent
 from synth.space.prices import Prices

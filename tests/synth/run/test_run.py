@@ -22,8 +22,9 @@ from synth.data.dataset import load_dataset
 from synth.networks.module import build
 from synth.objective.share import share_error
 from synth.report.summary import RunSummary
-from synth.run.preparation import choices_of, comes_trained, expansion_of
+from synth.run.preparation import comes_trained
 from synth.run.run import generate
+from synth.run.scope import choices_of, expansion_of
 from synth.search.generator import Generator
 from synth.storage.network_folder import load_network
 from synth.training.evaluation import Metrics
@@ -161,7 +162,7 @@ def test_a_damaged_file_is_named_and_nothing_is_lost(finished, tmp_path):
 def test_more_networks_come_from_the_saved_generator(finished, tmp_path, monkeypatch):
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
-    monkeypatch.setattr("synth.run.preparation.recipe_for", tiny_run.short_recipes)
+    monkeypatch.setattr("synth.run.scope.recipe_for", tiny_run.short_recipes)
     before = (out / "generator" / "generator.safetensors").read_bytes()
     (out / "checkpoints").mkdir()
     (out / "checkpoints" / "left.safetensors").write_bytes(b"")
@@ -216,7 +217,7 @@ def test_an_interrupted_run_can_go_on(tmp_path, finished, monkeypatch):
 
 
 def test_a_run_of_fresh_weights_keeps_the_bank_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("synth.run.preparation.recipe_for", tiny_run.short_recipes)
+    monkeypatch.setattr("synth.run.scope.recipe_for", tiny_run.short_recipes)
     tiny_run.run(tmp_path / "run", changes=("inherits=false",), cycles=2)
     assert not list(tmp_path.glob("run/cycles/*/bank.safetensors"))
     assert not any(json.loads(path.read_text())["rolled_back"] for path in tmp_path.glob("run/cycles/*/outcomes.json"))
