@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgesynth import cli
+from synth.search.synthesis import Settings, Synthesis
 
 FOLDER = Path(__file__).parent / "benchmarks"
 
@@ -20,6 +21,17 @@ def test_every_benchmark_can_be_imported(name, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     module = importlib.import_module(name)
     assert module.__file__ == str(FOLDER / f"{name}.py") and module.__doc__
+
+
+@pytest.mark.parametrize("kind", ["ReinforceInquisitor", "EvolvingInquisitor"])
+def test_other_ways_to_move_the_generator_take_a_step(kind, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.syspath_prepend(str(FOLDER.parent / "synth"))
+    ablations, toy = importlib.import_module("ablations"), importlib.import_module("toy_problem")
+    monkeypatch.setattr(ablations, "ROUNDS", 2)
+    run = Synthesis(toy.ToyProblem(), Settings(cycles=1, batch=2), getattr(ablations, kind))
+    before = run.generator.vector().clone()
+    assert len(run.cycle(0).candidates) == 2 and not run.generator.vector().equal(before)
 
 
 @pytest.fixture

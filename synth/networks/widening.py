@@ -20,7 +20,7 @@ def inner_groups(channels: Channels) -> tuple[ChannelGroup, ...]:
     for group in channels.groups:
         vertices = [network[name] for name in group.vertices]
         readers = {reader for name in group.vertices for reader in network.readers[name]} - set(group.vertices)
-        if (not group.frozen and not passing.intersection(group.vertices)
+        if (not group.frozen and group.width > 1 and not passing.intersection(group.vertices)
                 and all(_keeps_apart(v) and np.array_equal(channels.labels[v.name], group.units) for v in vertices)
                 and all(_is_plain(network[name]) for name in readers)):
             found.append(group)
@@ -46,9 +46,8 @@ def _on_every_path(network: Network) -> set[str]:
     for vertex in network.vertices:
         to[vertex.name] = sum(to[source] for source in vertex.inputs) if vertex.inputs else 1
     for vertex in reversed(network.vertices):
-        ends = int(vertex.name in network.outputs)
-        onward[vertex.name] = ends + sum(onward[reader] * network[reader].inputs.count(vertex.name)
-                                         for reader in network.readers[vertex.name])
+        onward[vertex.name] = network.outputs.count(vertex.name) + sum(
+            onward[reader] for reader in network.readers[vertex.name])  # once for each time that it reads
     whole = sum(to[name] for name in network.outputs)
     return {name for name in to if to[name] * onward[name] == whole}
 

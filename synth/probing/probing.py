@@ -129,7 +129,8 @@ class Probes:
         for column, (site, cut) in enumerate(zip(space.sites, self._cut, strict=True)):
             for choice in range(len(site.choices)):
                 self.table.record(column, choice, [np.nan, np.nan, np.nan, cut[choice]])
-            self.table.record(column, space.own[column], [0.0, 0.0, 0.0, cut[space.own[column]]])
+            for choice in range(space.own[column], len(site.choices)):  # wider than φ, and nothing reads it yet
+                self.table.record(column, choice, [0.0, 0.0, 0.0, cut[choice]])
 
     def _importance_cut(self, place: Place, site: Site, unit_importance: np.ndarray) -> list[float]:
         """The share of a group's importance that every width cuts off; 0 for other kinds."""
@@ -162,6 +163,8 @@ def single_swaps(space: NetworkSpace, most: int) -> list[tuple[int, ...]]:
         if site.kind in (ACTIVATION, NONLINEARITY):
             continue
         others = [choice for choice in range(len(site.choices)) if choice != space.own[column]]
+        if site.kind == WIDTH:  # what is wider than φ answers as φ does
+            others = list(range(space.own[column]))
         if site.kind == WIDTH and len(others) > 3:  # the ends and the middle; the rest is filled smoothly
             others = sorted({others[0], others[len(others) // 2], others[-1]})
         swaps += [(*space.own[:column], choice, *space.own[column + 1:]) for choice in others]

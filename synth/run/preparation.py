@@ -269,6 +269,9 @@ def _save_parent(path: Path, value: tuple[ElasticParent, np.ndarray]) -> None:
 def _load_parent(path: Path, unfitted: ElasticParent) -> tuple[ElasticParent, np.ndarray]:
     bank, _ = load_tensors(path / "bank.safetensors", "edgesynth.bank/1")
     tensors, _ = load_tensors(path / "importance.safetensors", PARENT)
+    if len(tensors["importance"]) != len(unfitted.channels.keep_all()):
+        raise UserError(f"{path}: this run decided on other things than this edgesynth does: go on with the version "
+                        "that started it, or start a new run")
     return ElasticParent(unfitted.network, bank, unfitted.own_widths), tensors["importance"].numpy()
 
 

@@ -27,9 +27,9 @@ class Site:
     """One decision.
 
     name: "stage2.block0/operator". kind: "width", "operator", "block", ...; sites of one kind share what is learnt of
-    their choices. choices: for an ordered site by increasing cost, the last being the parent's own. descriptor: where
-    the site stands (relative depth, log width, map size, share of the parent's parameters and MACs, ...); of one
-    length for all sites of a space.
+    their choices. choices: for an ordered site by increasing cost. descriptor: where the site stands (relative depth,
+    log width, map size, share of the parent's parameters and MACs, ...); of one length for all sites of a space. own:
+    the choice that the prototype has, -1 for the last.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Site:
     choices: tuple[str, ...]
     ordered: bool
     descriptor: tuple[float, ...]
+    own: int = -1
 
 
 class Space(Protocol):
@@ -142,9 +143,9 @@ def choice_counts(sites: Sequence[Site]) -> IntArray:
     return np.array([len(site.choices) for site in sites], dtype=np.int64)
 
 
-def parent_decisions(sites: Sequence[Site]) -> IntArray:
-    """[sites] the last choice everywhere: the parent's own for ordered sites."""
-    return choice_counts(sites) - 1
+def own_decisions(sites: Sequence[Site]) -> IntArray:
+    """[sites] the prototype's own choice everywhere."""
+    return np.array([site.own % len(site.choices) for site in sites], dtype=np.int64)
 
 
 def to_words(sites: Sequence[Site], decisions: Sequence[int]) -> list[str]:

@@ -78,10 +78,10 @@ class ProbeTable:
         built: list[list[list[float]]] = []
         for site in self.sites:
             one = [float(site.kind == kind) for kind in kinds]
-            last = max(len(site.choices) - 1, 1)
+            own = max(site.own % len(site.choices), 1)
             per_choice = []
             for c in range(most):
-                distance = 1.0 - min(c / last, 1.0)  # from the parent's own choice
+                distance = 1.0 - min(c / own, 1.0)  # from the prototype's own choice, or what holds more
                 if site.ordered:
                     local = [k * distance for k in one] + [k * distance**2 for k in one]
                     local += [distance * value for value in site.descriptor]

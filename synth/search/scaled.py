@@ -11,39 +11,40 @@ import itertools
 
 import numpy as np
 
-from synth.search.decisions import IntArray, Space, choice_counts
+from synth.search.decisions import IntArray, Space, choice_counts, own_decisions
 
-SHARES = 17  # of the width, evenly from the least to the parent's own
-ALIKE = ("activation", "nonlinearity")  # kinds of sites that all take their first choice, or all the parent's own
+SHARES = 17  # of the width, evenly from the least to the prototype's own, and to the widest
+ALIKE = ("activation", "nonlinearity")  # kinds of sites that all take their first choice, or all the prototype's own
 
 
 def one_operator(space: Space) -> list[IntArray]:
-    """[sites] for every operator: the parent with it everywhere (the parent's own where a site does not have it)."""
-    parent = choice_counts(space.sites) - 1
+    """[sites] for every operator: the prototype with it everywhere (its own where a site does not have it)."""
+    own = own_decisions(space.sites)
     chooses = [j for j, site in enumerate(space.sites) if not site.ordered and site.kind not in ALIKE]
     drawn = []
     for operator in sorted({choice for j in chooses for choice in space.sites[j].choices}):
-        row = parent.copy()
+        row = own.copy()
         for j in chooses:
             if operator in space.sites[j].choices:
                 row[j] = space.sites[j].choices.index(operator)
         drawn.append(row)
-    return drawn or [parent]
+    return drawn or [own]
 
 
 def scaled_networks(space: Space) -> IntArray:
-    """[n, sites]: `one_operator` with every share of the width, for sites of kind "block" with every number of blocks
-    left out, from the last on, and for those of each kind of ALIKE all with their first choice or none."""
-    counts = choice_counts(space.sites)
+    """[n, sites]: `one_operator` with every share of the width (of the prototype's own, and of the widest), for sites
+    of kind "block" with every number of blocks left out, from the last on, and for those of each kind of ALIKE all with
+    their first choice or none."""
+    widest = np.unique([own_decisions(space.sites), choice_counts(space.sites) - 1], axis=0)
     blocks = [j for j, site in enumerate(space.sites) if site.kind == "block"]
     alike = [[j for j, site in enumerate(space.sites) if site.kind == kind] for kind in ALIKE]
     scales = np.array([site.ordered and site.kind != "block" for site in space.sites])
     rows = []
-    for share, operators, left_out, *firsts in itertools.product(
-            np.linspace(0.0, 1.0, SHARES), one_operator(space), range(len(blocks) + 1),
+    for most, share, operators, left_out, *firsts in itertools.product(
+            widest, np.linspace(0.0, 1.0, SHARES), one_operator(space), range(len(blocks) + 1),
             *((False, True) if sites else (False,) for sites in alike)):
         row = operators.copy()
-        row[scales] = np.round(share * (counts[scales] - 1)).astype(np.int64)
+        row[scales] = np.round(share * most[scales]).astype(np.int64)
         row[blocks[len(blocks) - left_out:]] = 0
         for sites, first in zip(alike, firsts, strict=True):
             if first:

@@ -33,8 +33,8 @@ def _scaled(space: NetworkSpace, share: float, operator: str, every: int) -> lis
 
 def _inverted_residuals(space: NetworkSpace) -> list[int]:
     """Half of φ's width between blocks and all that there is within, 1x1 convolutions that widen, separable ones with
-    ReLU that narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's own allow, and where ReLU
-    may be another nonlinearity, that (MobileNetV3, Howard et al., arXiv 1905.02244)."""
+    ReLU that narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's shape allows, and where
+    ReLU may be another nonlinearity, that (MobileNetV3, Howard et al., arXiv 1905.02244)."""
     network = space.parent.network
     between = [g for g in space.parent.channels.groups if any(network[name].op == "add" for name in g.vertices)]
     groups, trunk = {group.name for group in between}, {name for group in between for name in group.vertices}

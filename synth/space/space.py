@@ -14,7 +14,7 @@ from synth.networks.channels import ChannelGroup
 from synth.networks.costs import GATED
 from synth.networks.costs import costs as network_costs
 from synth.networks.rewriting import OPERATORS, POINTWISE, may_be_pointwise
-from synth.search.decisions import Decisions, FloatArray, IntArray, Site, parent_decisions
+from synth.search.decisions import Decisions, FloatArray, IntArray, Site, own_decisions
 from synth.space.parent import Design, ElasticParent
 from synth.space.prices import Prices
 from synth.space.space_costs import Columns, CostTable, CostTables
@@ -65,7 +65,7 @@ class NetworkSpace:
     def __init__(self, parent: ElasticParent, order: dict[str, np.ndarray], prices: Prices,
                  choices: Choices = USUAL_CHOICES) -> None:
         self.parent, self.order, self.prices, self.choices = parent, order, prices, choices
-        widths = {g.name: width_choices(g.width, parent.own_widths.get(g.name, g.width)) for g in parent.channels.groups
+        widths = {g.name: width_choices(parent.own_widths.get(g.name, g.width), g.width) for g in parent.channels.groups
                   if not g.frozen and g.width > 1}
         self.widths = {name: found for name, found in widths.items() if len(found) > 1}
         self.places = (
@@ -80,8 +80,7 @@ class NetworkSpace:
                             "leave out and no residual block")
         self._column = {place: i for i, place in enumerate(self.places)}
         self.sites: Sequence[Site] = self._sites()
-        self._parent_row = parent_decisions(self.sites)
-        self.own = self._own()
+        self.own: Decisions = tuple(own_decisions(self.sites).tolist())
         self._meaning = {place: _MEANING[place.kind](site.choices)
                          for place, site in zip(self.places, self.sites, strict=True) if place.kind in _MEANING}
         self._tables = CostTables(parent, order, self.widths)
@@ -90,7 +89,7 @@ class NetworkSpace:
         self._by_graph = functools.lru_cache(maxsize=100_000)(self._graph_cost_of)
 
     def _sites(self) -> tuple[Site, ...]:
-        """Descriptor: relative depth, log width, log map size, share of φ's parameters, share of its MACs."""
+        """Descriptor: relative depth, log width, log map size, share of the parent's parameters, share of its MACs."""
         network = self.parent.network
         whole = network_costs(network)
         depth = {v.name: i / len(network.vertices) for i, v in enumerate(network.vertices)}
@@ -98,9 +97,11 @@ class NetworkSpace:
         blocks = {block.addition: block for block in self.parent.blocks}
         sites = []
         for place in self.places:
+            own = -1
             if place.kind == WIDTH:
                 members: Sequence[str] = groups[place.name].vertices
                 choices = tuple(str(width) for width in self.widths[place.name])
+                own = self.widths[place.name].index(self.parent.own_widths.get(place.name, groups[place.name].width))
             elif place.kind == OPERATOR:
                 members, choices = (place.name,), self._operators_of(place.name)
             elif place.kind == ACTIVATION:
@@ -117,16 +118,8 @@ class NetworkSpace:
                           weights / max(whole.params, 1), macs / max(whole.macs, 1))
             looks = place.kind == OPERATOR and choices != self.choices.operators
             sites.append(Site(f"{place.name}/{place.kind}", LOOKING if looks else place.kind, choices,
-                              place.kind in (WIDTH, BLOCK), tuple(float(d) for d in descriptor)))
+                              place.kind in (WIDTH, BLOCK), tuple(float(d) for d in descriptor), own))
         return tuple(sites)
-
-    def _own(self) -> Decisions:
-        """φ's own decisions: the last everywhere, but for widths where the parent is wider."""
-        row = self._parent_row.tolist()
-        for column, place in enumerate(self.places):
-            if place.kind == WIDTH and place.name in self.parent.own_widths:
-                row[column] = self.widths[place.name].index(self.parent.own_widths[place.name])
-        return tuple(row)
 
     def _operators_of(self, name: str) -> tuple[str, ...]:
         network = self.parent.network
@@ -173,11 +166,11 @@ class NetworkSpace:
         return found
 
     def canonical(self, decisions: IntArray) -> IntArray:
-        """Decisions inside dropped blocks set to the parent's."""
+        """Decisions inside dropped blocks set to φ's own."""
         rows = np.array(decisions, dtype=np.int64)
         for column, inner in self._inside:
             dropped = rows[:, column] == 0
-            rows[np.ix_(dropped, inner)] = self._parent_row[inner]
+            rows[np.ix_(dropped, inner)] = np.array(self.own)[inner]
         return rows
 
     # --- costs -----------------------------------------------------------------------------------------------------
@@ -246,7 +239,7 @@ class NetworkSpace:
         places = [column for place, column in self._column.items() if place.kind == kind]
         if not places:
             return None
-        own: FloatArray = (self._rows(decisions)[:, places] == self._parent_row[places]).mean(axis=1)
+        own: FloatArray = (self._rows(decisions)[:, places] == np.array(self.own)[places]).mean(axis=1)
         return own
 
     def smallest(self) -> IntArray:
@@ -258,13 +251,14 @@ class NetworkSpace:
                 own = self.sites[column].choices
                 rows[:, column] = [own.index(name) if name in own else 0 for name in self.choices.operators]
             elif place.kind in (ACTIVATION, NONLINEARITY):
-                rows[:, column] = self._parent_row[column]
+                rows[:, column] = self.own[column]
         return self.canonical(rows)
 
 
-def width_choices(width: int, own: int) -> tuple[int, ...]:
-    """Widths to choose from, ascending up to `width` itself: eighths, in steps of 4 from 16 channels on, of 2 from 8
-    (the vector widths that devices like), never below 2; φ's `own` is among them."""
-    step = 4 if width >= 16 else 2 if width >= 8 else 1
-    choices = {max(2, min(width, -(-(width * i) // (WIDTH_STEPS * step)) * step)) for i in range(1, WIDTH_STEPS + 1)}
-    return tuple(sorted(choices | {width, own}))
+def width_choices(own: int, most: int) -> tuple[int, ...]:
+    """Widths to choose from, ascending: eighths of φ's own, in steps of 4 from 16 channels on, of 2 from 8 (the vector
+    widths that devices like), never below 2; beyond it quarters of it up to `most`, in the same steps."""
+    step = 4 if own >= 16 else 2 if own >= 8 else 1
+    narrower = {max(2, min(own, -(-(own * i) // (WIDTH_STEPS * step)) * step)) for i in range(1, WIDTH_STEPS + 1)}
+    wider = {min(most, own + -(-(own * i) // (4 * step)) * step) for i in range(1, 4 * (most - own) // own + 1)}
+    return tuple(sorted(narrower | wider | {own, most}))

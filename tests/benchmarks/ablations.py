@@ -11,7 +11,7 @@ from landscapes import Landscape
 from rivals import observed, ours, synthesise
 
 from synth.search.acquisition import Pool, log_improvement
-from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
+from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, Problem, choice_counts, rows
 from synth.search.generator import Generator
 from synth.search.inquisitor import Inquisitor, Insight
 from synth.search.moves import Moves
@@ -123,7 +123,15 @@ def energy_from_macs(landscape: Landscape, evaluations: int, batch: int) -> list
 # --- what Δθ_G by fitting is worth -----------------------------------------------------------------------------------
 
 
-class ReinforceInquisitor(Inquisitor):
+class DrawingInquisitor(Inquisitor):
+    """One that draws by chance."""
+
+    def __init__(self, problem: Problem, seed: int = 0):
+        super().__init__(problem, seed)
+        self.random = np.random.default_rng([seed, 0x1])
+
+
+class ReinforceInquisitor(DrawingInquisitor):
     """Δθ_G by REINFORCE (Williams 1992) on the same belief and wishes: no local search, no targets; what is evaluated
     comes from what was drawn."""
 
@@ -143,7 +151,7 @@ class ReinforceInquisitor(Inquisitor):
             picks = torch.multinomial(flat, SAMPLES, replacement=True, generator=random)
             picks = picks.reshape(*log_p.shape[:2], SAMPLES)  # [seeds, sites, samples]
             drawn = self.space.canonical(picks.permute(0, 2, 1).reshape(-1, log_p.shape[1]).numpy())
-            belief = self.believe(drawn, self.margin)
+            belief = self.theory.believe(drawn, self.margin)
             self.pool.add(drawn, belief)
             value = np.clip(log_improvement(belief, wish.take(np.repeat(np.arange(len(seeds)), SAMPLES))), -40.0, None)
             reward = torch.from_numpy(value.reshape(len(seeds), SAMPLES))
@@ -163,7 +171,7 @@ class ReinforceInquisitor(Inquisitor):
         return Insight(Step(delta, 0.0, float(loss.detach())), seeds, targets, after - before)
 
 
-class EvolvingInquisitor(Inquisitor):
+class EvolvingInquisitor(DrawingInquisitor):
     """Δθ_G by CMA-ES with a diagonal covariance (Ros and Hansen 2008), on the mean log improvement of what G makes of
     the seeds: no local search, no targets, as many networks looked at as by REINFORCE; what is evaluated comes from
     these."""
@@ -184,7 +192,7 @@ class EvolvingInquisitor(Inquisitor):
                 point = evolution.ask()
                 generator.move(start + torch.from_numpy(point) - generator.vector())
                 made = self.space.canonical(generator.generate(seeds))
-                belief = self.believe(made, self.margin)
+                belief = self.theory.believe(made, self.margin)
                 self.pool.add(made, belief)
                 worth = float(np.clip(log_improvement(belief, wish), -8.0, None).mean())
                 if worth > best:

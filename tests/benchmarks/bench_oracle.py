@@ -42,7 +42,7 @@ from scipy.stats import t as student
 
 from devices.support.files import append_line, read_lines, write_json
 from synth.objective.performance import performance
-from synth.search.decisions import Observation, parent_decisions, rows
+from synth.search.decisions import Observation, own_decisions, rows
 from synth.search.inquisitor import CAUTION
 from synth.search.moves import log_cost, repair, violation
 from synth.search.synthesis import Synthesis
@@ -121,7 +121,7 @@ def hypervolume(landscape: Landscape, decisions: np.ndarray) -> float:
     """Of the true log error after full training and the log cost (parameters times MACs) of networks that hold the
     exact requirements, below those of 90 % accuracy and of φ (of twice φ's error where φ itself is worse than 95 %)."""
     space = landscape.space
-    parent = parent_decisions(space.sites)[None, :]
+    parent = own_decisions(space.sites)[None, :]
     error_of_parent = float(np.log(1 - landscape.accuracy(parent)[0]))
     worst = max(np.log(0.1), error_of_parent + np.log(2.0)), float(log_cost(space, parent)[0])
     kept = decisions[violation(landscape.requirements, space.costs(decisions)) <= 0]

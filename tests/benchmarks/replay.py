@@ -34,11 +34,12 @@ from synth.probing.probing import SIGNS, STATISTICS, Insight, Probes
 from synth.run.order import Order
 from synth.run.preparation import traced_prototype
 from synth.run.problem import LINK_EVERY
-from synth.run.scope import slope_sd_for, space_of, unfitted_parent, with_margins
+from synth.run.scope import EXPANSION, slope_sd_for, space_of, with_margins
 from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
 from synth.search.link import log_error
 from synth.search.moves import Moves
 from synth.search.probe_table import ProbeTable
+from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
 from synth.space.space import ACTIVATION, NONLINEARITY, OPERATOR, Choices, NetworkSpace
 from synth.training.recipe import RECIPES
@@ -87,11 +88,11 @@ def smoothed_log_error(accuracy: FloatArray, images: int) -> FloatArray:
     return np.log(((1.0 - accuracy) * images + 0.5) / (images + 1.0))
 
 
-def table_space(order: Order, choices: Choices) -> tuple[NetworkSpace, Requirements, int]:
+def table_space(order: Order, choices: Choices, expansion: int) -> tuple[NetworkSpace, Requirements, int]:
     """The space of a run, its requirements with margins, and the size of the validation split."""
     dataset = load_dataset(order.data, order.data_root)
     traced = traced_prototype(order, dataset)
-    parent = unfitted_parent(traced.network, traced.weights, order, dataset)
+    parent = ElasticParent(traced.network, traced.weights).widened(expansion)
     stated = order.stated_requirements()
     assert stated is not None
     requirements = with_margins(stated, parent, order, dataset)
@@ -128,8 +129,12 @@ def load_table(path: Path = HERE, data_root: str | None = None) -> Table:
     """data_root: of the user's copy of the data that the table is of; digits need none."""
     value = read_json(path, SCHEMA)
     order = Order.from_arguments(value["card"].get("order", Order("tx2").arguments()))
-    space, requirements, images = table_space(replace(order, data_root=data_root), table_choices(value["sites"]))
-    if value["sites"] != [[site.name, list(site.choices)] for site in space.sites]:
+    for expansion in (1, EXPANSION):
+        space, requirements, images = table_space(replace(order, data_root=data_root), table_choices(value["sites"]),
+                                                  expansion)
+        if value["sites"] == [[site.name, list(site.choices)] for site in space.sites]:
+            break
+    else:
         raise SystemExit(f"{path}: made of another space; make it anew with table_of_networks.py")
     whole = [entry for entry in value["networks"] if entry.get(SHORT) and entry.get(FINAL)]
     shorts = [np.array(entry[SHORT]) for entry in whole]

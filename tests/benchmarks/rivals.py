@@ -13,7 +13,7 @@ from landscapes import Landscape
 
 from synth.objective.performance import performance
 from synth.search.acquisition import Wish, log_improvement
-from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, parent_decisions, rows
+from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, own_decisions, rows
 from synth.search.inquisitor import Inquisitor
 from synth.search.link import Link, log_error
 from synth.search.moves import Moves, repair, violation
@@ -24,7 +24,7 @@ Rival = Callable[[Landscape, int, int], list[Observation]]
 
 def parent_performance(landscape: Landscape) -> float:
     """U of the parent: what one is left with when a search finds nothing that satisfies 1r."""
-    parent = parent_decisions(landscape.space.sites)[None, :]
+    parent = own_decisions(landscape.space.sites)[None, :]
     return float(performance(landscape.accuracy(parent), landscape.space.costs(parent))[0])
 
 

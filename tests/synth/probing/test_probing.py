@@ -17,7 +17,7 @@ from synth.probing import probing
 from synth.space import parent
 from synth.space.parent import elastic_parent
 from synth.space.prices import Prices
-from synth.space.space import NetworkSpace
+from synth.space.space import WIDTH, NetworkSpace
 
 NETWORK, WEIGHTS = trace(module_zoo.make("resnet"), module_zoo.INPUT_SHAPE, "resnet")
 
@@ -68,11 +68,19 @@ def test_swaps_are_of_the_prototype_and_one_decision_each(expansion):
         assert set(space.order[name][:own]) == set(group.units[:own]), "what nothing reads is the least important"
     swaps = probing.single_swaps(space, 1000)
     assert all(sum(a != b for a, b in zip(swap, space.own, strict=True)) == 1 for swap in swaps)
+    assert all(choice <= own for swap in swaps for site, choice, own in zip(space.sites, swap, space.own, strict=True)
+               if site.kind == WIDTH), "what is wider answers as the prototype does"
     probes = probing.Probes(space, units, {})
     probes.record(swaps[0], {}, 0.25)
     (told,) = zip(*np.nonzero(probes.table.values[:, :, 0] == 0.25), strict=True)
     changed = next(i for i, (a, b) in enumerate(zip(swaps[0], space.own, strict=True)) if a != b)
     assert told == (changed, swaps[0][changed])
+    for swap in swaps:
+        probes.record(swap, {}, 0.5)
+    filled = probes.table.filled()
+    for column, site in enumerate(space.sites):
+        beyond = filled[column, space.own[column]:len(site.choices), 0]
+        assert site.kind != WIDTH or np.abs(beyond).max() < 0.1, "as wide as the prototype, or wider: no damage"
 
 
 def test_rows_that_are_sorted_by_class_do_not_set_the_norms_of_swaps_alone():

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import module_zoo
 import numpy as np
 import onnxruntime
 import pytest
@@ -20,12 +21,14 @@ import torch
 from devices.support.errors import UserError
 from synth.data.dataset import load_dataset
 from synth.networks.module import build
+from synth.networks.tracing import trace
 from synth.objective.share import share_error
 from synth.report.summary import RunSummary
-from synth.run.preparation import comes_trained
+from synth.run.preparation import _load_parent, _save_parent, comes_trained
 from synth.run.run import generate
 from synth.run.scope import choices_of, expansion_of
 from synth.search.generator import Generator
+from synth.space.parent import ElasticParent
 from synth.storage.network_folder import load_network
 from synth.training.evaluation import Metrics
 
@@ -222,6 +225,14 @@ def test_a_run_of_fresh_weights_keeps_the_bank_as_it_is(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("run/cycles/*/bank.safetensors"))
     assert not any(json.loads(path.read_text())["rolled_back"] for path in tmp_path.glob("run/cycles/*/outcomes.json"))
     assert len(generate(tmp_path / "run", [101])) == 1, "networks are drawn from the bank as it was made"
+
+
+def test_a_run_of_a_space_without_more_width_is_not_gone_on_with(tmp_path):
+    parent = ElasticParent(*trace(module_zoo.make("resnet"), module_zoo.INPUT_SHAPE, "resnet"))
+    _save_parent(tmp_path, (parent, np.zeros(len(parent.channels.keep_all()))))
+    assert _load_parent(tmp_path, parent)[0].network.digest == parent.network.digest
+    with pytest.raises(UserError, match="decided on other things"):
+        _load_parent(tmp_path, parent.widened(2))
 
 
 @pytest.mark.parametrize("inherits, decided, expansion", [("true", set(), 1), ("false", {"hardswish"}, 2)])

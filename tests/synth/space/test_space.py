@@ -17,6 +17,7 @@ from synth.objective.requirements import Requirements
 from synth.objective.share import share_error
 from synth.probing.probing import order_of_units
 from synth.search.decisions import from_words, to_words
+from synth.search.scaled import scaled_networks
 from synth.space.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
 from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
@@ -226,6 +227,9 @@ def test_a_space_knows_the_prototype(expansion):
     network, _ = trace(module_zoo.make("resnet"), module_zoo.INPUT_SHAPE, "resnet")
     space = space_of("resnet", expansion=expansion)
     assert space.parent.draw(space.design(space.own))[0].digest == network.digest
+    drawn = {tuple(row) for row in scaled_networks(space).tolist()}
+    last = tuple(len(site.choices) - 1 for site in space.sites)
+    assert {space.own, last} <= drawn and (expansion == 1) == (last == space.own)
     widest = max(int(site.choices[-1]) for site in space.sites if site.kind == WIDTH)
     assert widest == expansion * 24 and (expansion > 1) == any(
         choice < len(site.choices) - 1 for site, choice in zip(space.sites, space.own, strict=True))
@@ -244,7 +248,25 @@ def test_width_choices(width, choices):
 
 
 def test_the_prototypes_own_width_is_among_wider_ones():
-    assert width_choices(20, 10) == (4, 8, 10, 12, 16, 20) and width_choices(128, 64)[3] == 64
+    assert width_choices(10, 20) == (2, 4, 6, 8, 10, 14, 16, 18, 20)
+    assert width_choices(64, 128)[-5:] == (64, 80, 96, 112, 128)
+
+
+@pytest.mark.parametrize("name", module_zoo.ZOO)
+def test_a_wider_space_has_all_that_the_narrow_one_has(name):
+    """And what a block that comes back is like does not depend on how wide it might be."""
+    narrow, wide = space_of(name), space_of(name, expansion=2)
+    chosen = {site.name: site.choices for site in narrow.sites}
+    for site in wide.sites:
+        own = chosen[site.name]
+        assert site.choices[:len(own)] == own if site.kind == WIDTH else site.choices == own
+    rows = some_rows(narrow, 6)
+    words = [to_words(narrow.sites, row) for row in rows]
+    same = np.array([from_words(wide.sites, row) for row in words])
+    assert np.array_equal(wide.canonical(same), same)
+    assert np.array_equal(wide.costs(same)["params"], narrow.costs(rows)["params"])
+    smallest = [[to_words(space.sites, row) for row in space.smallest().tolist()] for space in (narrow, wide)]
+    assert smallest[0] == smallest[1]
 
 
 def test_the_best_in_a_metric_is_no_worse_than_any_of_many():
