@@ -11,9 +11,9 @@ from synth.space.space import ACTIVATION, BLOCK, NONLINEARITY, OPERATOR, WIDTH, 
 
 def anchors(space: NetworkSpace) -> list[Decisions]:
     """Separable convolutions of half the widths, with every second of the blocks that can be left out; quarter widths
-    with the first of them only; and, where the space has what they need, inverted residuals with every second block.
-    (With all blocks they take as long to train as φ, since the map of every layer is written and read, however narrow
-    it is.)"""
+    with the first of them only; and, where the space has what they need, inverted residuals, with every second block
+    or, where they can be wider inside than φ's, with those that do not stand on the largest map. (With all blocks they
+    take as long to train as φ, since the map of every layer is written and read, however narrow it is.)"""
     rows = [_scaled(space, 0.5, "separable", 2), _scaled(space, 0.25, "project", len(space.sites) + 1)]
     if space.choices.activations and "separable relu" in space.choices.operators:
         rows.append(_inverted_residuals(space))
@@ -32,23 +32,29 @@ def _scaled(space: NetworkSpace, share: float, operator: str, every: int) -> lis
 
 
 def _inverted_residuals(space: NetworkSpace) -> list[int]:
-    """Half of φ's width between blocks and all that there is within, 1x1 convolutions that widen, separable ones with
-    ReLU that narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's shape allows, and where
-    ReLU may be another nonlinearity, that (MobileNetV3, Howard et al., arXiv 1905.02244)."""
+    """Half of φ's width between blocks and three times that within, as far as there is, 1x1 convolutions that widen,
+    separable ones with ReLU that narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's shape
+    allows, and where ReLU may be another nonlinearity, that (MobileNetV3, Howard et al., arXiv 1905.02244)."""
     network = space.parent.network
     between = [g for g in space.parent.channels.groups if any(network[name].op == "add" for name in g.vertices)]
     groups, trunk = {group.name for group in between}, {name for group in between for name in group.vertices}
 
     def choice(place: Place, site: Site, own: int) -> int:
         if place.kind == WIDTH:
-            return round(0.5 * own) if not groups or place.name in groups else len(site.choices) - 1
+            passing = not groups or place.name in groups
+            return round(0.5 * own) if passing else _nearest(site, 1.5 * int(site.choices[own]))
         if place.kind == OPERATOR:
             wanted = _operator(network, network[place.name], trunk)
             return site.choices.index(wanted if wanted in site.choices else "separable")
         return 0 if place.kind in (ACTIVATION, NONLINEARITY) else len(site.choices) - 1
 
     row = [choice(*at) for at in zip(space.places, space.sites, space.own, strict=True)]
-    return _with_every(space, row, 2)
+    return _off_the_largest_map(space, row) if space.parent.own_widths else _with_every(space, row, 2)
+
+
+def _nearest(site: Site, width: float) -> int:
+    """The choice of a width that is nearest to one."""
+    return min(range(len(site.choices)), key=lambda choice: abs(int(site.choices[choice]) - width))
 
 
 def _operator(network: Network, vertex: Vertex, trunk: set[str]) -> str:
@@ -67,3 +73,13 @@ def _with_every(space: NetworkSpace, row: list[int], every: int) -> list[int]:
     for number, column in enumerate(blocks):
         row[column] = len(space.sites[column].choices) - 1 if number % every == 0 else 0
     return row
+
+
+def _off_the_largest_map(space: NetworkSpace, row: list[int]) -> list[int]:
+    """The row without the blocks on the largest map that has any, where most MACs are and least parameters; where all
+    stand on one map, with every second."""
+    shapes = space.parent.network.shapes
+    size = {column: shapes[place.name][1:] for column, place in enumerate(space.places) if place.kind == BLOCK}
+    if len(set(size.values())) < 2:
+        return _with_every(space, row, 2)
+    return [0 if size.get(column) == max(size.values()) else choice for column, choice in enumerate(row)]

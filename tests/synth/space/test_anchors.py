@@ -64,8 +64,19 @@ def test_where_there_is_more_width_inside_inverted_residuals_alone_have_it():
     plain, wide = space_of(network, (3, 8, 8), own), space_of(network, (3, 8, 8), own, 2)
     drawn = [[s.parent.draw(s.design(row))[0].shapes for row in anchors(s)] for s in (plain, wide)]
     assert drawn[0][:2] == drawn[1][:2]
-    inside, between = ([space[2][name][0] for space in drawn] for name in ("stages.0.0.conv1", "stages.0.0.conv2"))
-    assert inside == [32, 64] and between[0] == between[1]
+    inside, between = ([space[2][name][0] for space in drawn] for name in ("stages.1.0.conv1", "stages.1.0.conv2"))
+    assert inside == [64, 96] and between == [40, 40]
+
+
+def test_where_there_is_more_width_inverted_residuals_leave_the_largest_map_alone():
+    space = space_of(ResNet(3, 10, widths=(8, 16, 32), blocks=3), (3, 16, 16), expansion=2)
+    row = anchors(space)[2]
+    kept = {site.name: site.choices[c] for site, c in zip(space.sites, row, strict=True) if site.kind == BLOCK}
+    assert {name for name, choice in kept.items() if choice == DROP} == {
+        f"stages.0.{i}.add/block" for i in range(3)} < kept.keys()
+    alike = space_of(ResNet(3, 10, widths=(8,), blocks=4), (3, 16, 16), expansion=2)
+    assert [alike.sites[i].choices[c] != DROP for i, c in enumerate(anchors(alike)[2]) if alike.sites[i].kind == BLOCK
+            ] == [True, False, True, False]
 
 
 @pytest.mark.parametrize("expansion", [1, 2])
