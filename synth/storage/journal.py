@@ -43,6 +43,10 @@ class Journal:
         name = files.canonical_json(key)
         if name in self._values:
             raise ValueError(f"{name} is in {self.path} already")
+        return self.replace(key, value)
+
+    def replace(self, key: Any, value: Any) -> Any:
+        """As `append`, of a key that may be there: the last value counts."""
         files.append_line(self.path, {"key": key, "value": value, "check": _check(key, value)})
         # through the same text as a later reading
         return self._keep(_through_json(key), _through_json(value))
@@ -53,8 +57,8 @@ class Journal:
 
     def _keep(self, key: Any, value: Any) -> Any:
         name = files.canonical_json(key)
-        self._keys[name] = key
-        return self._values.setdefault(name, value)
+        self._keys[name], self._values[name] = key, value
+        return value
 
     def __contains__(self, key: Any) -> bool:
         return files.canonical_json(key) in self._values

@@ -139,8 +139,9 @@ class RunFolder:
         if not path.exists():
             value = compute()
             self._place(path, lambda place: save(place, value))
-            if recorded is not None and _digests(self.path, path) != recorded:
+            if recorded is not None and (made := _digests(self.path, path)) != recorded:
                 self.warnings.append(f"{path}: made anew, and not the same as before")
+                self._steps.replace(name, made)
         if recorded is None:
             self._steps.append(name, _digests(self.path, path))
         return load(path)

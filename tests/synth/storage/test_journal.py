@@ -32,6 +32,15 @@ def test_a_key_is_recorded_once(tmp_path):
         journal.append("a", 1)
 
 
+def test_a_value_may_be_replaced_and_the_last_one_counts(tmp_path):
+    journal = Journal(tmp_path / "j.jsonl", SCHEMA)
+    journal.append("a", 1)
+    journal.append("b", 2)
+    assert journal.replace("a", 3) == 3
+    again = Journal(tmp_path / "j.jsonl", SCHEMA)
+    assert list(journal.items()) == list(again.items()) == [("a", 3), ("b", 2)]
+
+
 def test_nothing_is_recorded_that_json_cannot_hold(tmp_path):
     journal = Journal(tmp_path / "j.jsonl", SCHEMA)
     with pytest.raises(ValueError):

@@ -180,6 +180,18 @@ def test_a_flipped_byte_never_changes_the_result_unseen(uncut, data):
             assert victim.name in str(error) or "steps.jsonl" in str(error)
 
 
+def test_what_was_deleted_and_came_out_otherwise_is_said_once_and_taken_from_then_on(tmp_path):
+    """On another machine, or by another version, what is made anew may differ by a bit."""
+    work(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "prototype")
+    said = []
+    for _ in range(3):
+        with RunFolder.start(tmp_path / "run", MANIFEST, resume=True) as run:
+            assert run.step("prototype", lambda: [0.5], save_folder, load_folder) == [0.5]
+            said.append([warning for warning in run.warnings if "made anew" in warning])
+    assert [len(warnings) for warnings in said] == [1, 0, 0]
+
+
 def test_other_arguments_are_refused_by_name(uncut, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(uncut[1], copy)
