@@ -11,8 +11,10 @@ from synth.networks.operators.pointwise import IDEMPOTENT
 
 # What may stand in a dense k x k convolution's place, cheapest first; "dense" is the convolution itself.
 POINTWISE = "pointwise"
-OPERATORS = (POINTWISE, "separable", "separable relu", "project", "dense")
+INVERTED = "inverted"
+OPERATORS = (POINTWISE, "separable", "separable relu", INVERTED, "project", "dense")
 SEPARABLE = ("separable", "separable relu")
+WITH_RELU = ("separable relu", INVERTED)  # those that have an activation inside
 # between two convolutions that see the same pixels
 PASSING = ("batch_norm", "group_norm", "channel_norm", "activation", "prelu", "dropout")
 NORM = {"eps": 1e-5, "momentum": 0.1, "affine": True}
@@ -56,6 +58,8 @@ def replaced(network: Network, name: str, choice: str) -> Network:
     (Howard et al., arXiv 1704.04861). Which is better depends on the place: in place of every convolution of ResNet-20
     (31 k parameters) the first is, on CIFAR-10 by 1.7 points of accuracy after 12 epochs; inside of inverted residuals
     the second, by 1.2 after 20 (validation, one seed).
+    inverted: a 1x1 convolution, a norm, a ReLU and a depthwise convolution, which strides: what inverted residuals
+    begin with where they stride (MobileNetV2, arXiv 1801.04381).
     project: a 1x1 convolution to a quarter of the input channels, a norm, the k x k convolution from there (PEP's
     projection, arXiv 1910.01271, in front of a dense convolution). The last vertex keeps the name.
     """
@@ -73,6 +77,11 @@ def replaced(network: Network, name: str, choice: str) -> Network:
         if choice == "separable relu":
             new.append(Vertex(f"{name}.relu", "activation", {"kind": "relu"}, (f"{name}.norm",)))
         new.append(Vertex(name, "conv", {**a, **one}, (new[-1].name,)))
+    elif choice == INVERTED:
+        new = [Vertex(f"{name}.pointwise", "conv", {**a, **one, "bias": False}, vertex.inputs),
+               Vertex(f"{name}.norm", "batch_norm", NORM, (f"{name}.pointwise",)),
+               Vertex(f"{name}.relu", "activation", {"kind": "relu"}, (f"{name}.norm",)),
+               Vertex(name, "conv", {**a, "groups": a["out"], "depthwise": True}, (f"{name}.relu",))]
     elif choice == "project":
         project = {**a, **one, "out": projected_width(channels_in), "bias": False}
         new = [Vertex(f"{name}.project", "conv", project, vertex.inputs),

@@ -40,9 +40,11 @@ from synth.run.scope import (
     unfitted_parent,
     with_margins,
 )
+from synth.search.decisions import from_words, to_words
+from synth.space.bank import elastic_parent
 from synth.space.correction import Correction
 from synth.space.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
-from synth.space.parent import ElasticParent, elastic_parent
+from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
 from synth.space.space import NetworkSpace
 from synth.storage.network_folder import card_of, load_network, save_network
@@ -57,7 +59,7 @@ from synth.training.training import train
 from synth.training.workers import Pool, single_thread
 from synth.zoo.shelf import trained_for
 
-PARENT, PROBED = "edgesynth.parent/1", "edgesynth.probed/1"
+PARENT, PROBED = "edgesynth.parent/1", "edgesynth.probed/2"
 TRAINED_ABOVE = 3.0  # standard errors: a user's prototype that is so much better than guessing comes trained
 MOST_SWAPS = 64
 
@@ -293,13 +295,13 @@ def _probed(probes: Probes, parent: Outcome, pool: Pool, order: Order, folder: R
         return outcomes
 
     def save(path: Path, rows: list[dict]) -> None:
-        write_json(path, {"swaps": [{"decisions": list(s), "outcome": r} for s, r in zip(swaps, rows, strict=True)]},
-                   PROBED)
+        words = [to_words(space.sites, swap) for swap in swaps]
+        write_json(path, {"swaps": [{"network": w, "outcome": r} for w, r in zip(words, rows, strict=True)]}, PROBED)
 
     rows = folder.step("probing.json", compute, save, lambda path: read_json(path, PROBED)["swaps"])
     for row in rows:
         outcome = Outcome.from_json(row["outcome"])
         damage = outcome.metrics.log_loss - parent.metrics.log_loss
-        probes.record(tuple(row["decisions"]), outcome.insights, damage)
+        probes.record(from_words(space.sites, row["network"]), outcome.insights, damage)
     return probes
 

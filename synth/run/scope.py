@@ -9,6 +9,7 @@ import numpy as np
 from synth.data.dataset import Dataset
 from synth.networks.module import Weights
 from synth.networks.network import Network
+from synth.networks.rewriting import OPERATORS
 from synth.objective.requirements import Requirements
 from synth.probing.probing import order_of_units
 from synth.run.order import Order
@@ -41,7 +42,9 @@ def slope_sd_for(short: Recipe) -> float:
 def choices_of(order: Order, dataset: Dataset) -> Choices:
     """What is decided on. Where candidates inherit what φ learnt with its own nonlinearity, a short training says
     nothing of another."""
-    return Choices(nonlinearities=() if recipe_of(order, dataset, "short").inherits else NONLINEARITIES)
+    if recipe_of(order, dataset, "short").inherits:
+        return Choices()
+    return Choices(OPERATORS, nonlinearities=NONLINEARITIES)
 
 
 def expansion_of(order: Order, dataset: Dataset) -> int:

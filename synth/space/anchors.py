@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from synth.networks.network import Network, Vertex
+from synth.networks.rewriting import INVERTED, POINTWISE
 from synth.search.decisions import Decisions, Site
 from synth.space.space import ACTIVATION, BLOCK, NONLINEARITY, OPERATOR, WIDTH, NetworkSpace, Place
 
@@ -63,7 +64,7 @@ def _operator(network: Network, vertex: Vertex, trunk: set[str]) -> str:
     if network[source].op == "input":
         return "dense"
     if source in trunk and vertex.name not in trunk:
-        return "pointwise" if tuple(vertex.attrs["stride"]) == (1, 1) else "separable"
+        return POINTWISE if tuple(vertex.attrs["stride"]) == (1, 1) else INVERTED
     return "separable relu"
 
 

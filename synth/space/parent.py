@@ -1,30 +1,28 @@
 """The elastic parent: the prototype φ with, at every dense convolution, a bank of other operators fitted to it.
 
-Candidates inherit slices of the bank, so that a short training suffices to tell them apart. The fit is closed form
-and made once: each operator answers φ's own activations as nearly as it can in the least squares sense.
+Candidates inherit slices of the bank (`space.bank`), so that a short training suffices to tell them apart.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from devices.layer_cost import fuse
 from synth.networks.channels import Channels, channels_of, shrink
 from synth.networks.costs import operations_of
 from synth.networks.inheritance import axis_masks, grown, sliced
-from synth.networks.module import Weights, build, responses
+from synth.networks.module import Weights
 from synth.networks.network import Network, Vertex
 from synth.networks.operators import operator
 from synth.networks.operators.pointwise import IDEMPOTENT
 from synth.networks.rewriting import (
+    INVERTED,
     OPERATORS,
     SEPARABLE,
     Block,
@@ -38,10 +36,6 @@ from synth.networks.rewriting import (
     without_blocks,
 )
 from synth.networks.widening import inner_groups, widened
-
-RIDGE = 1e-3  # of the mean squared input, so that directions without energy get no weight
-SAMPLES = 8192  # positions that a fit looks at, at most
-PIXELS = 2**20  # of all stimuli that a fit looks at, at most
 
 
 @dataclass(frozen=True)
@@ -163,13 +157,16 @@ class ElasticParent:
         inside = torch.from_numpy(np.flatnonzero(kept[self.channels.labels[vertex.inputs[0]]]))
         middle = inside if choice in SEPARABLE else torch.arange(projected_width(len(inside)))
         axes: dict[str, tuple[Tensor, ...]] = {}
-        if choice in SEPARABLE:
+        if choice == INVERTED:
+            middle = out
+            axes[f"{name}.pointwise.weight"] = (out, inside)
+        elif choice in SEPARABLE:
             axes[f"{name}.depthwise.weight"] = (inside,)
         elif choice == "project":
             axes[f"{name}.project.weight"] = (middle, inside)
         if choice != "pointwise":
             axes |= {f"{name}.norm.{t}": (middle,) for t in ("weight", "bias", "running_mean", "running_var")}
-        axes[f"{name}.weight"] = (out, inside if choice == "pointwise" else middle)
+        axes[f"{name}.weight"] = (out,) if choice == INVERTED else (out, inside if choice == "pointwise" else middle)
         if vertex.attrs["bias"]:
             axes[f"{name}.bias"] = (out,)
         norm = following_norm(self.network, name)
@@ -182,117 +179,3 @@ def following_norm(network: Network, name: str) -> Vertex | None:
     """The batch norm that alone reads a vertex."""
     readers = [network[r] for r in network.readers[name]]
     return readers[0] if len(readers) == 1 and readers[0].op == "batch_norm" else None
-
-
-# --- the bank ------------------------------------------------------------------------------------------------------
-
-
-def elastic_parent(network: Network, weights: Weights, stimuli: Tensor) -> ElasticParent:
-    """φ with its bank, fitted on the responses to `stimuli` (N, C, H, W), normalised training images; of large ones to
-    as many as PIXELS allow, since every response is held at once."""
-    stimuli = stimuli[:: math.ceil(len(stimuli) * stimuli.shape[2] * stimuli.shape[3] / PIXELS)]
-    module = build(network, weights).eval()
-    parent = ElasticParent(network, dict(weights))
-    with torch.no_grad():
-        answers = responses(module, stimuli)
-        for name in parent.replaceable:
-            vertex = network[name]
-            for choice, source in _sources(vertex, weights[f"{name}.weight"], answers[vertex.inputs[0]]).items():
-                tensors = _fitted(network, vertex, weights, source, answers[name])
-                parent.bank |= {f"{choice}:{key}": tensor for key, tensor in tensors.items()}
-    return parent
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What the last convolution of an operator reads, (N, C, H, W), and how; tensors: of what comes before it."""
-
-    activations: Tensor
-    kernel: int
-    stride: tuple[int, int]
-    tensors: Weights
-
-
-def _sources(vertex: Vertex, weight: Tensor, x: Tensor) -> dict[str, _Source]:
-    """For every other operator in the place of one convolution that reads x (N, Cin, H, W)."""
-    name, k = vertex.name, vertex.attrs["kernel"][0]
-    stride = (int(vertex.attrs["stride"][0]), int(vertex.attrs["stride"][1]))
-    depthwise = _rank_one(weight)
-    filtered, norm = _normalised(functional.conv2d(x, depthwise, None, stride, k // 2, 1, x.shape[1]))
-    separable = {f"{name}.depthwise.weight": depthwise} | {f"{name}.norm.{t}": v for t, v in norm.items()}
-    _, vectors = torch.linalg.eigh(_covariance(x))  # ascending
-    project = vectors.flip(1)[:, :projected_width(x.shape[1])].T[:, :, None, None].contiguous()
-    projected, norm = _normalised(functional.conv2d(x, project))
-    projecting = {f"{name}.project.weight": project} | {f"{name}.norm.{t}": v for t, v in norm.items()}
-    return {
-        "pointwise": _Source(x[:, :, ::stride[0], ::stride[1]], 1, (1, 1), {}),
-        "separable": _Source(filtered, 1, (1, 1), separable),
-        "separable relu": _Source(filtered.relu(), 1, (1, 1), {key: t.clone() for key, t in separable.items()}),
-        "project": _Source(projected, k, stride, projecting),
-    }
-
-
-def _fitted(network: Network, vertex: Vertex, weights: Weights, source: _Source, y: Tensor) -> Weights:
-    """An operator's tensors, its last convolution regressed on φ's answers y (N, Cout, H', W'); behind it the norm
-    with φ's own scale and shift and the statistics of the new answers."""
-    name, norm = vertex.name, following_norm(network, vertex.name)
-    constant = vertex.attrs["bias"] or norm is not None
-    weight, bias = _regress(source.activations, y, source.kernel, source.stride, constant)
-    tensors = {**source.tensors, f"{name}.weight": weight}
-    if vertex.attrs["bias"]:
-        tensors[f"{name}.bias"] = bias
-    if norm is not None:
-        answer = functional.conv2d(source.activations, weight, bias if vertex.attrs["bias"] else None,
-                                   source.stride, source.kernel // 2)
-        statistics = {"running_mean": answer.mean(dim=(0, 2, 3)), "running_var": answer.var(dim=(0, 2, 3))}
-        for tensor in operator("batch_norm").axes(norm.attrs):
-            own = weights[f"{norm.name}.{tensor}"]
-            tensors[f"{norm.name}.{tensor}"] = statistics[tensor] if tensor in statistics else own.clone()
-    return tensors
-
-
-def _rank_one(weight: Tensor) -> Tensor:
-    """The best k x k filter of every input channel: leading singular vector of its slice, (Cin, 1, k, k)."""
-    out, channels, k, _ = weight.shape
-    slices = weight.permute(1, 0, 2, 3).reshape(channels, out, k * k)
-    _, values, right = torch.linalg.svd(slices, full_matrices=False)
-    return (right[:, 0] * values[:, :1].clamp_min(1e-8)).reshape(channels, 1, k, k).contiguous()
-
-
-def _normalised(x: Tensor) -> tuple[Tensor, Weights]:
-    """x as a fresh batch norm gives it, and that norm's tensors."""
-    mean, variance = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3)) + 1e-5
-    norm = {"weight": torch.ones_like(mean), "bias": torch.zeros_like(mean), "running_mean": mean,
-            "running_var": variance}
-    return (x - mean[:, None, None]) / (variance + 1e-5).sqrt()[:, None, None], norm
-
-
-def _covariance(x: Tensor) -> Tensor:
-    flat = x.permute(1, 0, 2, 3).flatten(1).double()
-    flat = flat - flat.mean(dim=1, keepdim=True)
-    return (flat @ flat.T / flat.shape[1]).float()
-
-
-def _patches(x: Tensor, kernel: int, stride: Sequence[int]) -> Tensor:
-    """(positions, Cin k^2) of one image, (1, Cin, H, W)."""
-    return functional.unfold(x, kernel, padding=kernel // 2, stride=tuple(stride))[0].T
-
-
-def _regress(x: Tensor, y: Tensor, kernel: int, stride: Sequence[int], constant: bool) -> tuple[Tensor, Tensor]:
-    """Ridge regression of y (N, Cout, H', W') on the k x k patches of x (N, Cin, H, W), with a constant or not:
-    weight (Cout, Cin, k, k) and bias (Cout,)."""
-    positions = y.shape[2] * y.shape[3]
-    rows = torch.arange(len(x) * positions)
-    if len(rows) > SAMPLES:
-        rows = torch.linspace(0, len(rows) - 1, SAMPLES).long()
-    chosen = [rows[rows // positions == i] % positions for i in range(len(x))]  # all patches at once would be gigabytes
-    design = torch.cat([_patches(image[None], kernel, stride)[at]
-                        for image, at in zip(x, chosen, strict=True)]).double()
-    target = torch.cat([image.flatten(1).T[at] for image, at in zip(y, chosen, strict=True)]).double()
-    mean_x, mean_y = design.mean(dim=0) * constant, target.mean(dim=0) * constant
-    design, target = design - mean_x, target - mean_y
-    gram = design.T @ design
-    gram += RIDGE * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(len(gram), dtype=gram.dtype)
-    solution = torch.linalg.solve(gram, design.T @ target)
-    weight = solution.T.reshape(y.shape[1], x.shape[1], kernel, kernel).float().contiguous()
-    return weight, (mean_y - mean_x @ solution).float()

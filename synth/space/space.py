@@ -13,7 +13,7 @@ from devices.support.errors import UserError
 from synth.networks.channels import ChannelGroup
 from synth.networks.costs import GATED
 from synth.networks.costs import costs as network_costs
-from synth.networks.rewriting import OPERATORS, POINTWISE, may_be_pointwise
+from synth.networks.rewriting import INVERTED, OPERATORS, POINTWISE, may_be_pointwise
 from synth.search.decisions import Decisions, FloatArray, IntArray, Site, own_decisions
 from synth.space.parent import Design, ElasticParent
 from synth.space.prices import Prices
@@ -44,7 +44,7 @@ class Choices:
     blind: whether 1x1 convolutions may stand in the place of all others at
     once, so that a network sees single pixels alone."""
 
-    operators: tuple[str, ...] = OPERATORS
+    operators: tuple[str, ...] = tuple(name for name in OPERATORS if name != INVERTED)
     activations: bool = True
     nonlinearities: tuple[str, ...] = ()
     blind: bool = False

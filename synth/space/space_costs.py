@@ -16,12 +16,12 @@ from devices.layer_cost import LAYER_KINDS, LayerCost, Operation, fuse
 from synth.networks.costs import WEIGHTED, folded_norm, operations_of
 from synth.networks.network import Vertex
 from synth.networks.operators import operator
-from synth.networks.rewriting import OPERATORS, PROJECTION_LEAST, PROJECTION_RATIO, SEPARABLE
+from synth.networks.rewriting import INVERTED, OPERATORS, PROJECTION_LEAST, PROJECTION_RATIO, SEPARABLE, WITH_RELU
 from synth.search.decisions import FloatArray, IntArray
 from synth.space.parent import ElasticParent
 
-PROJECT, DENSE = OPERATORS.index("project"), OPERATORS.index("dense")
-SEPARABLE_RELU = OPERATORS.index("separable relu")
+PROJECT, DENSE, INVERSE = OPERATORS.index("project"), OPERATORS.index("dense"), OPERATORS.index(INVERTED)
+HAS_RELU = np.array([name in WITH_RELU for name in OPERATORS])
 IS_SEPARABLE = np.array([name in SEPARABLE for name in OPERATORS])
 
 
@@ -58,6 +58,7 @@ class _Weighted:
     first_macs: FloatArray
     first_outputs: FloatArray
     first_kind: IntArray
+    depthwise: np.ndarray | None = None  # in which of the networks it is, where an operator makes it so
 
 
 def _alone(weights: FloatArray, macs: FloatArray, params: FloatArray) -> _Weighted:
@@ -175,20 +176,18 @@ class CostTables:
         if choice is None:
             return _alone(weights, weights * after, weights + bias)
         projected = np.minimum(inside, np.maximum(PROJECTION_LEAST, np.ceil(inside / PROJECTION_RATIO)))
-        separable, project = IS_SEPARABLE[choice], choice == PROJECT
+        separable, inverted = IS_SEPARABLE[choice], choice == INVERSE
+        first = separable | inverted | (choice == PROJECT)
+        middle = np.where(inverted, out, np.where(separable, inside, projected))  # channels between the two
         # np.where, not np.select, which spends most of its time on broadcasting
-        weights = np.where(choice == DENSE, weights, np.where(project, projected * out * area, inside * out))
-
-        def by_operator(if_separable: FloatArray, if_project: FloatArray) -> FloatArray:
-            return np.where(separable, if_separable, np.where(project, if_project, 0.0))
-
-        first_weights = by_operator(inside * area, inside * projected)
-        first_outputs = by_operator(inside * after, projected * before)
-        first_macs = by_operator(inside * area * after, inside * projected * before)
-        first_bias = by_operator(inside, projected)
+        weights = np.where(choice == DENSE, weights, np.where(inverted, out * area, np.where(
+            choice == PROJECT, projected * out * area, inside * out)))
+        size = np.where(separable, after, before)  # of the map between the two
+        first_weights = np.where(first, middle * np.where(separable, area, inside), 0.0)
+        first_outputs, first_bias = np.where(first, middle * size, 0.0), np.where(first, middle, 0.0)
         kind = np.where(separable, LAYER_KINDS.index("depthwise"), LAYER_KINDS.index("dense"))
-        return _Weighted(weights, weights * after, weights + bias + first_weights + first_bias, separable | project,
-                         first_weights, first_macs, first_outputs, kind)
+        return _Weighted(weights, weights * after, weights + bias + first_weights + first_bias, first, first_weights,
+                         first_weights * size, first_outputs, kind, inverted)
 
     def _unfolded(self, vertex: Vertex, channels: Mapping[str, FloatArray]) -> FloatArray | float:
         """Parameters of a vertex that is no convolution or linear layer and folds into none."""
@@ -242,10 +241,11 @@ class CostTables:
                 source = sum((read[name] for name in layer.head_reads), zero)
                 add(active=alive & head.first_active, macs=head.first_macs, weights=head.first_weights, inputs=source,
                     outputs=head.first_outputs, kind=head.first_kind)
-                rectified = decided.operators[layer.operations[0]] == SEPARABLE_RELU
+                rectified = HAS_RELU[decided.operators[layer.operations[0]]]
                 add_gate(f"{layer.operations[0]}.relu", alive & rectified, head.first_outputs)
                 inputs = np.where(head.first_active, inputs - source + head.first_outputs, inputs)
-            add(active=alive, macs=head.macs, weights=head.weights, inputs=inputs, outputs=outputs, kind=kind)
+            kinds = kind if head.depthwise is None else np.where(head.depthwise, LAYER_KINDS.index("depthwise"), kind)
+            add(active=alive, macs=head.macs, weights=head.weights, inputs=inputs, outputs=outputs, kind=kinds)
         stacked = {name: np.stack(column, axis=1) for name, column in columns.items()}
         return LayerArrays(stacked["active"], stacked["macs"], stacked["weights"], stacked["inputs"],
                            stacked["outputs"], stacked["kind"].astype(np.intp), host)

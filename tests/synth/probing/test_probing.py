@@ -14,8 +14,8 @@ from synth.networks.module import build
 from synth.networks.tracing import trace
 from synth.objective.requirements import Requirements
 from synth.probing import probing
-from synth.space import parent
-from synth.space.parent import elastic_parent
+from synth.space import bank
+from synth.space.bank import elastic_parent
 from synth.space.prices import Prices
 from synth.space.space import WIDTH, NetworkSpace
 
@@ -47,8 +47,8 @@ def test_stimuli_may_be_looked_at_in_parts(monkeypatch):
 
 def test_of_large_stimuli_the_fit_looks_at_fewer(monkeypatch):
     seen = []
-    monkeypatch.setattr(parent, "PIXELS", 24 * module_zoo.INPUT_SHAPE[1] * module_zoo.INPUT_SHAPE[2])
-    monkeypatch.setattr(parent, "responses", lambda module, images: seen.append(len(images)) or real(module, images))
+    monkeypatch.setattr(bank, "PIXELS", 24 * module_zoo.INPUT_SHAPE[1] * module_zoo.INPUT_SHAPE[2])
+    monkeypatch.setattr(bank, "responses", lambda module, images: seen.append(len(images)) or real(module, images))
     real = probing.responses
     for scale in (1, 2):
         with torch.no_grad():

@@ -15,7 +15,7 @@ from synth.prototypes.resnet import ResNet
 from synth.run.problem import FINAL, NetworkProblem, Recipes
 from synth.run.scope import slope_sd_for
 from synth.search.probe_table import FIRM_SLOPE_SD, SLOPE_SD
-from synth.space.parent import elastic_parent
+from synth.space.bank import elastic_parent
 from synth.space.prices import Prices
 from synth.space.space import NetworkSpace
 from synth.training.recipe import recipe_for

@@ -238,7 +238,8 @@ def test_a_run_of_a_space_without_more_width_is_not_gone_on_with(tmp_path):
 @pytest.mark.parametrize("inherits, decided, expansion", [("true", set(), 1), ("false", {"hardswish"}, 2)])
 def test_the_nonlinearity_and_more_width_are_decided_on_where_weights_are_fresh(inherits, decided, expansion):
     order, dataset = tiny_run.order(data="digits", changes=(f"inherits={inherits}",)), load_dataset("digits")
-    assert set(choices_of(order, dataset).nonlinearities) == decided
+    choices = choices_of(order, dataset)
+    assert set(choices.nonlinearities) == decided and ("inverted" in choices.operators) == bool(decided)
     assert expansion_of(order, dataset) == expansion
 
 

@@ -10,7 +10,8 @@ import torch
 from synth.networks.module import build, check, responses, weights_of
 from synth.networks.rewriting import OPERATORS
 from synth.networks.tracing import trace
-from synth.space.parent import Design, _regress, elastic_parent, following_norm
+from synth.space.bank import _regress, elastic_parent
+from synth.space.parent import Design, following_norm
 
 ALL_KEPT: dict = {}
 OTHERS = OPERATORS[:-1]
@@ -71,6 +72,16 @@ def test_the_regression_finds_the_convolution_that_made_the_answers(kernel, stri
     x = torch.randn(12, 3, 40, 40, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         weight, bias = _regress(x, convolution(x), kernel, (stride, stride), True)
+    torch.testing.assert_close(weight, convolution.weight, rtol=0, atol=0.02)
+    torch.testing.assert_close(bias, convolution.bias, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("kernel, stride", [(3, 1), (5, 2)])
+def test_the_regression_finds_a_depthwise_convolution(kernel, stride):
+    convolution = torch.nn.Conv2d(4, 4, kernel, stride, kernel // 2, groups=4)
+    x = torch.randn(12, 4, 40, 40, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        weight, bias = _regress(x, convolution(x), kernel, (stride, stride), True, depthwise=True)
     torch.testing.assert_close(weight, convolution.weight, rtol=0, atol=0.02)
     torch.testing.assert_close(bias, convolution.bias, rtol=0, atol=0.02)
 

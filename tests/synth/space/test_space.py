@@ -39,7 +39,7 @@ WORDS = ("img_per_joule >= 1 @ batch=8", "latency <= 1000 ms", "energy <= 5 J @ 
          "power <= 100 W", "size <= 1 GB", "peak_memory <= 1 GB")
 
 
-SWISH = Choices(nonlinearities=("hardswish",))
+SWISH = Choices(OPERATORS, nonlinearities=("hardswish",))
 with_all_choices = pytest.mark.parametrize(
     "choices, expansion", [(USUAL_CHOICES, 1), (SWISH, 1), (SWISH, 3)], ids=["usual", "swish", "wide"])
 
@@ -204,7 +204,7 @@ def test_every_site_describes_itself_alike_and_the_last_choice_is_the_parents_ow
     network, _ = space.parent.draw(space.design(whole))
     assert network.digest == space.parent.network.digest
     looking = {site.choices for site in space.sites if site.kind == LOOKING}
-    assert looking == {tuple(name for name in OPERATORS if name != "pointwise")}
+    assert looking == {tuple(name for name in USUAL_CHOICES.operators if name != "pointwise")}
 
 
 def test_only_a_blind_space_makes_all_convolutions_pointwise():
@@ -213,7 +213,8 @@ def test_only_a_blind_space_makes_all_convolutions_pointwise():
     narrow = {name for name, choices in where.items() if "pointwise" in choices}
     assert narrow == {"layer1.0.conv1/operator", "layer1.1.conv1/operator", "layer2.1.conv1/operator"}
     assert [site.name for site in blind.sites] == [site.name for site in space.sites]
-    assert {blind.sites[i].choices for i, site in enumerate(space.sites) if site.name in where} == {OPERATORS}
+    usual = USUAL_CHOICES.operators
+    assert {blind.sites[i].choices for i, site in enumerate(space.sites) if site.name in where} == {usual}
     row = [len(site.choices) - 1 if site.kind == BLOCK else 0 for site in space.sites]
     operators = space.design(row).operators  # the cheapest that each site has
     assert {name for name, choice in operators.items() if choice == "pointwise"} == {
@@ -238,7 +239,7 @@ def test_a_space_knows_the_prototype(expansion):
 def test_summary_has_one_row_a_network_on_comparable_scales():
     space = space_of("mobilenet_v2")
     summary = space.summary(some_rows(space, 30, seed=5))
-    assert summary.shape == (30, 6 + len(OPERATORS)) and np.isfinite(summary).all()
+    assert summary.shape == (30, 6 + len(USUAL_CHOICES.operators)) and np.isfinite(summary).all()
 
 
 @pytest.mark.parametrize("width, choices", [
