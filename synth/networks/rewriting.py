@@ -50,6 +50,17 @@ def may_be_pointwise(network: Network, vertex: Vertex) -> bool:
     return False
 
 
+def follows_a_stride(network: Network, vertex: Vertex) -> bool:
+    """Whether a replaceable vertex that passes over no pixel reads, behind norm and activation, a replaceable
+    convolution that strides: that one looks around, so that this one need not."""
+    if tuple(vertex.attrs["stride"]) != (1, 1):
+        return False
+    vertex = network[vertex.inputs[0]]
+    while vertex.op in PASSING:
+        vertex = network[vertex.inputs[0]]
+    return is_replaceable(network, vertex) and tuple(vertex.attrs["stride"]) != (1, 1)
+
+
 def replaced(network: Network, name: str, choice: str) -> Network:
     """The network with another operator (of OPERATORS) in the place of the convolution `name`.
 

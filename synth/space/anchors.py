@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from synth.networks.network import Network, Vertex
-from synth.networks.rewriting import INVERTED, POINTWISE
+from synth.networks.rewriting import INVERTED, POINTWISE, follows_a_stride
 from synth.search.decisions import Decisions, Site
 from synth.space.space import ACTIVATION, BLOCK, NONLINEARITY, OPERATOR, WIDTH, NetworkSpace, Place
 
@@ -45,8 +45,8 @@ def _inverted_residuals(space: NetworkSpace) -> list[int]:
             passing = not groups or place.name in groups
             return round(0.5 * own) if passing else _nearest(site, 1.5 * int(site.choices[own]))
         if place.kind == OPERATOR:
-            wanted = _operator(network, network[place.name], trunk)
-            return site.choices.index(wanted if wanted in site.choices else "separable")
+            wanted = _operators(network, network[place.name], trunk)
+            return site.choices.index(next(name for name in (*wanted, "separable") if name in site.choices))
         return 0 if place.kind in (ACTIVATION, NONLINEARITY) else len(site.choices) - 1
 
     row = [choice(*at) for at in zip(space.places, space.sites, space.own, strict=True)]
@@ -58,14 +58,14 @@ def _nearest(site: Site, width: float) -> int:
     return min(range(len(site.choices)), key=lambda choice: abs(int(site.choices[choice]) - width))
 
 
-def _operator(network: Network, vertex: Vertex, trunk: set[str]) -> str:
-    """What stands in a convolution's place in an inverted residual, where it may; what reads the images stays."""
+def _operators(network: Network, vertex: Vertex, trunk: set[str]) -> tuple[str, ...]:
+    """What stands in a convolution's place in an inverted residual, the first that may; what reads the images stays."""
     source = vertex.inputs[0]
     if network[source].op == "input":
-        return "dense"
+        return ("dense",)
     if source in trunk and vertex.name not in trunk:
-        return POINTWISE if tuple(vertex.attrs["stride"]) == (1, 1) else INVERTED
-    return "separable relu"
+        return (POINTWISE if tuple(vertex.attrs["stride"]) == (1, 1) else INVERTED, "separable")
+    return (POINTWISE, "separable relu") if follows_a_stride(network, vertex) else ("separable relu",)
 
 
 def _with_every(space: NetworkSpace, row: list[int], every: int) -> list[int]:

@@ -13,7 +13,7 @@ from devices.support.errors import UserError
 from synth.networks.channels import ChannelGroup
 from synth.networks.costs import GATED
 from synth.networks.costs import costs as network_costs
-from synth.networks.rewriting import INVERTED, OPERATORS, POINTWISE, may_be_pointwise
+from synth.networks.rewriting import INVERTED, OPERATORS, POINTWISE, follows_a_stride, may_be_pointwise
 from synth.search.decisions import Decisions, FloatArray, IntArray, Site, own_decisions
 from synth.space.parent import Design, ElasticParent
 from synth.space.prices import Prices
@@ -39,10 +39,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a space lets decide. operators: in a convolution's place, in the order of OPERATORS. activations: whether
+    """What a space lets decide. operators: in a convolution's place, in the order of OPERATORS; where "inverted" is
+    among them, a 1x1 convolution may also stand behind what strides (as in inverted residuals). activations: whether
     those behind additions may be left out. nonlinearities: kinds that may stand in ReLU's place, at each map size.
-    blind: whether 1x1 convolutions may stand in the place of all others at
-    once, so that a network sees single pixels alone."""
+    blind: whether 1x1 convolutions may stand in the place of all others at once, so that a network sees single pixels
+    alone."""
 
     operators: tuple[str, ...] = tuple(name for name in OPERATORS if name != INVERTED)
     activations: bool = True
@@ -122,9 +123,10 @@ class NetworkSpace:
         return tuple(sites)
 
     def _operators_of(self, name: str) -> tuple[str, ...]:
-        network = self.parent.network
-        if self.choices.blind or may_be_pointwise(network, network[name]):
-            return self.choices.operators
+        network, operators = self.parent.network, self.choices.operators
+        if (self.choices.blind or may_be_pointwise(network, network[name])
+                or (INVERTED in operators and follows_a_stride(network, network[name]))):
+            return operators
         return tuple(operator for operator in self.choices.operators if operator != POINTWISE)
 
     # --- decisions and networks ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 from devices.board import resolve_target
 from synth.networks.costs import costs
 from synth.networks.module import build, check
+from synth.networks.rewriting import OPERATORS
 from synth.networks.tracing import trace
 from synth.objective.requirements import Requirements
 from synth.probing.probing import order_of_units
@@ -74,6 +75,11 @@ def test_where_there_is_more_width_inverted_residuals_leave_the_largest_map_alon
     kept = {site.name: site.choices[c] for site, c in zip(space.sites, row, strict=True) if site.kind == BLOCK}
     assert {name for name, choice in kept.items() if choice == DROP} == {
         f"stages.0.{i}.add/block" for i in range(3)} < kept.keys()
+    whole = space_of(ResNet(3, 10, widths=(8, 16), blocks=2), (3, 16, 16), Choices(OPERATORS), 2)
+    network, _ = whole.parent.draw(whole.design(anchors(whole)[2]))
+    assert [v.name for v in network.vertices if v.name.startswith("stages.1.0.") and v.op == "conv"] == [
+        "stages.1.0.conv1.pointwise", "stages.1.0.conv1", "stages.1.0.conv2", "stages.1.0.shortcut.0"]
+    assert network["stages.1.0.conv1"].attrs["depthwise"] and network["stages.1.0.conv2"].attrs["kernel"] == [1, 1]
     alike = space_of(ResNet(3, 10, widths=(8,), blocks=4), (3, 16, 16), expansion=2)
     assert [alike.sites[i].choices[c] != DROP for i, c in enumerate(anchors(alike)[2]) if alike.sites[i].kind == BLOCK
             ] == [True, False, True, False]

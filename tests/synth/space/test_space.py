@@ -236,6 +236,15 @@ def test_a_space_knows_the_prototype(expansion):
         choice < len(site.choices) - 1 for site, choice in zip(space.sites, space.own, strict=True))
 
 
+def test_behind_what_strides_a_network_may_stop_looking_where_it_can_be_inverted():
+    usual, whole = space_of("resnet"), space_of("resnet", choices=SWISH)
+    more = {site.name for site, before in zip(whole.sites, usual.sites, strict=False)
+            if "pointwise" in site.choices and "pointwise" not in before.choices}
+    assert more == {"layer2.0.conv2/operator", "layer3.0.conv2/operator"}
+    for site, before in zip(whole.sites, usual.sites, strict=False):
+        assert {*site.choices} - {*before.choices} <= {"inverted", "pointwise"}
+
+
 def test_summary_has_one_row_a_network_on_comparable_scales():
     space = space_of("mobilenet_v2")
     summary = space.summary(some_rows(space, 30, seed=5))
