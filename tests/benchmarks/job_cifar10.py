@@ -48,7 +48,8 @@ TEACHER = ("--epochs", "25", "--set", "smoothing=0", "--set", "batch=256", "--se
            "momentum=0.95", "--set", "decay=0.1", "--set", "rate=0.02")
 TABLE = "cifar10_table.json"
 FERMINETS = ("ferminet-a", "ferminet-b", "ferminet-c", "ferminet-d")
-DRAWN = ("anchor", *(f"{HERE / 'drawn.py'}:{name}" for name in ("hardswish", "hardswish_narrow", "hardswish_narrower")))
+DRAWN = ("anchor", *(f"{HERE / 'drawn.py'}:{name}" for name in (
+    "hardswish", "hardswish_narrow", "hardswish_narrower", "bypassed")))
 PEERS = ("mobilenetv2", "shufflenet")
 ARCHIVES = {"networks": ("teacher", "finals", "peers"), "run": ("run",), "table": ("table", "*.json")}  # of WORK
 COMPUTED_AGAIN = {"checkpoints", "bank.safetensors", "teacher.safetensors", "teacher-train+validation.safetensors"}
