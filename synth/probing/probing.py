@@ -162,9 +162,7 @@ def single_swaps(space: NetworkSpace, most: int) -> list[tuple[int, ...]]:
     for column, site in enumerate(space.sites):
         if site.kind in (ACTIVATION, NONLINEARITY):
             continue
-        others = [choice for choice in range(len(site.choices)) if choice != space.own[column]]
-        if site.kind == WIDTH:  # what is wider than φ answers as φ does
-            others = list(range(space.own[column]))
+        others = list(range(space.own[column]))  # behind φ's own are wider ones, which answer as φ does
         if site.kind == WIDTH and len(others) > 3:  # the ends and the middle; the rest is filled smoothly
             others = sorted({others[0], others[len(others) // 2], others[-1]})
         swaps += [(*space.own[:column], choice, *space.own[column + 1:]) for choice in others]

@@ -81,7 +81,8 @@ class NetworkSpace:
                             "leave out and no residual block")
         self._column = {place: i for i, place in enumerate(self.places)}
         self.sites: Sequence[Site] = self._sites()
-        self.own: Decisions = tuple(own_decisions(self.sites).tolist())
+        self._own_row = own_decisions(self.sites)
+        self.own: Decisions = tuple(self._own_row.tolist())
         self._meaning = {place: _MEANING[place.kind](site.choices)
                          for place, site in zip(self.places, self.sites, strict=True) if place.kind in _MEANING}
         self._tables = CostTables(parent, order, self.widths)
@@ -127,7 +128,7 @@ class NetworkSpace:
         if (self.choices.blind or may_be_pointwise(network, network[name])
                 or (INVERTED in operators and follows_a_stride(network, network[name]))):
             return operators
-        return tuple(operator for operator in self.choices.operators if operator != POINTWISE)
+        return tuple(operator for operator in operators if operator != POINTWISE)
 
     # --- decisions and networks ------------------------------------------------------------------------------------
 
@@ -172,7 +173,7 @@ class NetworkSpace:
         rows = np.array(decisions, dtype=np.int64)
         for column, inner in self._inside:
             dropped = rows[:, column] == 0
-            rows[np.ix_(dropped, inner)] = np.array(self.own)[inner]
+            rows[np.ix_(dropped, inner)] = self._own_row[inner]
         return rows
 
     # --- costs -----------------------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ class NetworkSpace:
         places = [column for place, column in self._column.items() if place.kind == kind]
         if not places:
             return None
-        own: FloatArray = (self._rows(decisions)[:, places] == np.array(self.own)[places]).mean(axis=1)
+        own: FloatArray = (self._rows(decisions)[:, places] == self._own_row[places]).mean(axis=1)
         return own
 
     def smallest(self) -> IntArray:
