@@ -40,7 +40,7 @@ from synth.run.scope import (
     unfitted_parent,
     with_margins,
 )
-from synth.search.decisions import from_words, to_words
+from synth.search.decisions import DECIDED_OTHERWISE, from_words, to_words
 from synth.space.bank import elastic_parent
 from synth.space.correction import Correction
 from synth.space.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
@@ -145,7 +145,7 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     module = build(prototype.network, prototype.weights).eval()
     with single_thread():
         parent, unit_importance = folder.step(
-            "parent", lambda: _make_parent(prototype, stimuli, expansion_of(order, dataset)), _save_parent,
+            "parent", lambda: _make_parent(prototype, stimuli, order, dataset), _save_parent,
             lambda path: _load_parent(path, unfitted))
         prices = Prices(requirements, target, order.precision)
         if order.measure:
@@ -255,8 +255,11 @@ def comes_trained(metrics: Metrics, labels: torch.Tensor) -> bool:
 # --- the elastic parent --------------------------------------------------------------------------------------------
 
 
-def _make_parent(prototype: Prototype, stimuli: Split, expansion: int) -> tuple[ElasticParent, np.ndarray]:
-    parent = elastic_parent(prototype.network, prototype.weights, stimuli.images).widened(expansion)
+def _make_parent(prototype: Prototype, stimuli: Split, order: Order, dataset: Dataset
+                 ) -> tuple[ElasticParent, np.ndarray]:
+    operators = choices_of(order, dataset).operators
+    parent = elastic_parent(prototype.network, prototype.weights, stimuli.images, operators).widened(
+        expansion_of(order, dataset))
     module = build(parent.network, parent.weights())
     return parent, importance(module, parent.channels, stimuli)
 
@@ -272,8 +275,7 @@ def _load_parent(path: Path, unfitted: ElasticParent) -> tuple[ElasticParent, np
     bank, _ = load_tensors(path / "bank.safetensors", "edgesynth.bank/1")
     tensors, _ = load_tensors(path / "importance.safetensors", PARENT)
     if len(tensors["importance"]) != len(unfitted.channels.keep_all()):
-        raise UserError(f"{path}: this run decided on other things than this edgesynth does: go on with the version "
-                        "that started it, or start a new run")
+        raise UserError(f"{path}: {DECIDED_OTHERWISE}")
     return ElasticParent(unfitted.network, bank, unfitted.own_widths), tensors["importance"].numpy()
 
 

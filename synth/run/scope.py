@@ -59,7 +59,7 @@ def unfitted_parent(network: Network, weights: Weights, order: Order, dataset: D
 
 
 def space_of(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Prices,
-           choices: Choices = USUAL_CHOICES) -> NetworkSpace:
+             choices: Choices = USUAL_CHOICES) -> NetworkSpace:
     """unit_importance: None where costs alone are asked for, which do not depend on which units are kept."""
     if unit_importance is None:
         unit_importance = np.zeros(len(parent.channels.keep_all()))

@@ -20,6 +20,8 @@ from synth.search.probe_table import ProbeTable
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Decisions = tuple[int, ...]
+DECIDED_OTHERWISE = ("this run decided on other things than this edgesynth does: go on with the version that "
+                     "started it, or start a new run")
 
 
 @dataclass(frozen=True)
@@ -158,5 +160,4 @@ def from_words(sites: Sequence[Site], words: Sequence[str]) -> Decisions:
     try:
         return tuple(site.choices.index(word) for site, word in zip(sites, words, strict=True))
     except ValueError as error:
-        raise UserError("this run decided on other things than this edgesynth does: go on with the version that "
-                        "started it, or start a new run") from error
+        raise UserError(DECIDED_OTHERWISE) from error

@@ -16,7 +16,7 @@ from torch.nn import functional
 from synth.networks.module import Weights, build, responses
 from synth.networks.network import Network, Vertex
 from synth.networks.operators import operator
-from synth.networks.rewriting import INVERTED, projected_width
+from synth.networks.rewriting import INVERTED, OPERATORS, projected_width
 from synth.space.parent import ElasticParent, following_norm
 
 RIDGE = 1e-3  # of the mean squared input, so that directions without energy get no weight
@@ -24,9 +24,10 @@ SAMPLES = 8192  # positions that a fit looks at, at most
 PIXELS = 2**20  # of all stimuli that a fit looks at, at most
 
 
-def elastic_parent(network: Network, weights: Weights, stimuli: Tensor) -> ElasticParent:
+def elastic_parent(network: Network, weights: Weights, stimuli: Tensor,
+                   operators: Sequence[str] = OPERATORS) -> ElasticParent:
     """φ with its bank, fitted on the responses to `stimuli` (N, C, H, W), normalised training images; of large ones to
-    as many as PIXELS allow, since every response is held at once."""
+    as many as PIXELS allow, since every response is held at once. "inverted" is fitted where `operators` have it."""
     stimuli = stimuli[:: math.ceil(len(stimuli) * stimuli.shape[2] * stimuli.shape[3] / PIXELS)]
     module = build(network, weights).eval()
     parent = ElasticParent(network, dict(weights))
@@ -34,7 +35,10 @@ def elastic_parent(network: Network, weights: Weights, stimuli: Tensor) -> Elast
         answers = responses(module, stimuli)
         for name in parent.replaceable:
             vertex = network[name]
-            for choice, source in _sources(vertex, weights[f"{name}.weight"], answers[vertex.inputs[0]]).items():
+            weight, x = weights[f"{name}.weight"], answers[vertex.inputs[0]]
+            sources = _sources(vertex, weight, x) | ({INVERTED: _inverted(vertex, weight, x)} if INVERTED in operators
+                                                     else {})
+            for choice, source in sources.items():
                 tensors = _fitted(network, vertex, weights, source, answers[name])
                 parent.bank |= {f"{choice}:{key}": tensor for key, tensor in tensors.items()}
     return parent
@@ -52,7 +56,7 @@ class _Source:
 
 
 def _sources(vertex: Vertex, weight: Tensor, x: Tensor) -> dict[str, _Source]:
-    """For every other operator in the place of one convolution that reads x (N, Cin, H, W)."""
+    """For every other operator but "inverted" in the place of one convolution that reads x (N, Cin, H, W)."""
     name, k = vertex.name, vertex.attrs["kernel"][0]
     stride = (int(vertex.attrs["stride"][0]), int(vertex.attrs["stride"][1]))
     depthwise = _rank_one(weight)
@@ -62,16 +66,20 @@ def _sources(vertex: Vertex, weight: Tensor, x: Tensor) -> dict[str, _Source]:
     project = vectors.flip(1)[:, :projected_width(x.shape[1])].T[:, :, None, None].contiguous()
     projected, norm = _normalised(functional.conv2d(x, project))
     projecting = {f"{name}.project.weight": project} | {f"{name}.norm.{t}": v for t, v in norm.items()}
-    mixing = _mixing(weight)
-    mixed, norm = _normalised(functional.conv2d(x, mixing))
-    inverted = {f"{name}.pointwise.weight": mixing} | {f"{name}.norm.{t}": v for t, v in norm.items()}
     return {
         "pointwise": _Source(x[:, :, ::stride[0], ::stride[1]], 1, (1, 1), {}),
         "separable": _Source(filtered, 1, (1, 1), separable),
         "separable relu": _Source(filtered.relu(), 1, (1, 1), {key: t.clone() for key, t in separable.items()}),
-        INVERTED: _Source(mixed.relu(), k, stride, inverted, depthwise=True),
         "project": _Source(projected, k, stride, projecting),
     }
+
+
+def _inverted(vertex: Vertex, weight: Tensor, x: Tensor) -> _Source:
+    mixing = _mixing(weight)
+    mixed, norm = _normalised(functional.conv2d(x, mixing))
+    tensors = {f"{vertex.name}.pointwise.weight": mixing} | {f"{vertex.name}.norm.{t}": v for t, v in norm.items()}
+    stride = (int(vertex.attrs["stride"][0]), int(vertex.attrs["stride"][1]))
+    return _Source(mixed.relu(), vertex.attrs["kernel"][0], stride, tensors, depthwise=True)
 
 
 def _fitted(network: Network, vertex: Vertex, weights: Weights, source: _Source, y: Tensor) -> Weights:
@@ -149,7 +157,7 @@ def _regress(x: Tensor, y: Tensor, kernel: int, stride: Sequence[int], constant:
         ridge = RIDGE * grams.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-12)
         grams = grams + ridge[:, None, None] * torch.eye(grams.shape[1], dtype=grams.dtype)
         solutions = torch.linalg.solve(grams, each.mT @ target.T[:, :, None])[:, :, 0]
-        shift = mean_y - (mean_x.reshape(solutions.shape) * solutions).sum(dim=1) * constant
+        shift = mean_y - (mean_x.reshape(solutions.shape) * solutions).sum(dim=1)
         return solutions.float().reshape(y.shape[1], 1, kernel, kernel).contiguous(), shift.float()
     gram = design.T @ design
     gram += RIDGE * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(len(gram), dtype=gram.dtype)
