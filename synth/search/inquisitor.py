@@ -170,7 +170,7 @@ class Inquisitor:
                 value_now = np.log(doubt) + np.log(np.maximum(-np.expm1(-gain), np.finfo(np.float64).tiny))
             else:
                 # the link errs for all networks alike, so that what is bold fails together: the first plays safe
-                shift = self.theory.link.common_sd(now.log_loss) if number == 0 else 0.0
+                shift = self.theory.link.common_sd(now.log_error_sd, now.log_loss_sd) if number == 0 else 0.0
                 value_now = log_improvement(now, Wish(wish.demand - shift, wish.reference))
             best = int(np.argmax(value_now))
             picked.append(decisions[top[best]])

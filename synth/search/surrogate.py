@@ -28,11 +28,22 @@ PRIOR_SPREAD = np.array([0.7, 0.8, 0.8, 0.7])
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the kernel sees of n networks: decisions [n, sites], linear [n, d] features, smooth [n, k] features."""
+    """What the kernel sees of n networks: sites [n, w] as `SiteKernel.features` has them, linear [n, d] features,
+    smooth [n, k] features."""
 
-    decisions: IntArray
+    sites: FloatArray
     linear: FloatArray
     smooth: FloatArray
+
+    def take(self, index: Sequence[int]) -> Inputs:
+        """Those of some of the networks."""
+        rows = np.asarray(index, dtype=np.int64)
+        return Inputs(self.sites[rows], self.linear[rows], self.smooth[rows])
+
+    def joined(self, others: Inputs) -> Inputs:
+        """These networks, then the others."""
+        pairs = ((self.sites, others.sites), (self.linear, others.linear), (self.smooth, others.smooth))
+        return Inputs(*(np.concatenate(pair) for pair in pairs))
 
 
 class SiteKernel:
@@ -72,10 +83,8 @@ class Surrogate:
     """
 
     def __init__(
-        self, kernel: SiteKernel, prior_mean: FloatArray, prior_sd: FloatArray, smooth_scale: FloatArray,
-        log_sd: FloatArray,
+        self, prior_mean: FloatArray, prior_sd: FloatArray, smooth_scale: FloatArray, log_sd: FloatArray,
     ):  # fmt: skip
-        self.kernel = kernel
         self.prior_mean, self.prior_sd = prior_mean, prior_sd
         self.scale = np.maximum(smooth_scale, 1e-3) * np.sqrt(len(smooth_scale))
         self.log_sd = log_sd
@@ -83,9 +92,7 @@ class Surrogate:
     def fit(self, inputs: Inputs, target: FloatArray, noise_sd: FloatArray, tune: bool = True) -> None:
         """Condition on `target` [n] seen with standard errors `noise_sd` [n]; `tune` sets the amplitudes anew."""
         self.inputs, self.target, self.noise = inputs, target, noise_sd
-        self.site_map = self.kernel.features(inputs.decisions)
-        self.smooth_map = inputs.smooth / self.scale
-        parts = self._parts(inputs.linear, self.site_map, self.smooth_map)
+        parts = self._kernels(inputs, inputs)
         if tune and len(target) >= 4:
             self.log_sd = self._tune(parts)
         gram = self._combine(parts)
@@ -104,24 +111,25 @@ class Surrogate:
     def covariance(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
         """Mean [m] and covariance [m, m] of the true log loss."""
         cross, _ = self._cross(inputs)
-        site_map = self.kernel.features(inputs.decisions)
-        own = self._combine(self._parts(inputs.linear, site_map, inputs.smooth / self.scale))
+        own = self._combine(self._kernels(inputs, inputs))
         half = solve_triangular(self.lower, cross.T, lower=True, check_finite=False)
         return inputs.linear @ self.prior_mean + cross @ self.weights, own - half.T @ half
 
-    def _parts(self, linear: FloatArray, site: FloatArray, smooth: FloatArray) -> list[FloatArray]:
-        return self._kernels((linear, site, smooth), (linear, site, smooth))
+    def likeness(self, a: Inputs, b: Inputs) -> FloatArray:
+        """[n, m] in [0, 1], 1 where networks are equal: half by shared decisions, half by their summaries."""
+        _, together, smooth = self._alike(a, b)
+        return 0.5 * (together + smooth)
 
-    def _kernels(self, a: tuple[FloatArray, ...], b: tuple[FloatArray, ...]) -> list[FloatArray]:
+    def _alike(self, a: Inputs, b: Inputs) -> list[FloatArray]:
+        """Sites, interactions and summary, each with unit amplitude, [n, m]."""
+        same = a.sites @ b.sites.T
+        left, right = a.smooth / self.scale, b.smooth / self.scale
+        square = (left**2).sum(1)[:, None] + (right**2).sum(1)[None, :] - 2 * left @ right.T
+        return [same, np.exp(INTERACTION * (same - 1.0)), np.exp(-0.5 * np.maximum(square, 0.0))]
+
+    def _kernels(self, a: Inputs, b: Inputs) -> list[FloatArray]:
         """The linear part and the three parts with unit amplitude, each [n, m]."""
-        same = a[1] @ b[1].T
-        square = (a[2] ** 2).sum(1)[:, None] + (b[2] ** 2).sum(1)[None, :] - 2 * a[2] @ b[2].T
-        return [
-            (a[0] * self.prior_sd**2) @ b[0].T,
-            same,
-            np.exp(INTERACTION * (same - 1.0)),
-            np.exp(-0.5 * np.maximum(square, 0.0)),
-        ]
+        return [(a.linear * self.prior_sd**2) @ b.linear.T, *self._alike(a, b)]
 
     def _combine(self, parts: list[FloatArray]) -> FloatArray:
         total = parts[0].copy()
@@ -131,12 +139,9 @@ class Surrogate:
 
     def _cross(self, inputs: Inputs) -> tuple[FloatArray, FloatArray]:
         """Kernel with the observations [m, n], and of every network with itself [m]."""
-        site_map = self.kernel.features(inputs.decisions)
-        here = (inputs.linear, site_map, inputs.smooth / self.scale)
-        there = (self.inputs.linear, self.site_map, self.smooth_map)
         amplitude = np.exp(2 * self.log_sd)
         own = (inputs.linear**2) @ self.prior_sd**2 + amplitude[:-1].sum()
-        return self._combine(self._kernels(here, there)), own
+        return self._combine(self._kernels(inputs, self.inputs)), own
 
     def _tune(self, parts: list[FloatArray]) -> FloatArray:
         """Amplitudes at the maximum of marginal likelihood times prior."""

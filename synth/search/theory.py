@@ -48,15 +48,14 @@ class Theory:
         self.spread[:2] = 1.0  # costs stay in nats
         mean = np.concatenate([[0.0], [COST_SLOPE] * 2, SLOPE * table.signs])
         spread = np.concatenate([[LEVEL_SD], [COST_SLOPE_SD] * 2, [table.slope_sd] * len(table.signs)])
-        self.surrogate = Surrogate(self.kernel, mean, spread, self.smooth_scale, self.log_sd)
-        self.link = Link(least_error=least_error(self.requirements.validation_images))
+        self.surrogate = Surrogate(mean, spread, self.smooth_scale, self.log_sd)
+        self.link = Link(images=self.requirements.validation_images)
         seen = self._seen()
         target = np.array([o.log_loss for o in self.observations])
         noise = np.array([o.log_loss_se for o in self.observations])
         self.surrogate.fit(self.inputs(self.space.canonical(seen)), target, noise)
         self.log_sd = self.surrogate.log_sd  # where the next marginal likelihood starts
-        if self.observations:
-            self._fit_link()
+        self._fit_link()
 
     def observe_in_full(self, trained: Sequence[tuple[Decisions, float]]) -> None:
         """Learn what full training made of networks (their accuracy) whose short training nobody saw: of the surrogate
@@ -66,17 +65,19 @@ class Theory:
 
     def _fit_link(self) -> None:
         believed, _ = self.surrogate.predict(self.surrogate.inputs)
-        unseen = None
+        done = [i for i, o in enumerate(self.observations) if o.final_accuracy is not None]
+        self.whole, unseen = self.surrogate.inputs.take(done), None
         if self.in_full:
-            networks = self.space.canonical(rows((d for d, _ in self.in_full), len(self.space.sites)))
-            accuracies = np.array([accuracy for _, accuracy in self.in_full])
-            unseen = self.surrogate.predict(self.inputs(networks))[0], accuracies
-        self.link.fit(self.observations, believed, unseen)
+            networks = self.inputs(self.space.canonical(rows((d for d, _ in self.in_full), len(self.space.sites))))
+            unseen = self.surrogate.predict(networks)[0], np.array([accuracy for _, accuracy in self.in_full])
+            self.whole = self.whole.joined(networks)
+        self.link.fit(self.observations, believed, unseen, self.surrogate.likeness(self.whole, self.whole))
 
     def inputs(self, decisions: IntArray, costs: Mapping[str, FloatArray] | None = None) -> Inputs:
         """What the surrogate sees of networks [n, sites], whose costs need not be computed when they are known."""
         linear = (self._raw(decisions, costs) - self.centre) / self.spread
-        return Inputs(decisions, np.column_stack([np.ones(len(decisions)), linear]), self.space.summary(decisions))
+        linear = np.column_stack([np.ones(len(decisions)), linear])
+        return Inputs(self.kernel.features(decisions), linear, self.space.summary(decisions))
 
     def _seen(self) -> IntArray:
         return rows((o.decisions for o in self.observations), len(self.space.sites))
@@ -92,8 +93,9 @@ class Theory:
 
     def _belief(self, surrogate: Surrogate, decisions: IntArray, margin: float = 0.0) -> Belief:
         costs = self.space.costs(decisions)
-        mean, sd = surrogate.predict(self.inputs(decisions, costs))
-        error, error_sd = self.link.final_log_error(mean, sd)
+        inputs = self.inputs(decisions, costs)
+        mean, sd = surrogate.predict(inputs)
+        error, error_sd = self.link.final_log_error(mean, sd, surrogate.likeness(inputs, self.whole))
         return Belief(mean, sd, error, error_sd, costs, violation(self.requirements, costs, margin))
 
     def incumbent(self) -> tuple[IntArray, FloatArray, float]:
@@ -116,12 +118,7 @@ class Theory:
         extra = self.inputs(np.array(picked))
         mean, _ = self.surrogate.predict(extra)
         old = self.surrogate
-        imagined = Surrogate(self.kernel, old.prior_mean, old.prior_sd, self.smooth_scale, old.log_sd)
-        joined = Inputs(
-            np.concatenate([old.inputs.decisions, extra.decisions]),
-            np.concatenate([old.inputs.linear, extra.linear]),
-            np.concatenate([old.inputs.smooth, extra.smooth]),
-        )
+        imagined = Surrogate(old.prior_mean, old.prior_sd, self.smooth_scale, old.log_sd)
         noise = np.concatenate([old.noise, np.full(len(mean), float(np.median(old.noise)) if len(old.noise) else 0.1)])
-        imagined.fit(joined, np.concatenate([old.target, mean]), noise, tune=False)
+        imagined.fit(old.inputs.joined(extra), np.concatenate([old.target, mean]), noise, tune=False)
         return self._belief(imagined, decisions)

@@ -18,7 +18,7 @@ def test_a_split_without_an_error_stands_for_half_an_image():
     assert least_error(50) == 0.01 and least_error(None) == LEAST_ERROR
     losses = np.array([np.log(0.02), np.log(0.3), np.log(0.5)])
     right = [1.0, 0.9, 0.84]
-    link = Link(least_error=least_error(50))
+    link = Link(images=50)
     link.fit([Observation((0,), float(loss), 0.1, a, a) for loss, a in zip(losses, right, strict=True)], losses)
     accuracy = 1 - np.exp(link.final_log_error(np.log(np.array([0.3, 0.6])), np.zeros(2))[0])
     assert accuracy[0] == pytest.approx(0.9, abs=0.03) and accuracy[1] > 0.7  # -0.4 where it stands for 1e-4

@@ -21,7 +21,7 @@ def fitted(count, noise=0.05, seed=0, tune=True):
     inputs = THEORY.inputs(decisions)
     target = PROBLEM.log_loss(decisions) + noise * np.random.default_rng(seed + 1).standard_normal(count)
     old = THEORY.surrogate
-    surrogate = Surrogate(SiteKernel(SITES), old.prior_mean, old.prior_sd, THEORY.smooth_scale, PRIOR_LOG_SD)
+    surrogate = Surrogate(old.prior_mean, old.prior_sd, THEORY.smooth_scale, PRIOR_LOG_SD)
     surrogate.fit(inputs, target, np.full(count, noise), tune)
     return surrogate, inputs, target
 
