@@ -76,3 +76,49 @@ def test_the_scatter_of_few_full_trainings_is_not_called_small(count):
     free = max(count - 2, 0)
     expected = (SCATTER_WEIGHT * SCATTER**2 + free * true**2) / (SCATTER_WEIGHT + free)
     assert 0.9 * expected < np.mean(found) < true**2 * 1.1
+
+
+def taught(finals, likeness, images=5000, losses=(-0.5, -0.5, -0.4)):
+    link, losses = Link(images=images), np.array(losses)
+    short = [Observation((0,), float(v), 0.1, float(1 - np.exp(0.9 * v - 1.1)), f)
+             for v, f in zip(losses, finals, strict=True)]
+    link.fit(short, losses, likeness=np.asarray(likeness))
+    return link
+
+
+def test_what_full_training_made_beyond_the_line_is_believed_of_networks_like_it():
+    apart = np.eye(3)
+    link = taught([0.88, 0.86, 0.85], apart)
+    assert 0.5 < link.alike < 1
+    at, sd = np.full(4, -0.5), np.zeros(4)
+    like = np.array([[1.0, 0, 0], [0.5, 0, 0], [0, 0, 0], [0, 1.0, 0]])
+    error, spread = link.final_log_error(at, sd, like)
+    itself, near, other, second = 1 - np.exp(error)
+    assert itself == pytest.approx(0.88, abs=0.004) and second == pytest.approx(0.86, abs=0.004)
+    assert other < near < itself  # half as like, half of what is beyond the line
+    assert spread[0] < spread[1] < spread[2]
+    unlike, apart_sd = link.final_log_error(at, sd)
+    assert unlike[2] == pytest.approx(error[2]) and apart_sd[2] == pytest.approx(spread[2])
+
+
+def test_two_that_are_alike_and_differ_agree_on_their_middle():
+    link = taught([0.88, 0.86, 0.85], [[1.0, 1.0, 0], [1.0, 1.0, 0], [0, 0, 1.0]])
+    error, _ = link.final_log_error(np.full(1, -0.5), np.zeros(1), np.array([[1.0, 1.0, 0.0]]))
+    assert 1 - np.exp(error[0]) == pytest.approx(0.87, abs=0.005)
+
+
+def test_scatter_that_counting_on_few_images_explains_says_nothing_of_others():
+    few, plain = taught([0.88, 0.86, 0.85], np.eye(3), images=100), Link(images=100)
+    plain.fit([Observation((0,), v, 0.1, float(1 - np.exp(0.9 * v - 1.1)), f)
+               for v, f in ((-0.5, 0.88), (-0.5, 0.86), (-0.4, 0.85))], np.array([-0.5, -0.5, -0.4]))
+    assert few.alike == 0
+    at, sd, like = np.full(2, -0.5), np.zeros(2), np.array([[1.0, 0, 0], [0, 1, 0]])
+    assert np.array_equal(few.final_log_error(at, sd, like)[0], plain.final_log_error(at, sd)[0])
+
+
+def test_the_links_own_part_of_what_it_does_not_know():
+    link = taught([0.88, 0.86, 0.85], np.eye(3))
+    at, like = np.array([-0.5, -0.3]), np.array([[1.0, 0, 0], [0, 0, 0.3]])
+    _, own = link.final_log_error(at, np.zeros(2), like)
+    _, whole = link.final_log_error(at, np.array([0.1, 0.2]), like)
+    assert link.common_sd(whole, np.array([0.1, 0.2])) == pytest.approx(own) and (whole > own).all()

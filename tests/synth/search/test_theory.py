@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from toy_problem import SITES, ToyBounds, ToyProblem, everything
+
+from synth.search.decisions import Observation, rows
+from synth.search.theory import Theory
+
+KINDS = {0: 0.0, 2: 0.12}  # the operator of the second block, and what it is worth after full training alone
+
+
+def observed(problem, decisions, final=True, noise=0.0):
+    d = rows([decisions], len(SITES))
+    loss = float(problem.log_loss(d)[0])
+    error = loss - 0.6 - KINDS.get(decisions[6], 0.0) + noise
+    return Observation(tuple(decisions), loss, 0.02, float(1 - np.exp(loss - 0.4)),
+                       float(1 - np.exp(error)) if final else None)
+
+
+def test_a_network_seen_in_full_is_believed_to_be_what_it_was_and_its_neighbours_more_like_it():
+    """Networks of one kind end better than their short training tells: their neighbours are believed to, others not."""
+    problem = ToyProblem(ToyBounds(validation_images=5000))
+    random = np.random.default_rng(0)
+    some = everything()[random.choice(len(everything()), 24, replace=False)]
+    seen = [observed(problem, d, final=i < 10) for i, d in enumerate(problem.space.canonical(some).tolist())]
+    theory = Theory(problem)
+    theory.observe(seen, problem.probe_table())
+    assert theory.link.alike > 0.3
+    whole = rows((o.decisions for o in seen if o.final_accuracy is not None), len(SITES))
+    truth = np.array([o.final_accuracy for o in seen if o.final_accuracy is not None])
+    belief = theory.believe(whole)
+    line, _ = theory.link.final_log_error(belief.log_loss, belief.log_loss_sd)
+    assert np.abs(np.exp(belief.log_error) - (1 - truth)).mean() < np.abs(np.exp(line) - (1 - truth)).mean()
+
+    rest = everything()
+    rest = np.unique(problem.space.canonical(rest[random.choice(len(rest), 400, replace=False)]), axis=0)
+    belief = theory.believe(rest)
+    line, _ = theory.link.final_log_error(belief.log_loss, belief.log_loss_sd)
+    better = belief.log_error - line
+    kind = rest[:, 6]
+    assert better[kind == 2].mean() < better[kind == 0].mean() - 0.01
+
+
+@pytest.mark.parametrize("images", [None, 50])
+def test_where_counting_explains_the_scatter_nothing_is_said_of_other_networks(images):
+    problem = ToyProblem(ToyBounds(validation_images=images))
+    theory = Theory(problem)
+    theory.observe([observed(problem, d, noise=0.05 * (-1) ** i) for i, d in enumerate([[1] * 9, [2] * 5 + [1] * 4])],
+                   problem.probe_table())
+    belief = theory.believe(everything()[:50])
+    line, sd = theory.link.final_log_error(belief.log_loss, belief.log_loss_sd)
+    assert theory.link.alike == 0 and belief.log_error == pytest.approx(line)
+    assert belief.log_error_sd == pytest.approx(sd)
+
+
+def test_what_was_trained_in_full_alone_is_believed_too():
+    problem = ToyProblem(ToyBounds(validation_images=5000))
+    theory = Theory(problem)
+    theory.observe([observed(problem, [1] * 9), observed(problem, [2] * 5 + [1] * 4)], problem.probe_table())
+    unseen = (3, 2, 2, 1, 1, 0, 0, 0, 1)
+    before = theory.believe(rows([unseen], 9)).log_error[0]
+    theory.observe_in_full([(unseen, float(1 - np.exp(before + 0.3)))])
+    after = theory.believe(rows([unseen], 9)).log_error[0]
+    assert before + 0.1 < after < before + 0.31
