@@ -29,17 +29,7 @@ from synth.prototypes.registry import default_prototype, load_prototype
 from synth.run.candidates import Outcome, Task, run_task, shared_arrays, stimuli_of
 from synth.run.order import Order, relative_requirements
 from synth.run.problem import FINAL_LOGITS, SHORT_LOGITS, Recipes
-from synth.run.scope import (
-    choices_of,
-    ends_of,
-    expansion_of,
-    recipe_of,
-    recipes_of,
-    slope_sd_for,
-    space_of,
-    unfitted_parent,
-    with_margins,
-)
+from synth.run.scope import Scope, ends_of, recipe_of, recipes_of, scope_of, space_of, with_margins
 from synth.search.decisions import DECIDED_OTHERWISE, from_words, to_words
 from synth.space.bank import elastic_parent
 from synth.space.correction import Correction
@@ -92,11 +82,14 @@ class Laboratory:
 
 
 class Traced(NamedTuple):
-    """A prototype as a network, before any training here."""
+    """A prototype as a network, before any training here; what may be made of it; and its parent without a bank for
+    other operators, which costs do not depend on."""
 
     name: str
     network: Network
     weights: Weights
+    scope: Scope
+    parent: ElasticParent
 
 
 def traced_prototype(order: Order, dataset: Dataset) -> Traced:
@@ -104,23 +97,22 @@ def traced_prototype(order: Order, dataset: Dataset) -> Traced:
     requirements that no network of its space meets."""
     name = order.prototype or default_prototype(order.data)
     network, weights = trace(load_prototype(name, dataset, seed=order.seed), dataset.shape, name.rpartition(":")[2])
+    scope = scope_of(recipe_of(order, dataset, "short"))
+    parent = ElasticParent(network, weights).widened(scope.expansion)
     stated = order.stated_requirements()
     if stated is not None:
-        parent = unfitted_parent(network, weights, order, dataset)
-        with_their_margins = with_margins(stated, parent, order, dataset)
-        refuse_impossible(space_of(parent, None, Prices(with_their_margins, order.resolve_target(), order.precision),
-                                 choices_of(order, dataset)), hopeful=order.measure > 0)
-    return Traced(name, network, weights)
+        prices = Prices(with_margins(stated, parent, order, dataset), order.resolve_target(), order.precision)
+        refuse_impossible(space_of(parent, None, prices, scope.choices), hopeful=order.measure > 0)
+    return Traced(name, network, weights, scope, parent)
 
 
-def _derived_requirements(order: Order, prototype: Prototype, dataset: Dataset) -> Requirements:
+def _derived_requirements(order: Order, traced: Traced, metrics: Metrics, dataset: Dataset) -> Requirements:
     """What is required when nothing is said and nothing stands for the data set."""
-    parent = unfitted_parent(prototype.network, prototype.weights, order, dataset)
-    asked = with_margins(Requirements.parse(("img_per_joule >= 1 @ batch=8",)), parent, order, dataset)
+    asked = with_margins(Requirements.parse(("img_per_joule >= 1 @ batch=8",)), traced.parent, order, dataset)
     (item,), prices = asked.on_costs, Prices(asked, order.resolve_target(), order.precision)
-    best = prices.reading(item, best_for(space_of(parent, None, prices, choices_of(order, dataset)), item)).value
-    own = prices.reading(item, prototype.network).value
-    metrics = prototype.metrics
+    space = space_of(traced.parent, None, prices, traced.scope.choices)
+    best = prices.reading(item, best_for(space, item)).value
+    own = prices.reading(item, traced.network).value
     return relative_requirements(metrics.accuracy, metrics.accuracy_se, own, best, asked.relative_sigma[item.key])
 
 
@@ -132,25 +124,23 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     writes at a path. UserError when a requirement turns out to be out of reach."""
     target, stated = order.resolve_target(), order.stated_requirements()
     recipes = recipes_of(order, dataset)
-    _, network, weights = traced
     prototype = _train_prototype(order, traced, dataset, folder, compute.device, progress)
     if stated is None:
-        stated = _derived_requirements(order, prototype, dataset)
+        stated = _derived_requirements(order, traced, prototype.metrics, dataset)
         progress.say(f"no --require: taken from the prototype: {', '.join(map(str, stated))}")
-    unfitted = unfitted_parent(network, weights, order, dataset)
-    requirements = with_margins(stated, unfitted, order, dataset)
+    requirements = with_margins(stated, traced.parent, order, dataset)
     refuse_unreachable_accuracy(requirements, prototype.metrics)
 
     stimuli = stimuli_of(dataset.train, order.seed)
     module = build(prototype.network, prototype.weights).eval()
     with single_thread():
         parent, unit_importance = folder.step(
-            "parent", lambda: _make_parent(prototype, stimuli, order, dataset), _save_parent,
-            lambda path: _load_parent(path, unfitted))
+            "parent", lambda: _make_parent(prototype, stimuli, traced.scope), _save_parent,
+            lambda path: _load_parent(path, traced.parent))
         prices = Prices(requirements, target, order.precision)
         if order.measure:
             prices = replace(prices, correction=Correction(prices.prior_sd(ends_of(parent, prices))))
-        space = space_of(parent, unit_importance, prices, choices_of(order, dataset))
+        space = space_of(parent, unit_importance, prices, traced.scope.choices)
         refuse_impossible(space, hopeful=order.measure > 0)
         shared = shared_arrays(dataset.train, dataset.validation, stimuli) | _teaching(
             module, recipes, order, dataset, folder, compute.device, progress)
@@ -158,7 +148,7 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     parent_outcome = Outcome(prototype.metrics, insights)
     with ExitStack() as held:
         pool = held.enter_context(Pool(compute, shared))
-        blank = Probes(space, unit_importance, insights, slope_sd_for(recipes.short))
+        blank = Probes(space, unit_importance, insights, traced.scope.slope_sd)
         probes = _probed(blank, parent_outcome, pool, order, folder, progress)
         loop = None
         if order.measure:
@@ -210,7 +200,7 @@ def _train_prototype(order: Order, traced: Traced, dataset: Dataset, folder: Run
                      progress: Progress) -> Prototype:
     """Trained here, unless it comes trained: shipped for just these data, or a user's own that is clearly better
     on the validation split than always the commonest class."""
-    name, network, weights = traced
+    name, network, weights, *_ = traced
 
     def compute() -> tuple[Weights, Metrics, bool]:
         shipped = trained_for(name, dataset.name, dataset.checksum)
@@ -255,11 +245,9 @@ def comes_trained(metrics: Metrics, labels: torch.Tensor) -> bool:
 # --- the elastic parent --------------------------------------------------------------------------------------------
 
 
-def _make_parent(prototype: Prototype, stimuli: Split, order: Order, dataset: Dataset
-                 ) -> tuple[ElasticParent, np.ndarray]:
-    operators = choices_of(order, dataset).operators
-    parent = elastic_parent(prototype.network, prototype.weights, stimuli.images, operators).widened(
-        expansion_of(order, dataset))
+def _make_parent(prototype: Prototype, stimuli: Split, scope: Scope) -> tuple[ElasticParent, np.ndarray]:
+    parent = elastic_parent(prototype.network, prototype.weights, stimuli.images, scope.choices.operators).widened(
+        scope.expansion)
     module = build(parent.network, parent.weights())
     return parent, importance(module, parent.channels, stimuli)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from synth.data.dataset import Dataset
-from synth.networks.module import Weights
 from synth.networks.network import Network
 from synth.networks.rewriting import OPERATORS
 from synth.objective.requirements import Requirements
@@ -20,7 +19,21 @@ from synth.space.prices import Prices
 from synth.space.space import NONLINEARITIES, USUAL_CHOICES, Choices, NetworkSpace
 from synth.training.recipe import PURPOSES, Recipe, recipe_for
 
-EXPANSION = 2  # of the channels inside residual blocks, over φ's own
+
+@dataclass(frozen=True)
+class Scope:
+    """What candidates may be. choices: what is decided on. expansion: how many times φ's width the channels inside
+    residual blocks may have. slope_sd: how firmly what probing says keeps its sign."""
+
+    choices: Choices
+    expansion: int
+    slope_sd: float
+
+
+# What φ learnt says nothing of another nonlinearity or of channels that it does not have, so that where candidates
+# inherit it, a short training does not either.
+INHERITING = Scope(USUAL_CHOICES, 1, SLOPE_SD)
+FRESH = Scope(Choices(OPERATORS, nonlinearities=NONLINEARITIES), 2, FIRM_SLOPE_SD)
 
 
 def recipe_of(order: Order, dataset: Dataset, purpose: str) -> Recipe:
@@ -34,28 +47,9 @@ def recipes_of(order: Order, dataset: Dataset) -> Recipes:
                    replace(final, epochs=order.epochs or final.epochs), view_seed=order.seed)
 
 
-def slope_sd_for(short: Recipe) -> float:
-    """How firmly what probing says keeps its sign, where candidates are trained so."""
-    return SLOPE_SD if short.inherits else FIRM_SLOPE_SD
-
-
-def choices_of(order: Order, dataset: Dataset) -> Choices:
-    """What is decided on. Where candidates inherit what φ learnt with its own nonlinearity, a short training says
-    nothing of another."""
-    if recipe_of(order, dataset, "short").inherits:
-        return Choices()
-    return Choices(OPERATORS, nonlinearities=NONLINEARITIES)
-
-
-def expansion_of(order: Order, dataset: Dataset) -> int:
-    """How many times φ's width the channels inside residual blocks may have. What φ learnt says nothing of those that
-    it does not have."""
-    return 1 if recipe_of(order, dataset, "short").inherits else EXPANSION
-
-
-def unfitted_parent(network: Network, weights: Weights, order: Order, dataset: Dataset) -> ElasticParent:
-    """The parent without a bank for other operators, which costs do not depend on."""
-    return ElasticParent(network, weights).widened(expansion_of(order, dataset))
+def scope_of(short: Recipe) -> Scope:
+    """What candidates may be that are trained so."""
+    return INHERITING if short.inherits else FRESH
 
 
 def space_of(parent: ElasticParent, unit_importance: np.ndarray | None, prices: Prices,

@@ -34,7 +34,7 @@ from synth.probing.probing import SIGNS, STATISTICS, Insight, Probes
 from synth.run.order import Order
 from synth.run.preparation import traced_prototype
 from synth.run.problem import LINK_EVERY
-from synth.run.scope import EXPANSION, slope_sd_for, space_of, with_margins
+from synth.run.scope import FRESH, scope_of, space_of, with_margins
 from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
 from synth.search.link import log_error
 from synth.search.moves import Moves
@@ -110,7 +110,7 @@ def table_choices(sites: Sequence[tuple[str, list[str]]]) -> Choices:
 
 
 def probes_of(space: NetworkSpace, probed: dict, data: str) -> ProbeTable:
-    table = ProbeTable(space.sites, STATISTICS, SIGNS, slope_sd_for(RECIPES[data]["short"]))
+    table = ProbeTable(space.sites, STATISTICS, SIGNS, scope_of(RECIPES[data]["short"]).slope_sd)
     table.values[:] = np.array(probed["values"], dtype=np.float64)  # None becomes NaN
     table.visits[:] = np.array(probed["visits"])
     return table
@@ -129,7 +129,7 @@ def load_table(path: Path = HERE, data_root: str | None = None) -> Table:
     """data_root: of the user's copy of the data that the table is of; digits need none."""
     value = read_json(path, SCHEMA)
     order = Order.from_arguments(value["card"].get("order", Order("tx2").arguments()))
-    for expansion in (1, EXPANSION):
+    for expansion in (1, FRESH.expansion):
         space, requirements, images = table_space(replace(order, data_root=data_root), table_choices(value["sites"]),
                                                   expansion)
         if value["sites"] == [[site.name, list(site.choices)] for site in space.sites]:

@@ -41,7 +41,6 @@ from synth.search.decisions import Observation, rows
 from synth.search.probe_table import ProbeTable
 from synth.search.synthesis import FRESH_FROM, Settings, Synthesis
 from synth.space.correction import Correction
-from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
 from synth.space.space import Choices
 from synth.storage.run_folder import Manifest, RunFolder
@@ -148,7 +147,7 @@ def run(folder: Path, seed: int, cycles: int, requirements: Sequence[str], *, me
                   ferminets=ferminets)
     dataset = load_dataset(order.data, None)
     traced = traced_prototype(order, dataset)
-    parent = ElasticParent(traced.network, traced.weights)
+    parent = traced.parent
     required = with_margins(order.stated_requirements(), parent, order, dataset)
     prices = Prices(required, order.resolve_target(), order.precision)
     if measure:
@@ -179,7 +178,7 @@ def digits_space(requirements: Sequence[str], target: str = "tx2") -> tuple[Any,
     order = Order(target=target, requirements=tuple(requirements))
     dataset = load_dataset(order.data, None)
     traced = traced_prototype(order, dataset)
-    parent = ElasticParent(traced.network, traced.weights)
+    parent = traced.parent
     prices = Prices(with_margins(order.stated_requirements(), parent, order, dataset), order.resolve_target(),
                     order.precision)
     return space_of(parent, None, prices, CHOICES), prices

@@ -13,7 +13,7 @@ from synth.objective.requirements import Requirements
 from synth.probing.probing import Probes, order_of_units
 from synth.prototypes.resnet import ResNet
 from synth.run.problem import FINAL, NetworkProblem, Recipes
-from synth.run.scope import slope_sd_for
+from synth.run.scope import scope_of
 from synth.search.probe_table import FIRM_SLOPE_SD, SLOPE_SD
 from synth.space.bank import elastic_parent
 from synth.space.prices import Prices
@@ -47,8 +47,9 @@ def test_candidates_inherit_and_only_full_trainings_are_kept_for_later(problem):
 
 def test_where_candidates_start_from_fresh_weights_the_signs_of_probing_are_held_more_firmly(problem):
     short = problem._recipes.short
-    inherited, fresh = (Probes(problem.space, np.zeros(1000), {}, slope_sd_for(replace(short, inherits=inherits))).table
-                        for inherits in (True, False))
+    inherited, fresh = (
+        Probes(problem.space, np.zeros(1000), {}, scope_of(replace(short, inherits=inherits)).slope_sd).table
+        for inherits in (True, False))
     assert (inherited.slope_sd, fresh.slope_sd) == (SLOPE_SD, FIRM_SLOPE_SD) and FIRM_SLOPE_SD < SLOPE_SD
 
 

@@ -26,7 +26,7 @@ from synth.objective.share import share_error
 from synth.report.summary import RunSummary
 from synth.run.preparation import _load_parent, _save_parent, comes_trained
 from synth.run.run import generate
-from synth.run.scope import choices_of, expansion_of
+from synth.run.scope import recipe_of, scope_of
 from synth.search.generator import Generator
 from synth.space.parent import ElasticParent
 from synth.storage.network_folder import load_network
@@ -238,9 +238,9 @@ def test_a_run_of_a_space_without_more_width_is_not_gone_on_with(tmp_path):
 @pytest.mark.parametrize("inherits, decided, expansion", [("true", set(), 1), ("false", {"hardswish"}, 2)])
 def test_the_nonlinearity_and_more_width_are_decided_on_where_weights_are_fresh(inherits, decided, expansion):
     order, dataset = tiny_run.order(data="digits", changes=(f"inherits={inherits}",)), load_dataset("digits")
-    choices = choices_of(order, dataset)
-    assert set(choices.nonlinearities) == decided and ("inverted" in choices.operators) == bool(decided)
-    assert expansion_of(order, dataset) == expansion
+    scope = scope_of(recipe_of(order, dataset, "short"))
+    assert set(scope.choices.nonlinearities) == decided and ("inverted" in scope.choices.operators) == bool(decided)
+    assert scope.expansion == expansion
 
 
 def test_requirements_that_nobody_stated_are_within_reach(tmp_path):
