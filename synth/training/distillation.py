@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -13,6 +14,18 @@ from synth.training.precision import answers, layout
 from synth.training.recipe import Recipe
 
 LOGITS = "edgesynth.logits/1"  # the schema of a file of them
+
+
+class Committee(nn.Module):
+    """Networks that teach together: the log of the mean of their probabilities, (N, classes), is what they answer."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        each = torch.stack([member(images).float().log_softmax(dim=1) for member in self.members])
+        return each.logsumexp(dim=0) - math.log(len(each))
 
 
 @torch.no_grad()

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 @set_option
 @click.option("--on", type=click.Choice(["train", "train+validation"]), default="train", show_default=True,
               help="train+validation leaves nothing to choose by: for networks that are chosen already.")
-@click.option("--teacher", help="A trained network to distil from, by name or folder.")
+@click.option("--teacher", "teachers", multiple=True, metavar="NETWORK",
+              help="A trained network to distil from, by name or folder; several teach by the mean of what they say.")
 @click.option("--seeds", type=SeedRange(), default="0", show_default=True, help="One seed, or FROM:TO.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
               help="Trainings at once: processes, or lanes of one GPU.")
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(), required=True, help="Folder; each seed has a folder of its own in it.")
 @json_option()
 def train(networks: tuple[str, ...], data: str, data_root: str | None, purpose: str, epochs: int | None,
-          changes: tuple[str, ...], on: str, teacher: str | None, seeds: list[int], workers: int, device: str, out: str,
-          json_path: str | None) -> None:
+          changes: tuple[str, ...], on: str, teachers: tuple[str, ...], seeds: list[int], workers: int, device: str,
+          out: str, json_path: str | None) -> None:
     """Train networks from fresh weights, once a seed.
 
     NETWORK is a prototype, a factory, a shipped network, or a folder with network.json; only its graph is used. The
@@ -63,7 +64,7 @@ def train(networks: tuple[str, ...], data: str, data_root: str | None, purpose: 
     command = shlex.join(["edgesynth", *sys.argv[1:]])
     try:
         done = list(train_networks(networks, dataset, recipe, seeds, Path(out), command=command, on=on,
-                                   teacher=teacher, compute=compute, progress=Progress()))
+                                   teachers=teachers, compute=compute, progress=Progress()))
     except KeyboardInterrupt:
         raise Stopped("stopped; nothing but the last minute is lost, go on with the same command") from None
     if json_path != "-":

@@ -27,7 +27,7 @@ from synth.storage.network_folder import card_of, load_network, save_network
 from synth.storage.tensors import load_tensors, save_tensors
 from synth.training.checkpoint import Checkpoint
 from synth.training.device import Compute
-from synth.training.distillation import LOGITS, teacher_logits
+from synth.training.distillation import LOGITS, Committee, teacher_logits
 from synth.training.evaluation import Metrics, evaluate
 from synth.training.recipe import Recipe
 from synth.training.training import train
@@ -86,20 +86,21 @@ def load_fitting(word: str, folder: Path, dataset: Dataset) -> tuple[Network, We
 
 
 def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds: Sequence[int], out: Path, *,
-                   command: str, on: str = TRAIN, teacher: str | None = None, compute: Compute | None = None,
+                   command: str, on: str = TRAIN, teachers: Sequence[str] = (), compute: Compute | None = None,
                    progress: Progress | None = None) -> Iterator[Trained]:
     """Train fresh weights of every network from every seed, several at once, into out/seed-N, or out/NAME/seed-N of
-    more than one; what is done is taken from there, what was cut goes on. teacher: a trained network whose answers are
-    part of the loss, as much as the recipe says.
+    more than one; what is done is taken from there, what was cut goes on. teachers: trained networks whose answers, the
+    mean of their probabilities, are part of the loss, as much as the recipe says.
 
-    UserError when a folder holds a training by other settings, and for two networks of one name.
+    UserError when a folder holds a training by other settings, for two networks of one name and a teacher named twice.
     """
     compute, progress = compute or Compute(), progress or Progress(quiet=True)
     split = dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)
-    taught = digest = None
-    if teacher is not None and recipe.distil:
-        folder = find(teacher, dataset.word)
-        taught, digest = load_fitting(teacher, folder, dataset), sha256_file(folder / "weights.safetensors")
+    if len(set(teachers)) < len(teachers):
+        raise UserError("a teacher is named twice; name each once")
+    folders = {name: find(name, dataset.word) for name in teachers if recipe.distil}
+    taught = [load_fitting(name, folder, dataset) for name, folder in folders.items()]
+    digest = " ".join(sha256_file(folder / "weights.safetensors") for folder in folders.values()) or None
     common = {"data_sha256": dataset.checksum, "on": on, "recipe": recipe.to_json(), "teacher": digest}
     done: dict[Path, Trained | None] = {}
     jobs = []
@@ -112,16 +113,17 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
                 done[folder] = _done(word, folder, seed, about)
                 continue
             found = costs(network)
-            card = {"name": word, "command": command, "seed": seed, **dataset.to_card(), **about, "taught_by": teacher,
-                    "device": compute.device, "params": found.params, "macs": found.macs}
+            card = {"name": word, "command": command, "seed": seed, **dataset.to_card(), **about,
+                    "taught_by": ", ".join(teachers) or None, "device": compute.device, "params": found.params,
+                    "macs": found.macs}
             jobs.append(Job(network, weights, recipe, seed, folder, about, card))
     if jobs:
         shared = {"images": split.images, "labels": split.labels}
         if on == TRAIN:
             shared |= {"validation.images": dataset.validation.images, "validation.labels": dataset.validation.labels}
-        if taught is not None:
+        if taught:
             with single_thread():
-                shared["logits"] = _taught(*taught, split, recipe, out / f"teacher-{on}.safetensors", common,
+                shared["logits"] = _taught(taught, split, recipe, out / f"teacher-{on}.safetensors", common,
                                            compute.device, progress)
         name = words[0] if len(words) == 1 else f"{len(words)} networks"
         with progress.stage(name, len(jobs) * recipe.epochs) as stage, _watching(stage, jobs), \
@@ -205,17 +207,19 @@ def _done(word: str, folder: Path, seed: int, about: dict[str, Any]) -> Trained:
     return Trained(word, seed, folder, network, None if card["validation"] is None else Metrics(**card["validation"]))
 
 
-def _taught(network: Network, weights: Weights, split: Split, recipe: Recipe, cache: Path, about: dict[str, Any],
-            device: str, progress: Progress) -> torch.Tensor:
-    """The logits of a teacher, kept on disk in half precision for the seeds and the next call."""
+def _taught(teachers: Sequence[tuple[Network, Weights]], split: Split, recipe: Recipe, cache: Path,
+            about: dict[str, Any], device: str, progress: Progress) -> torch.Tensor:
+    """The teachers' logits, kept on disk in half precision for the seeds and the next call."""
     identity = {name: about[name] for name in ("data_sha256", "on", "teacher")}
     identity |= {"views": recipe.different_views, "augmentation": recipe.to_json()["augmentation"]}
     if cache.exists():
         tensors, card = load_tensors(cache, LOGITS)
         if card == identity:
             return tensors["logits"].float()
+    members = [build(network, weights) for network, weights in teachers]
+    teacher = members[0] if len(members) == 1 else Committee(members)
     with progress.stage("teacher", recipe.different_views) as stage:
-        logits = teacher_logits(build(network, weights).to(device), split.to(device), recipe, view_seed=VIEW_SEED,
+        logits = teacher_logits(teacher.to(device), split.to(device), recipe, view_seed=VIEW_SEED,
                                 precision="bf16", progress=lambda done, _: stage.at(done)).half()
     os.makedirs(cache.parent, exist_ok=True)
     save_tensors(cache, {"logits": logits}, LOGITS, identity)

@@ -85,6 +85,19 @@ def test_a_network_of_a_folder_is_trained_anew_with_a_teacher(trained, tmp_path)
     assert fresh[0].digest == old[0].digest and not torch.equal(fresh[1]["head.weight"], old[1]["head.weight"])
 
 
+def test_several_teachers_teach_by_the_mean_of_their_probabilities(trained, tmp_path):
+    out, _ = trained
+    words = ("train", "resnet8", "--epochs", 1, "--teacher", out / "seed-0", "--teacher", out / "seed-1", "--out")
+    assert call(*words, tmp_path / "both").code == 0
+    assert call("train", "resnet8", "--epochs", 1, "--teacher", out / "seed-0", "--out", tmp_path / "first").code == 0
+    card = shelf.card_of(tmp_path / "both" / "seed-0")
+    first = shelf.card_of(tmp_path / "first" / "seed-0")
+    assert card["teacher"].split()[0] == first["teacher"] and len(card["teacher"].split()) == 2
+    assert card["taught_by"] == f"{out / 'seed-0'}, {out / 'seed-1'}"
+    both, alone = (load_network(tmp_path / name / "seed-0")[1] for name in ("both", "first"))
+    assert not torch.equal(both["head.weight"], alone["head.weight"])
+
+
 def test_several_networks_train_at_once_as_they_do_one_by_one(trained, tmp_path):
     out, _ = trained
     answer = call("train", "resnet8", "anchor", "--epochs", 1, "--workers", 2, "--out", tmp_path, "--json", "-")
@@ -121,6 +134,7 @@ def test_a_teacher_of_other_data_is_refused(trained, tmp_path):
      "resnet9: there is no such folder, and no prototype or network of this name comes "
      "with edgesynth (anchor, anchor-hardswish, ferminet-d, mobilenetv2, resnet20, resnet20x2, resnet8, shufflenet)"),
     (("train", "resnet8", "--teacher", "none", "--out", "x"), "none: there is no such folder"),
+    (("train", "resnet8", "--teacher", "t", "--teacher", "t", "--out", "x"), "a teacher is named twice"),
     (("train", "resnet8", "--epochs", "0", "--out", "x"), "0 is not in the range"),
     (("train", "resnet8"), "missing option '--out'"),
 ])  # fmt: skip
