@@ -13,9 +13,10 @@ import numpy as np
 
 from synth.objective.performance import frugality, performance
 from synth.search.acquisition import Belief, Pool, Wish, climb, log_improvement, spread_targets
-from synth.search.decisions import Decisions, IntArray, Problem, rows
+from synth.search.decisions import Decisions, IntArray, Observation, Problem, rows
 from synth.search.generator import PREFERENCES, Generator, preference
 from synth.search.moves import Moves, violation
+from synth.search.probe_table import ProbeTable
 from synth.search.scaled import scaled_networks
 from synth.search.step import Step, fit_step
 from synth.search.theory import Theory
@@ -54,6 +55,11 @@ class Inquisitor:
         self.margin = 0.0  # relative slack that targets keep from bounds on costs
         self.scaled = scaled_networks(self.space)
         self.pool = Pool(len(self.space.sites))
+
+    def begin(self, known: Sequence[Observation], table: ProbeTable) -> None:
+        """Learn what is known before the first cycle. These networks are drawn at other sizes, too."""
+        self.theory.observe(known, table)
+        self.scaled = scaled_networks(self.space, rows((o.decisions for o in known), len(self.space.sites)))
 
     # --- what is wanted --------------------------------------------------------------------------------------------
 

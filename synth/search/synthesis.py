@@ -71,7 +71,7 @@ class Synthesis:
         self.settings = settings or Settings()
         torch.set_num_threads(1)
         self.inquisitor = inquisitor(problem, self.settings.seed)
-        self.inquisitor.theory.observe(problem.initial(), problem.probe_table())
+        self.inquisitor.begin(problem.initial(), problem.probe_table())
         self.generator = Generator(problem.space.sites, seed=self.settings.seed)
         low, high = self.target_band()
         self.generator.aim(self._log_cost, low, high, self.seeds_of(0))

@@ -123,7 +123,7 @@ def surrogate_evolution(landscape: Landscape, evaluations: int, batch: int) -> l
     """Evolution whose offspring are screened by our inquisitor's expected improvement: the same surrogate, link and
     acquisition, no generator, no local search; 400 children a cycle in four generations."""
     inquisitor = Inquisitor(landscape, landscape.run_seed)
-    inquisitor.theory.observe(landscape.initial(), landscape.probe_table())
+    inquisitor.begin(landscape.initial(), landscape.probe_table())
     moves, random = inquisitor.moves, np.random.default_rng([landscape.run_seed, 12])
     seen: list[Observation] = []
     for cycle in range(evaluations // batch):
@@ -146,7 +146,7 @@ def no_generator(landscape: Landscape, evaluations: int, batch: int) -> list[Obs
     """Our inquisitor, acquisition and local search, started from random networks and the best evaluated: what is left
     of generative synthesis when the generator is taken away."""
     inquisitor = Inquisitor(landscape, landscape.run_seed)
-    inquisitor.theory.observe(landscape.initial(), landscape.probe_table())
+    inquisitor.begin(landscape.initial(), landscape.probe_table())
     random = np.random.default_rng([landscape.run_seed, 13])
     seen: list[Observation] = []
     for cycle in range(evaluations // batch):

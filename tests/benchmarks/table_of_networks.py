@@ -140,7 +140,7 @@ def learnt_parts(lab: Laboratory, moves: Moves, sample: Sample, problem: Network
     """The parts along the front, by what the trainings so far tell the inquisitor."""
     random = np.random.default_rng(302)
     inquisitor = Inquisitor(problem, 303)
-    inquisitor.theory.observe(known, problem.probe_table())
+    inquisitor.begin(known, problem.probe_table())
     generator = Generator(lab.space.sites, seed=303)
     middle = float(np.median(log_cost(lab.space, inquisitor.theory.incumbent()[0][:8])))
     generator.aim(lambda d: log_cost(lab.space, lab.space.canonical(d)), middle - 0.5, middle + 0.5, range(16))
