@@ -55,3 +55,29 @@ def test_activations_are_alike_everywhere_gone_or_of_another_kind_or_the_parents
     found = scaled_networks(Alike())
     assert len(np.unique(found, axis=0)) == len(found) == 2 * len(scaled_networks(ToySpace()))
     assert {tuple(row) for row in found[:, -3:]} == {(0, 0, 0), (1, 1, 1)}
+
+
+def test_networks_to_begin_with_that_mix_operators_are_there_at_other_sizes():
+    space = ToySpace()
+    alike, mixed = np.array([2, 2, 2, 2, 2, 1, 1, 1, 1]), np.array([1, 2, 2, 3, 2, 0, 1, 2, 1])
+    plain = scaled_networks(space)
+    assert np.array_equal(scaled_networks(space, alike[None, :]), plain), "what a family holds already"
+    found = scaled_networks(space, np.array([alike, mixed]))
+    more = np.array([row for row in found.tolist() if row not in plain.tolist()])
+    assert len(np.unique(found, axis=0)) == len(found) == len(plain) + len(more)
+    assert (more[:, 5:8] == mixed[5:8]).all()
+    widths = {tuple(row[:5]) for row in more.tolist() if row[8]}
+    assert (1, 2, 2, 3, 2) in widths and (0, 0, 0, 0, 0) in widths and (2, 3, 3, 3, 3) in widths  # none beyond the last
+    assert {tuple(row[4:]) for row in more.tolist() if not row[8]} == {(0, 0, 1, 2, 0)}
+
+
+def test_what_stands_inside_blocks_that_are_left_out_makes_no_network_mixed():
+    class Within(ToySpace):
+        def canonical(self, decisions):
+            fixed = super().canonical(decisions)
+            fixed[fixed[:, 8] == 0, 7] = 2
+            return fixed
+
+    space = Within()
+    known = space.canonical(np.array([[2, 2, 2, 2, 2, 1, 1, 1, 0]]))
+    assert known[0, 7] == 2 and np.array_equal(scaled_networks(space, known), scaled_networks(space))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toy_problem import SITES, ToyBounds, ToyProblem, everything
@@ -186,6 +188,19 @@ def test_it_runs_without_anything_known_beforehand():
     for cycle in range(2):
         run.cycle(cycle)
     assert len(run.inquisitor.theory.observations) == 4
+
+
+def test_networks_to_begin_with_that_mix_operators_are_searched_around():
+    mixed = (2, 2, 2, 2, 2, 0, 1, 2, 1)
+
+    class Mixed(ToyProblem):
+        def initial(self):
+            first, *_ = super().initial()
+            return [*super().initial(), replace(first, decisions=mixed)]
+
+    drawn = {tuple(row) for row in Synthesis(Mixed(), Settings(batch=2)).inquisitor.scaled.tolist()}
+    assert mixed in drawn and (1, 1, 1, 1, 1, 0, 1, 2, 1) in drawn
+    assert mixed not in {tuple(row) for row in Synthesis(ToyProblem(), Settings(batch=2)).inquisitor.scaled.tolist()}
 
 
 def test_the_trust_region_shrinks_when_gains_fall_short():
