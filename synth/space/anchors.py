@@ -33,9 +33,9 @@ def _scaled(space: NetworkSpace, share: float, operator: str, every: int) -> lis
 
 
 def _inverted_residuals(space: NetworkSpace) -> list[int]:
-    """Half of φ's width between blocks and three times that within, as far as there is, 1x1 convolutions that widen,
-    separable ones with ReLU that narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's shape
-    allows, and where ReLU may be another nonlinearity, that (MobileNetV3, Howard et al., arXiv 1905.02244)."""
+    """Half way up φ's widths between blocks and 1.5 times φ's own within, as far as there is, 1x1 convolutions that
+    widen, separable ones with ReLU that narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's
+    shape allows, and where ReLU may be another nonlinearity, that (MobileNetV3, Howard et al., arXiv 1905.02244)."""
     network = space.parent.network
     between = [g for g in space.parent.channels.groups if any(network[name].op == "add" for name in g.vertices)]
     groups, trunk = {group.name for group in between}, {name for group in between for name in group.vertices}
