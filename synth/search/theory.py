@@ -95,7 +95,8 @@ class Theory:
         costs = self.space.costs(decisions)
         inputs = self.inputs(decisions, costs)
         mean, sd = surrogate.predict(inputs)
-        error, error_sd = self.link.final_log_error(mean, sd, surrogate.likeness(inputs, self.whole))
+        likeness = surrogate.likeness(inputs, self.whole) if self.link.alike else None
+        error, error_sd = self.link.final_log_error(mean, sd, likeness)
         return Belief(mean, sd, error, error_sd, costs, violation(self.requirements, costs, margin))
 
     def incumbent(self) -> tuple[IntArray, FloatArray, float]:
