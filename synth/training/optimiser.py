@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import nn
 
+from synth.training.matrices import Matrices
+
 Scalar = float | torch.Tensor
 EPSILON = 1e-8
 ALIGN = 8  # places in a flat vector that every parameter begins at a multiple of, as GPU libraries want
@@ -23,9 +25,8 @@ class FlatOptimiser:
     """AdamW (Loshchilov and Hutter, 1711.05101), SGD with Nesterov momentum, or Muon, with decoupled decay.
 
     kind: "adamw", "sgd" or "muon": there the momentum of every convolution that mixes channels, a matrix of outputs
-    times inputs for each group of channels, is orthogonalised (Jordan et al. 2024,
-    kellerjordan.github.io/posts/muon); its updates have the same root mean square for all shapes (Liu et al.,
-    2502.16982, section 2.2), MATRIX_RATE times the rate. Everything else is AdamW's. decay: on weights of two and more
+    times inputs for each group of channels, is orthogonalised (`synth.training.matrices`); its updates have the same
+    root mean square for all shapes, MATRIX_RATE times the rate. Everything else is AdamW's. decay: on weights of two and more
     dimensions only. momentum: of SGD and of Muon's matrices. average_steps: time constant of a running average of the
     weights (0: none); a young average follows faster. layout: of convolutions, as of the images. `release` must be
     called at the end.
@@ -42,11 +43,6 @@ class FlatOptimiser:
             (matrices if mixes else others).append(parameter)
         self.parameters = matrices + [p for p in others if p.ndim >= 2] + [p for p in others if p.ndim < 2]
         self.mixed = sum(_padded(p) for p in matrices)
-        # where matrices lie in a flat vector, by their shape: groups of channels, outputs and inputs of each
-        self.alike: dict[tuple[int, int, int], list[slice]] = {}
-        for matrix, place in zip(matrices, self._places(), strict=False):
-            count = groups.get(matrix, 1)
-            self.alike.setdefault((count, len(matrix) // count, matrix[0].numel()), []).append(place)
         self.decayed = sum(_padded(p) for p in trained if p.ndim >= 2)
         self.kind, self.decay, self.momentum, self.average_steps = kind, decay, momentum, average_steps
         self.channels_last = layout == torch.channels_last
@@ -55,6 +51,9 @@ class FlatOptimiser:
         self.first = torch.zeros_like(self.weights)
         self.second = torch.zeros_like(self.weights) if kind != "sgd" else None
         self.average = self.weights.clone() if average_steps else None
+        self.matrices = Matrices([
+            (place.start, (groups[matrix], len(matrix) // groups[matrix], matrix[0].numel()))
+            for matrix, place in zip(matrices, self._places(), strict=False)], self.mixed, self.weights.device)
         self.steps = 0
         for parameter, data, gradient in zip(
             self.parameters, self.views(self.weights), self.views(self.gradients), strict=True
@@ -105,11 +104,7 @@ class FlatOptimiser:
         """Muon's part of a step. The bias correction in `rate` is that of AdamW; where it matters, rates still rise."""
         momentum = self.first[: self.mixed].lerp_(self.gradients[: self.mixed], 1 - self.momentum)
         ahead = self.gradients[: self.mixed].lerp(momentum, self.momentum)
-        for shape, places in self.alike.items():
-            steps = orthogonal(torch.cat([ahead[place].view(shape) for place in places]))
-            steps = steps * (rate * MATRIX_RATE * max(shape[1:]) ** 0.5)
-            for place, step in zip(places, steps.view(len(places), -1), strict=True):
-                self.weights[place].sub_(step)
+        self.weights[: self.mixed].sub_(self.matrices.orthogonal(ahead).mul_(rate * MATRIX_RATE))
 
     def collect(self, slopes: Sequence[torch.Tensor]) -> None:
         """Take the gradients of `parameters`, in their order, from tensors of their own."""
@@ -162,25 +157,13 @@ class FlatOptimiser:
 
     def _flat(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """One after the other, each from a multiple of ALIGN on, with zeros between."""
-        parts = []
+        parts, gap = [], tensors[0].new_zeros(ALIGN)
         for tensor in tensors:
             inner = tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 and self.channels_last else tensor
             parts.append(inner.reshape(-1))
             if _padded(tensor) > tensor.numel():
-                parts.append(tensor.new_zeros(_padded(tensor) - tensor.numel()))
+                parts.append(gap[: _padded(tensor) - tensor.numel()])
         return torch.cat(parts)
-
-
-def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
-    """[n, rows, columns] with all singular values near 1 (0.7 to 1.2) and the singular vectors kept: five quintic
-    Newton-Schulz iterations with the coefficients of Jordan et al."""
-    tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(5):
-        squares = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * squares + 2.0315 * squares @ squares) @ x
-    return x.mT if tall else x
 
 
 def _mixes(parameter: torch.Tensor, groups: int) -> bool:
