@@ -26,7 +26,7 @@ GREEDY_STEPS, SEED_STEPS = 10, 6  # of local search, for hunters and for seeds
 CARELESS, MOST_FRUGAL = 0.6, 2.0  # share of seeds that energy is nothing to, and what a decibel is worth to the last
 CAUTION = 6.0  # NetScore points that the most cautious seed aims below the best known
 SEARCHED = 16  # seeds of a step that search for themselves; the others choose from what these found
-PULL = 8.0  # nats that a target pays for the whole distance from G(s): near ones are learnt, far ones only recited
+PULL = 3.0  # nats that a target pays for the whole distance from G(s), beyond what other seeds are away from it
 NEAREST, CROWDED = 0.06, 1.0  # least cost-weighted distance between targets, and nats paid below it
 FIRST_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 0.5, 0.1, 1.5  # of the trust region, nats per site
 TAIL = 0.1  # share of seeds whose worst slack sets how far targets keep from bounds on costs
@@ -116,7 +116,8 @@ class Inquisitor:
         decisions, belief = self.search(starts[some], wish.take(some)) if search else self.pool.join()
         values = log_improvement(belief, Wish(wish.demand[:, None], wish.reference[:, None],
                                                 np.asarray(wish.frugal)[:, None]))
-        values = values - PULL * self.moves.distance(starts, decisions)
+        away = self.moves.distance(starts, decisions)
+        values = values - PULL * (away - away.mean(axis=0))
         chosen = spread_targets(self.moves, decisions, values, NEAREST, CROWDED)
         targets = decisions[chosen]
         step = fit_step(generator, seeds, targets, self.radius)

@@ -177,10 +177,14 @@ def of_the_generator(landscape: Landscape, run: Synthesis, count: int = 100) -> 
     def spread(networks: np.ndarray) -> float:
         return float(moves.distance(networks, networks).sum() / (count * (count - 1)))
 
+    truth = landscape.truth(made)
+    holding = truth[np.isfinite(truth)]
     return {
         "exact before repair": float((violation(landscape.requirements, space.costs(raw)) <= 0).mean()),
         "exact after repair": float((violation(landscape.requirements, space.costs(made)) <= 0).mean()),
-        "1r": float(np.isfinite(landscape.truth(made)).mean()),
+        "1r": float(np.isfinite(truth).mean()),
+        "U below the best evaluated": float(run.inquisitor.theory.incumbent()[2] - np.median(holding)) if len(holding)
+        else float("nan"),
         "1r of mutations": float(np.isfinite(landscape.truth(mutated)).mean()),
         "different": float(len(np.unique(made, axis=0))),
         "different mutations": float(len(np.unique(mutated, axis=0))),
