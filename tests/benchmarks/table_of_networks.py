@@ -53,7 +53,7 @@ from synth.training.device import DEVICES, Compute, device_named
 SCHEMA = "edgesynth.table-of-networks/1"
 HERE = Path(__file__).parent / "digits_table.json"
 LEVEL_SPREAD = 0.2  # relative, of the root of parameters times MACs
-CHUNK = 6  # trainings handed to the workers at a time
+CHUNK = 6  # trainings handed to the workers at a time, unless there are more workers
 SHORT, FINAL, INHERITED = "short", "final", "inherited"  # the last: in full, from inherited weights
 Job = tuple[str, Decisions, str, int]  # group, network, purpose, repeat
 
@@ -76,7 +76,8 @@ class Sample:
 
 SAMPLES = {
     "digits": Sample(Order("tx2"), (16.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.5), 12, 18.6, 40, 32, 24, 36, 10),
-    "cifar10": Sample(Order("tx2", "resnet20", "cifar10", requirements=("accuracy >= 82.5 %",), epochs=12),
+    "cifar10": Sample(Order("tx2", "resnet20", "cifar10", requirements=("accuracy >= 87 %",), epochs=20,
+                            changes=("batch=256", "final.rate=0.014", "short.rate=0.014", "final.small_share=0.5")),
                       (22.5, 23.5, 24.5, 25.5, 26.5, 27.5), 12, 25.5, 32, 32, 24, 36, 4),
 }
 
@@ -199,21 +200,21 @@ def front_jobs(planned: Sequence[tuple[str, Decisions]]) -> list[Job]:
 
 
 class Trainer:
-    """Trains what is missing and appends each training to the records."""
+    """Trains what is missing and appends each training to the records. at_once: trainings handed to the workers."""
 
-    def __init__(self, lab: Laboratory, problem: NetworkProblem, records: Path, seconds: float) -> None:
-        self.lab, self.problem, self.records = lab, problem, records
+    def __init__(self, lab: Laboratory, problem: NetworkProblem, records: Path, seconds: float, at_once: int) -> None:
+        self.lab, self.problem, self.records, self.at_once = lab, problem, records, at_once
         self.done = {t.key: t for t in map(Training.from_json, read_lines(records))}
         self.until = time.monotonic() + seconds
 
     def all(self, wanted: Sequence[Job]) -> bool:
         """Whether all of these trainings are there; False when time ran out."""
         jobs = [job for job in wanted if job[1:] not in self.done]
-        for first in range(0, len(jobs), CHUNK):
+        for first in range(0, len(jobs), self.at_once):
             if time.monotonic() > self.until:
                 print(f"{len(jobs) - first} trainings to go in this part, {len(self.done)} done", file=sys.stderr)
                 return False
-            chunk = jobs[first : first + CHUNK]
+            chunk = jobs[first : first + self.at_once]
             outcomes = self.lab.pool.map(run_task, [self._task(*job[1:]) for job in chunk])
             for job, outcome in zip(chunk, outcomes, strict=True):
                 self._record(job, outcome)
@@ -287,7 +288,8 @@ def make_table(sample: Sample, folder: Path, out: Path, seconds: float, compute:
                                  order.seed, lab.parent_outcome)
         known = problem.initial()
         probed = snapshot(lab)
-        trainer = Trainer(lab, problem, folder / "trainings.jsonl", until - time.monotonic())
+        trainer = Trainer(lab, problem, folder / "trainings.jsonl", until - time.monotonic(),
+                          max(CHUNK, compute.workers))
         moves = Moves(lab.space)
         first = plan(random_parts(lab, moves, sample), {o.decisions for o in known})
         complete = trainer.all(level_jobs(first, sample.inherited)) and trainer.all(first_jobs(first))
