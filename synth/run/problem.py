@@ -29,7 +29,7 @@ from synth.training.workers import Pool
 BANK, BANK_FILE = "edgesynth.bank/1", "bank.safetensors"
 EVALUATED = "edgesynth.evaluated/2"
 WRITE_BACK_STEP = 0.1
-LINK_EVERY = 5  # cycles; in each fifth the first candidate is trained in full as well, for the link to be learnt
+LINK_EVERY = 20  # candidates, of which one is trained in full as well, for the link to be learnt
 FINAL = "final"  # trainings long enough to be cut
 SHORT_LOGITS, FINAL_LOGITS = "logits.short", "logits.final"  # keys of the shared arrays
 
@@ -103,7 +103,7 @@ class NetworkProblem:
         return known
 
     def evaluate(self, cycle: int, batch: Sequence[Decisions]) -> list[Observation]:
-        in_full = cycle % LINK_EVERY == LINK_EVERY - 1
+        in_full = teaches_the_link(cycle, len(batch))
         evaluated = self._folder.step(_place(cycle), lambda: self._evaluate(batch, in_full), _save_cycle, _load_cycle)
         if self._loop is not None:
             self._loop.end()
@@ -184,6 +184,11 @@ class NetworkProblem:
         """Mean log loss of the anchors with inherited weights, norms recalibrated, untrained."""
         tasks = [self.task(row, None, None, "anchor")[0] for row in self.anchors]
         return float(np.mean([outcome.metrics.log_loss for outcome in self._pool.map(run_task, tasks)]))
+
+
+def teaches_the_link(cycle: int, batch: int) -> bool:
+    """Whether the first of the `batch` candidates of this cycle is trained in full."""
+    return (cycle + 1) * batch // LINK_EVERY > cycle * batch // LINK_EVERY
 
 
 def _observation(decisions: Decisions, outcome: Outcome, final_accuracy: float | None = None) -> Observation:

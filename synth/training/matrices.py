@@ -1,8 +1,8 @@
 """Muon's part of an optimiser step: matrices that lie in one flat vector, made orthogonal in a few batches.
 
-A searched network has two dozen matrices of almost as many shapes, and shape by shape they take hundreds of calls: three
-quarters of all that a GPU is told in a step. Zeros around a matrix stay zeros and change nothing else, so here small
-matrices stand among zeros, in batches of one shape.
+A searched network has two dozen matrices of almost as many shapes, and shape by shape they take hundreds of calls:
+three quarters of all that a GPU is told in a step. Zeros around a matrix stay zeros and change nothing else, so here
+small matrices stand among zeros, in batches of one shape.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as functional
 
 Shape = tuple[int, int, int]  # groups of channels, outputs and inputs of each
-LEAST_SIDE = 64  # matrices of no more rows and columns are one batch; sides of up to twice as many make others, and so on
+LEAST_SIDE = 64  # matrices of no more rows and columns are one batch; sides of up to twice as many make others
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of Jordan et al. 2024, kellerjordan.github.io/posts/muon
 
 

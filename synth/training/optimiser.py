@@ -26,10 +26,10 @@ class FlatOptimiser:
 
     kind: "adamw", "sgd" or "muon": there the momentum of every convolution that mixes channels, a matrix of outputs
     times inputs for each group of channels, is orthogonalised (`synth.training.matrices`); its updates have the same
-    root mean square for all shapes, MATRIX_RATE times the rate. Everything else is AdamW's. decay: on weights of two and more
-    dimensions only. momentum: of SGD and of Muon's matrices. average_steps: time constant of a running average of the
-    weights (0: none); a young average follows faster. layout: of convolutions, as of the images. `release` must be
-    called at the end.
+    root mean square for all shapes, MATRIX_RATE times the rate. Everything else is AdamW's. decay: on weights of two
+    and more dimensions only. momentum: of SGD and of Muon's matrices. average_steps: time constant of a running average
+    of the weights (0: none); a young average follows faster. layout: of convolutions, as of the images. `release` must
+    be called at the end.
     """
 
     def __init__(self, module: nn.Module, kind: str, *, decay: float, momentum: float, average_steps: float,

@@ -33,7 +33,7 @@ from synth.objective.requirements import Requirements
 from synth.probing.probing import SIGNS, STATISTICS, Insight, Probes
 from synth.run.order import Order
 from synth.run.preparation import traced_prototype
-from synth.run.problem import LINK_EVERY
+from synth.run.problem import teaches_the_link
 from synth.run.scope import FRESH, scope_of, space_of, with_margins
 from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, choice_counts, rows
 from synth.search.link import log_error
@@ -264,7 +264,7 @@ class Replay:
     def evaluate(self, cycle: int, batch: Sequence[Decisions]) -> list[Observation]:
         random = np.random.default_rng([self.number, self.run_seed, cycle])
         seen = self.observe(random, batch)
-        if cycle % LINK_EVERY == LINK_EVERY - 1:
+        if teaches_the_link(cycle, len(batch)):
             error = self.true(rows(batch[:1], len(self.counts)))[0, 1]
             error += self.table.error_noise * random.standard_normal()
             seen[0] = replace(seen[0], final_accuracy=float(1 - np.exp(min(error, float(log_error(LEAST_ACCURACY))))))

@@ -12,7 +12,7 @@ from synth.networks.tracing import trace
 from synth.objective.requirements import Requirements
 from synth.probing.probing import Probes, order_of_units
 from synth.prototypes.resnet import ResNet
-from synth.run.problem import FINAL, NetworkProblem, Recipes
+from synth.run.problem import FINAL, LINK_EVERY, NetworkProblem, Recipes, teaches_the_link
 from synth.run.scope import scope_of
 from synth.search.probe_table import FIRM_SLOPE_SD, SLOPE_SD
 from synth.space.bank import elastic_parent
@@ -62,3 +62,9 @@ def test_a_recipe_may_want_fresh_weights(problem):
     assert all(torch.equal(tensor, again.weights[name]) for name, tensor in task.weights.items())
     drawn = [name for name in inherited if name.endswith("conv1.weight")]
     assert drawn and not any(torch.equal(task.weights[name], inherited[name]) for name in drawn)
+
+
+@pytest.mark.parametrize("batch", [2, 4, 7, 16, LINK_EVERY, 3 * LINK_EVERY])
+def test_one_candidate_of_so_many_is_trained_in_full_but_no_more_than_one_a_cycle(batch):
+    cycles = 60
+    assert sum(teaches_the_link(cycle, batch) for cycle in range(cycles)) == min(cycles * batch // LINK_EVERY, cycles)
