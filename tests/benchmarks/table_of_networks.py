@@ -77,7 +77,7 @@ class Sample:
 SAMPLES = {
     "digits": Sample(Order("tx2"), (16.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.5), 12, 18.6, 40, 32, 24, 36, 10),
     "cifar10": Sample(Order("tx2", "resnet20", "cifar10", requirements=("accuracy >= 87 %",), epochs=20,
-                            changes=("batch=256", "final.rate=0.014", "short.rate=0.014", "final.small_share=0.5")),
+                            changes=("batch=256", "final.rate=0.02", "short.rate=0.014", "final.small_share=0.5")),
                       (22.5, 23.5, 24.5, 25.5, 26.5, 27.5), 12, 25.5, 32, 32, 24, 36, 4),
 }
 
