@@ -79,8 +79,8 @@ def finish(lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folde
            progress: Progress) -> list[Finished]:
     """FermiNets A (most accurate) to the smallest: chosen by belief from generated seeds, trained with distillation,
     kept where 1r holds on validation and, where boards take part, as measured by the full protocol; what fails is
-    replaced by the next best of what was learnt from it. Then as many again are trained that may be better still, of
-    seeds and of what the search evaluated: full trainings teach more than anything else (4 points on the same
+    replaced by the next best of what was learnt from it, seeds and what the search evaluated. Then as many again are
+    trained that may be better still: full trainings teach more than anything else (4 points on the same
     replay)."""
     rounds = Rounds(lab, problem, synthesis, folder)
     if lab.loop is not None:
@@ -108,25 +108,26 @@ class Rounds:
         self._generated = self._generate()
 
     def fill(self, stage: Stage) -> None:
-        """Until 1r holds for as many as are wanted: seeds that it holds for by belief, more surely from round to
-        round."""
+        """Until 1r holds for as many as are wanted: seeds that it holds for by belief; after the first round also what
+        the search evaluated, and more surely from round to round."""
         for least in LIKELY:
             missing = self.wanted - sum(f.holds for f in self.done)
             if missing <= 0:
                 return
             if not self.done:
-                count = max(self.finalists // 2, missing)
+                made, count = self._generated, max(self.finalists // 2, missing)
             else:
+                made = self._all()
                 count = max(missing + (missing < self.wanted), self.push)  # one to spare, once some hold
-            chosen = likely(self.inquisitor, self._generated, count, self._tried, least)
+            chosen = likely(self.inquisitor, made, count, self._tried, least)
             if not chosen:
                 return
-            self._train(self._generated, chosen, stage)
+            self._train(made, chosen, stage)
 
     def improve(self, stage: Stage) -> None:
         """Until all finalists are trained: what may be better than the best so far."""
         while len(self.done) < self.finalists:
-            made = self._generated.joined(evaluated(self.lab, self._reports))
+            made = self._all()
             count = min(self.push, self.finalists - len(self.done))
             chosen = promising(self.inquisitor, made, count, self._tried, best_of(self.done))
             if not chosen:
@@ -148,6 +149,9 @@ class Rounds:
         if self.lab.loop is not None:
             self._generated = self._generate()  # what was measured moves the repair of requirements on costs
         self.inquisitor.theory.observe_in_full([(f.decisions, f.metrics.accuracy) for f in results])
+
+    def _all(self) -> Made:
+        return self._generated.joined(evaluated(self.lab, self._reports))
 
     def _generate(self) -> Made:
         return make(self.lab, self.generator, range(SEEDS), label="" if self.lab.loop is None else f"-{self._rounds}")
