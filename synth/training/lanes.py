@@ -49,6 +49,7 @@ class Lanes:
             with _baton:
                 check_open()
                 with side_stream(self._device):
+                    _lane.stream = torch.cuda.current_stream() if self._device.type == "cuda" else None
                     return function(job)
 
         futures = [self._threads.submit(run, job) for job in jobs]
@@ -62,6 +63,8 @@ class Lanes:
             for future in futures:
                 if not future.cancelled():
                     future.exception()  # waits for it
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()  # what recordings held is of no use to other recordings
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
@@ -89,11 +92,13 @@ def wait_until(ready: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def side_stream(device: torch.device) -> Iterator[None]:
-    """On a GPU, a stream that is not the default one: a new one, unless the current one is."""
+    """On a GPU, a stream that is not the default one: the current one where it is not, a lane's own one, or a new one.
+    Memory that is freed on a stream is kept for that stream alone."""
     if device.type != "cuda" or torch.cuda.current_stream(device) != torch.cuda.default_stream(device):
         yield
         return
-    before, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    before = torch.cuda.current_stream(device)
+    stream = getattr(_lane, "stream", None) or torch.cuda.Stream(device)
     stream.wait_stream(before)
     with torch.cuda.stream(stream):
         yield
