@@ -3,7 +3,7 @@ search for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +82,18 @@ def log_improvement(belief: Belief, wish: Wish) -> FloatArray:
         total += np.logaddexp(0.0, (performance(1.0 - error, belief.costs) - reference) / SOFT)
     value = log_ndtr(place) + np.log(SOFT * total / NODES)
     return value - BROKEN * ((belief.violation > 0) + 10.0 * belief.violation)
+
+
+def best_together(worth: FloatArray, count: int, chosen: Sequence[int] = ()) -> list[int]:
+    """Columns of worth [draws, n], the `chosen` first, one after the other: each raises the expectation of the best
+    among them most. What is good only where another is good as well waits for what that came to."""
+    taken, have = list(chosen), np.max(worth[:, list(chosen)], axis=1, initial=-np.inf)
+    while len(taken) < min(count, worth.shape[1]):
+        total = np.maximum(have[:, None], worth).mean(axis=0)
+        total[taken] = -np.inf
+        taken.append(int(np.argmax(total)))
+        have = np.maximum(have, worth[:, taken[-1]])
+    return taken
 
 
 Believe = Callable[[IntArray], Belief]

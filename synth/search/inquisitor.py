@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from synth.objective.performance import frugality, performance
-from synth.search.acquisition import Belief, Pool, Wish, climb, log_improvement, spread_targets
+from synth.search.acquisition import (
+    SOFT,
+    Belief,
+    Pool,
+    Wish,
+    best_together,
+    climb,
+    log_improvement,
+    spread_targets,
+)
 from synth.search.decisions import Decisions, IntArray, Observation, Problem, rows
 from synth.search.generator import PREFERENCES, Generator, preference
 from synth.search.moves import Moves, violation
@@ -29,6 +38,7 @@ SEARCHED = 16  # seeds of a step that search for themselves; the others choose f
 PULL = 3.0  # nats that a target pays for the whole distance from G(s), beyond what other seeds are away from it
 NEAREST, CROWDED = 0.06, 1.0  # least cost-weighted distance between targets, and nats paid below it
 FIRST_RADIUS, LEAST_RADIUS, GREATEST_RADIUS = 0.5, 0.1, 1.5  # of the trust region, nats per site
+PROMISING, DRAWS = 200, 512  # networks of a pool that are looked at closely, and draws of what they may have together
 TAIL = 0.1  # share of seeds whose worst slack sets how far targets keep from bounds on costs
 
 
@@ -152,42 +162,53 @@ class Inquisitor:
 
     # --- what to evaluate ------------------------------------------------------------------------------------------
 
-    def propose(self, decisions: IntArray, belief: Belief, count: int, uncertain: int) -> list[IntArray]:
-        """`count` networks of a pool by expected improvement, each after the others as if these had come out as
-        believed; then `uncertain` ones where it is least known whether 1r holds among those that would improve."""
-        seen = {o.decisions for o in self.theory.observations}
-        fresh = np.array([tuple(int(c) for c in row) not in seen for row in decisions])
-        # targets keep clear of bounds on costs for the sake of seeds; what is evaluated need only hold them
-        belief = replace(belief, violation=violation(self.requirements, belief.costs))
-        fresh &= belief.violation <= 0
-        _, _, reference = self.theory.incumbent()
-        wish = Wish(np.float64(self.theory.bound), np.float64(reference))
-        value = np.where(fresh, log_improvement(belief, wish), -np.inf)
-        top = np.argsort(-value, kind="stable")[:200]
-        top = top[np.isfinite(value[top])]
-        picked: list[IntArray] = []
-        for number in range(count + uncertain):
-            if not len(top):
-                break
-            now = self.theory.imagine(picked, decisions[top]) if picked else belief.take(top)
-            if number >= count:
-                chance = np.clip(now.holds(self.theory.bound), 1e-9, 1 - 1e-9)
-                doubt = -(chance * np.log(chance) + (1 - chance) * np.log(1 - chance))
-                gain = np.logaddexp(0.0, performance(1 - np.exp(min(self.theory.bound, -1e-3)), now.costs) - reference)
-                value_now = np.log(doubt) + np.log(np.maximum(-np.expm1(-gain), np.finfo(np.float64).tiny))
-            else:
-                # the link errs for all networks alike, so that what is bold fails together: the first plays safe
-                shift = self.theory.link.common_sd(now.log_error_sd, now.log_loss_sd) if number == 0 else 0.0
-                value_now = log_improvement(now, Wish(wish.demand - shift, wish.reference))
-            best = int(np.argmax(value_now))
-            picked.append(decisions[top[best]])
-            top = np.delete(top, best)
-        return picked
-
     def candidates(self, pool: IntArray, belief: Belief, improving: int, uncertain: int) -> dict[Decisions, str]:
         """{what to evaluate next: why}: `improving` networks of a pool by expected improvement, and `uncertain` ones
         where 1r is, of those that a person would draw, whose order by cost tells most of where it begins to bind."""
-        picked = {tuple(row.tolist()): "improve" for row in self.propose(pool, belief, improving, 0)}
+        picked = {tuple(row.tolist()): "improve" for row in self.improving(pool, belief, improving)}
         drawn = rows((row for row in map(tuple, self.scaled.tolist()) if row not in picked), len(self.space.sites))
-        return picked | {tuple(row.tolist()): "uncertain"
-                         for row in self.propose(drawn, self.theory.believe(drawn), 0, uncertain)}
+        return picked | {tuple(row.tolist()): "uncertain" for row in self.uncertain(drawn, uncertain)}
+
+    def improving(self, decisions: IntArray, belief: Belief, count: int) -> IntArray:
+        """`count` networks of a pool, of which the best is expected to improve most."""
+        top, belief, reference = self._promising(decisions, belief)
+        if not len(top) or not count:
+            return decisions[:0]
+        bound = self.theory.bound
+        # the link errs for all networks alike, so that what is bold fails together: the first plays safe
+        shift = self.theory.link.common_sd(belief.log_error_sd, belief.log_loss_sd)
+        safe = int(np.argmax(log_improvement(belief, Wish(bound - shift, np.float64(reference)))))
+        errors = self.theory.draw(decisions[top], DRAWS)
+        u = performance(1.0 - np.exp(np.minimum(errors, -1e-3)), belief.costs)
+        worth = np.where(errors <= bound, SOFT * np.logaddexp(0.0, (u - reference) / SOFT), 0.0)
+        chosen: IntArray = decisions[top[best_together(worth, count, [safe])]]
+        return chosen
+
+    def uncertain(self, decisions: IntArray, count: int) -> IntArray:
+        """`count` networks where it is least known whether 1r holds among those that would improve, each after the
+        others as if these had come out as believed."""
+        top, now, reference = self._promising(decisions, self.theory.believe(decisions))
+        picked: list[int] = []
+        for _ in range(min(count, len(top))):
+            now = self.theory.imagine(decisions[picked], decisions[top]) if picked else now
+            chance = np.clip(now.holds(self.theory.bound), 1e-9, 1 - 1e-9)
+            doubt = -(chance * np.log(chance) + (1 - chance) * np.log(1 - chance))
+            gain = np.logaddexp(0.0, performance(1 - np.exp(min(self.theory.bound, -1e-3)), now.costs) - reference)
+            best = int(np.argmax(np.log(doubt) + np.log(np.maximum(-np.expm1(-gain), np.finfo(np.float64).tiny))))
+            picked.append(int(top[best]))
+            top = np.delete(top, best)
+        return decisions[picked]
+
+    def _promising(self, decisions: IntArray, belief: Belief) -> tuple[IntArray, Belief, float]:
+        """(rows that are worth a closer look, best first: networks that were not evaluated yet and hold the
+        requirements on costs; the belief of these; the U to improve on)."""
+        seen = {o.decisions for o in self.theory.observations}
+        fresh = np.array([tuple(int(c) for c in row) not in seen for row in decisions], dtype=bool)
+        # targets keep clear of bounds on costs for the sake of seeds; what is evaluated need only hold them
+        belief = replace(belief, violation=violation(self.requirements, belief.costs))
+        _, _, reference = self.theory.incumbent()
+        wish = Wish(np.float64(self.theory.bound), np.float64(reference))
+        value = np.where(fresh & (belief.violation <= 0), log_improvement(belief, wish), -np.inf)
+        top = np.argsort(-value, kind="stable")[:PROMISING]
+        top = top[np.isfinite(value[top])]
+        return top, belief.take(top), reference

@@ -102,6 +102,21 @@ class Link:
             level = level + self.alike * likeness @ (self.inverse @ self.beyond)
         return level, np.hypot(slope * sd, self._own_sd(mean, likeness))
 
+    def draw(self, losses: FloatArray, random: np.random.Generator, together: FloatArray,
+             likeness: FloatArray | None = None) -> FloatArray:
+        """[k, n] draws of the log error of networks, whose drawn log losses are `losses` [k, n]: one line for all
+        networks of a draw, and scatter that networks which are alike have in common. together: their likeness to each
+        other [n, n]; likeness: as in `final_log_error`."""
+        (intercept, slope), spread = self.short[0] + self.full[0], self.short[1] + self.full[1]
+        line = random.multivariate_normal([intercept, slope], spread, len(losses))
+        correlation = (1.0 - self.alike + JITTER) * np.eye(len(together)) + self.alike * together
+        beyond = np.zeros(len(together))
+        if likeness is not None:
+            beyond = self.alike * likeness @ (self.inverse @ self.beyond)
+            correlation = correlation - self.alike**2 * likeness @ self.inverse @ likeness.T
+        scatter = random.standard_normal(losses.shape) @ np.linalg.cholesky(correlation).T
+        return line[:, :1] + line[:, 1:] * (losses - self.centre) + beyond + self.scatter * scatter
+
     def common_sd(self, error_sd: FloatArray, loss_sd: FloatArray) -> FloatArray:
         """Of standard deviations that `final_log_error` gave for those of log losses, what is the link's own."""
         slope = self.short[0][1] + self.full[0][1]

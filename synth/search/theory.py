@@ -21,6 +21,7 @@ from synth.search.surrogate import PRIOR_LOG_SD, Inputs, SiteKernel, Surrogate
 # priors of the linear weights, log loss per unit of the feature
 LEVEL_SD = 1.0
 COST_SLOPE, COST_SLOPE_SD = -0.12, 0.15  # per nat of parameters, and of MACs: more of either loses less
+JITTER = 1e-6  # of log losses, squared
 REFERENCE_NETWORKS = 256  # over which features are standardised
 
 
@@ -99,6 +100,16 @@ class Theory:
         error, error_sd = self.link.final_log_error(mean, sd, likeness)
         return Belief(mean, sd, error, error_sd, costs, violation(self.requirements, costs, margin))
 
+    def draw(self, decisions: IntArray, count: int) -> FloatArray:
+        """[count, n] draws of the log errors after full training that networks [n, sites] may have together: what is
+        wrong with the theory is so for all that are alike."""
+        random, inputs = np.random.default_rng(0), self.inputs(decisions)
+        mean, covariance = self.surrogate.covariance(inputs)
+        lower = np.linalg.cholesky(covariance + JITTER * np.eye(len(mean)))
+        losses = mean + random.standard_normal((count, len(mean))) @ lower.T
+        likeness = self.surrogate.likeness(inputs, self.whole) if self.link.alike else None
+        return self.link.draw(losses, random, self.surrogate.likeness(inputs, inputs), likeness)
+
     def incumbent(self) -> tuple[IntArray, FloatArray, float]:
         """Evaluated networks, best first by U times the probability that 1r holds; these values; the U to improve
         on: the best that more likely than not satisfies 1r."""
@@ -114,9 +125,9 @@ class Theory:
         reference = float(likely.max()) if len(likely) else float(floor + worth.max())
         return seen[order], worth[order], reference
 
-    def imagine(self, picked: list[IntArray], decisions: IntArray) -> Belief:
-        """The belief of networks [n, sites], had the picked ones come out as believed."""
-        extra = self.inputs(np.array(picked))
+    def imagine(self, picked: IntArray, decisions: IntArray) -> Belief:
+        """The belief of networks [n, sites], had the `picked` [m, sites] come out as believed."""
+        extra = self.inputs(picked)
         mean, _ = self.surrogate.predict(extra)
         old = self.surrogate
         imagined = Surrogate(old.prior_mean, old.prior_sd, self.smooth_scale, old.log_sd)

@@ -6,6 +6,10 @@
 
 The network is the hand-drawn anchor (32.5 k parameters, 4 M MACs) on made-up images of 32 x 32, distilled from logits,
 by the recipe of finals; resnet20x2 is a teacher. Every row trains for two seconds, all its lanes at once.
+
+An H200 trains 144,000 images of 32 x 32 px a second in sixteen lanes, and no more where a step tells it a third of the
+calls: its kernels are what takes the time, half of it cuDNN's batch norms, a block of threads a channel, and a tenth
+the slopes of depthwise weights (`anchor-hardswish`, batches of 256, torch 2.11).
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ from scipy.stats import t as student
 
 from devices.support.files import append_line, read_lines, write_json
 from synth.objective.performance import performance
+from synth.search.acquisition import best_together
 from synth.search.decisions import Observation, own_decisions, rows
 from synth.search.inquisitor import CAUTION
 from synth.search.moves import log_cost, repair, violation
@@ -140,25 +141,12 @@ def finalists(landscape: Landscape, seen: list[Observation]) -> list[tuple[int, 
     theory = Theory(landscape, landscape.run_seed)
     theory.observe([*landscape.initial(), *seen], landscape.probe_table())
     pool = np.unique(landscape.space.canonical(rows((o.decisions for o in seen), len(landscape.space.sites))), axis=0)
-    belief, random = theory.believe(pool), np.random.default_rng(0)
+    belief = theory.believe(pool)
     _, _, reference = theory.incumbent()
-    mean, covariance = theory.surrogate.covariance(theory.inputs(pool))
-    lower = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(mean)))
-    losses = mean + random.standard_normal((DRAWS, len(mean))) @ lower.T
-    level, scatter = theory.link.final_log_error(losses.ravel(), np.zeros(losses.size))
-    # what is uncertain about the link is so for all networks at once
-    errors = level.reshape(losses.shape) + scatter.mean() * random.standard_normal((DRAWS, 1))
+    errors = theory.draw(pool, DRAWS)
     u = performance(1.0 - np.exp(np.minimum(errors, -1e-3)), belief.costs)
-    holds = (errors <= theory.bound) & (belief.violation <= 0)
-    worth = np.where(holds, u, reference - 4 * CAUTION)
-    chosen: list[int] = []
-    have = np.full(DRAWS, -np.inf)
-    for _ in range(min(4, len(pool))):
-        total = np.maximum(have[:, None], worth).mean(axis=0)
-        total[chosen] = -np.inf
-        chosen.append(int(np.argmax(total)))
-        have = np.maximum(have, worth[:, chosen[-1]])
-    return [tuple(int(c) for c in pool[index]) for index in chosen]
+    worth = np.where((errors <= theory.bound) & (belief.violation <= 0), u, reference - 4 * CAUTION)
+    return [tuple(int(c) for c in pool[index]) for index in best_together(worth, 4)]
 
 
 def of_the_generator(landscape: Landscape, run: Synthesis, count: int = 100) -> dict[str, float]:

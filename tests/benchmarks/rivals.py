@@ -135,7 +135,7 @@ def surrogate_evolution(landscape: Landscape, evaluations: int, batch: int) -> l
             pool = np.unique(np.concatenate([pool, offspring(landscape, moves, random, parents, 100)]), axis=0)
             value = log_improvement(inquisitor.theory.believe(pool), wish)
             parents = pool[np.argsort(-value, kind="stable")[:16]]
-        picked = inquisitor.propose(pool, inquisitor.theory.believe(pool), batch, 0)
+        picked = inquisitor.improving(pool, inquisitor.theory.believe(pool), batch)
         new = landscape.evaluate(cycle, tuples(np.array(picked)))
         inquisitor.theory.observe(new, landscape.probe_table())
         seen += new

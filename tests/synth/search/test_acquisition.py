@@ -3,7 +3,15 @@ import pytest
 from toy_problem import SITES, ToyBounds, ToySpace, everything
 
 from synth.objective.performance import FRUGAL, performance
-from synth.search.acquisition import Belief, Pool, Wish, climb, log_improvement, spread_targets
+from synth.search.acquisition import (
+    Belief,
+    Pool,
+    Wish,
+    best_together,
+    climb,
+    log_improvement,
+    spread_targets,
+)
 from synth.search.moves import Moves, violation
 
 SPACE = ToySpace()
@@ -90,3 +98,10 @@ def test_who_is_frugal_pays_for_energy_and_who_is_not_does_not():
     assert at == log_improvement(one(100.0), careless)[0]  # 100 images per joule are 20 decibels
     assert more > at
     assert log_improvement(belief(-2.3, 0.2), careless)[0] == at  # where energy is not priced, it is nothing to anybody
+
+
+def test_the_best_together_are_not_those_that_are_good_in_the_same_draws():
+    worth = np.array([[5.0, 4.9, 0.0, 1.0], [5.0, 4.9, 0.0, 1.0], [0.0, 0.0, 3.0, 1.0]])
+    assert best_together(worth, 2) == [0, 2]
+    assert best_together(worth, 3, [3]) == [3, 0, 2]
+    assert sorted(best_together(worth, 9)) == [0, 1, 2, 3]

@@ -61,3 +61,19 @@ def test_what_was_trained_in_full_alone_is_believed_too():
     theory.observe_in_full([(unseen, float(1 - np.exp(before + 0.3)))])
     after = theory.believe(rows([unseen], 9)).log_error[0]
     assert before + 0.1 < after < before + 0.31
+
+
+@pytest.mark.parametrize("images", [None, 5000])
+def test_what_is_drawn_of_networks_together_is_what_is_believed_of_each(images):
+    problem = ToyProblem(ToyBounds(validation_images=images))
+    random = np.random.default_rng(0)
+    some = problem.space.canonical(everything()[random.choice(len(everything()), 12, replace=False)])
+    theory = Theory(problem)
+    theory.observe([observed(problem, d, final=i < 6) for i, d in enumerate(some.tolist())], problem.probe_table())
+    far, near = [3] * 5 + [0, 2, 2, 0], [3] * 5 + [0, 2, 2, 1]
+    networks = problem.space.canonical(np.array([some[0], [0] * 9, far, near]))
+    belief, drawn = theory.believe(networks), theory.draw(networks, 20_000)
+    assert drawn.mean(axis=0) == pytest.approx(belief.log_error, abs=0.02)
+    assert drawn.std(axis=0) == pytest.approx(belief.log_error_sd, rel=0.05)
+    correlation = np.corrcoef(drawn.T)
+    assert correlation[2, 3] > 0.5 > correlation[2, 1], "neighbours are misjudged alike"
