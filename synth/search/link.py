@@ -108,7 +108,7 @@ class Link:
         networks of a draw, and scatter that networks which are alike have in common. together: their likeness to each
         other [n, n]; likeness: as in `final_log_error`."""
         (intercept, slope), spread = self.short[0] + self.full[0], self.short[1] + self.full[1]
-        line = random.multivariate_normal([intercept, slope], spread, len(losses))
+        line = random.multivariate_normal([intercept, slope], spread, len(losses), method="cholesky")
         correlation = (1.0 - self.alike + JITTER) * np.eye(len(together)) + self.alike * together
         beyond = np.zeros(len(together))
         if likeness is not None:

@@ -50,7 +50,7 @@ TEACHER = ("--epochs", "25", "--set", "smoothing=0", "--set", "batch=256", "--se
 SEEDS = "0:3"
 TABLE = "cifar10_table.json"
 FERMINETS = ("ferminet-a", "ferminet-b", "ferminet-c", "ferminet-d")
-DRAWN = tuple(f"{HERE / 'drawn.py'}:{name}" for name in ("hardswish_narrow",))
+DRAWN = (f"{HERE / 'drawn.py'}:hardswish_narrow",)
 PEERS = ("mobilenetv2", "shufflenet")
 ARCHIVES = {"networks": ("teacher", "finals", "peers"), "run": ("run",), "table": ("table", "*.json")}  # of WORK
 COMPUTED_AGAIN = {"checkpoints", "bank.safetensors", "teacher.safetensors", "teacher-train+validation.safetensors"}
