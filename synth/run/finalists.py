@@ -13,7 +13,9 @@ from synth.search.decisions import Decisions, IntArray, rows
 from synth.search.generator import Generator
 from synth.search.inquisitor import Inquisitor
 from synth.search.moves import Moves, log_cost, repair, violation
-from synth.search.synthesis import CycleReport
+from synth.search.synthesis import BATCH_SEEDS, CycleReport
+
+WANTED = 16  # networks that the inquisitor may propose for a round
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,16 @@ def evaluated(lab: Laboratory, reports: Sequence[CycleReport]) -> Made:
     names = [f"candidate-{report.cycle}-{number}" for report in reports for number in range(len(report.candidates))]
     feasible = violation(lab.requirements, lab.space.costs(decisions)) <= 0
     return Made([None] * len(names), names, decisions, np.zeros(len(names), dtype=bool), feasible)
+
+
+def wanted(lab: Laboratory, inquisitor: Inquisitor, generator: Generator, label: str) -> Made:
+    """What the inquisitor would evaluate next by all that it knows now. G may not have learnt to make it."""
+    seeds = range(BATCH_SEEDS)
+    pool = inquisitor.search(lab.space.canonical(generator.generate(seeds)), inquisitor.wishes(seeds))
+    decisions = inquisitor.improving(*pool, WANTED)
+    names = [f"wanted{label}-{number}" for number in range(len(decisions))]
+    return Made([None] * len(names), names, decisions, np.zeros(len(names), dtype=bool),
+                np.ones(len(names), dtype=bool))
 
 
 def likely(inquisitor: Inquisitor, made: Made, wanted: int, tried: set[Decisions], least: float) -> list[int]:

@@ -21,7 +21,7 @@ from synth.objective.requirements import YES, Verdict
 from synth.probing.probing import Insight
 from synth.progress import Progress, Stage
 from synth.run.candidates import Outcome
-from synth.run.finalists import Made, evaluated, likely, make, promising
+from synth.run.finalists import Made, evaluated, likely, make, promising, wanted
 from synth.run.preparation import Laboratory
 from synth.run.problem import NetworkProblem
 from synth.search.decisions import Decisions
@@ -79,9 +79,9 @@ def finish(lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folde
            progress: Progress) -> list[Finished]:
     """FermiNets A (most accurate) to the smallest: chosen by belief from generated seeds, trained with distillation,
     kept where 1r holds on validation and, where boards take part, as measured by the full protocol; what fails is
-    replaced by the next best of what was learnt from it, seeds and what the search evaluated. Then as many again are
-    trained that may be better still: full trainings teach more than anything else (4 points on the same
-    replay)."""
+    replaced by the next best of what was learnt from it: seeds, what the search evaluated, and what the inquisitor
+    would evaluate next. Then as many again are trained that may be better still: full trainings teach more than
+    anything else (4 points on the same replay)."""
     rounds = Rounds(lab, problem, synthesis, folder)
     if lab.loop is not None:
         lab.loop.decide("prototype", [(lab.prototype.network, lab.prototype.weights)])
@@ -109,7 +109,7 @@ class Rounds:
 
     def fill(self, stage: Stage) -> None:
         """Until 1r holds for as many as are wanted: seeds that it holds for by belief; after the first round also what
-        the search evaluated, and more surely from round to round."""
+        the search evaluated and what the inquisitor wants, and more surely from round to round."""
         for least in LIKELY:
             missing = self.wanted - sum(f.holds for f in self.done)
             if missing <= 0:
@@ -151,7 +151,9 @@ class Rounds:
         self.inquisitor.theory.observe_in_full([(f.decisions, f.metrics.accuracy) for f in results])
 
     def _all(self) -> Made:
-        return self._generated.joined(evaluated(self.lab, self._reports))
+        """Seeds, what the search evaluated, and what the inquisitor wants by now."""
+        proposed = wanted(self.lab, self.inquisitor, self.generator, f"-{self._rounds}")
+        return self._generated.joined(evaluated(self.lab, self._reports)).joined(proposed)
 
     def _generate(self) -> Made:
         return make(self.lab, self.generator, range(SEEDS), label="" if self.lab.loop is None else f"-{self._rounds}")
