@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.command(epilog="\b\nExamples:\n"
                       "  edgesynth train resnet20 --data cifar10 --out trained/resnet20\n"
                       "  edgesynth train runs/mine/ferminet-d --data cifar10 --seeds 0:3 --on train+validation "
-                      "--teacher resnet20 --out trained/d\n"
+                      "--teacher resnet20x2 --out trained/d\n"
                       "  edgesynth train anchor mobilenetv2 --data cifar10 --set batch=256 --set rate=0.014 "
                       "--workers 2 --out trained/rivals")
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")

@@ -1,7 +1,7 @@
 """Networks that a person would draw for CIFAR-10 with all that the search may decide on: rivals of its FermiNets.
 
     edgesynth train tests/benchmarks/drawn.py:hardswish --data cifar10 --on train+validation --seeds 0:3 \\
-                    --teacher resnet20 --set batch=256 --set rate=0.02 --out trained/hardswish
+                    --teacher resnet20x2 --set batch=256 --set rate=0.02 --out trained/hardswish
 
 `synth.prototypes.mobilenet.anchor` with Hardswish in ReLU's place, as it is and narrower; and, as ResNet-20 has them,
 three blocks a stage and a shortcut past those that stride.
