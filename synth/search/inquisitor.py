@@ -12,16 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from synth.objective.performance import frugality, performance
-from synth.search.acquisition import (
-    SOFT,
-    Belief,
-    Pool,
-    Wish,
-    best_together,
-    climb,
-    log_improvement,
-    spread_targets,
-)
+from synth.search.acquisition import SOFT, Belief, Pool, Wish, best_together, climb, log_improvement, spread_targets
 from synth.search.decisions import Decisions, IntArray, Observation, Problem, rows
 from synth.search.generator import PREFERENCES, Generator, preference
 from synth.search.moves import Moves, violation
@@ -190,7 +181,8 @@ class Inquisitor:
         top, now, reference = self._promising(decisions, self.theory.believe(decisions))
         picked: list[int] = []
         for _ in range(min(count, len(top))):
-            now = self.theory.imagine(decisions[picked], decisions[top]) if picked else now
+            if picked:
+                now = self.theory.imagine(decisions[picked], decisions[top])
             chance = np.clip(now.holds(self.theory.bound), 1e-9, 1 - 1e-9)
             doubt = -(chance * np.log(chance) + (1 - chance) * np.log(1 - chance))
             gain = np.logaddexp(0.0, performance(1 - np.exp(min(self.theory.bound, -1e-3)), now.costs) - reference)

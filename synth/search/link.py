@@ -81,8 +81,7 @@ class Link:
         if likeness is not None and self.images:
             self.alike = float(np.clip(1.0 - _counting(final, self.images).mean() / variance, 0.0, 1.0))
         correlation = np.eye(len(at)) if likeness is None else likeness
-        together = (1.0 - self.alike + JITTER) * np.eye(len(at)) + self.alike * correlation
-        self.inverse = np.asarray(np.linalg.inv(together), dtype=np.float64)
+        self.inverse = np.asarray(np.linalg.inv(self._correlation(correlation)), dtype=np.float64)
         self.full = _regress(at, gain, self.prior, SCATTER, self.inverse)
         self.beyond = gain - basis @ self.full[0]
         self.scatter = float(np.sqrt(variance))
@@ -99,28 +98,36 @@ class Link:
         (intercept, slope) = self.short[0] + self.full[0]
         level = intercept + slope * (mean - self.centre)
         if likeness is not None:
-            level = level + self.alike * likeness @ (self.inverse @ self.beyond)
+            level = level + self._beyond(likeness)
         return level, np.hypot(slope * sd, self._own_sd(mean, likeness))
 
-    def draw(self, losses: FloatArray, random: np.random.Generator, together: FloatArray,
+    def draw(self, losses: FloatArray, random: np.random.Generator, together: FloatArray | None = None,
              likeness: FloatArray | None = None) -> FloatArray:
         """[k, n] draws of the log error of networks, whose drawn log losses are `losses` [k, n]: one line for all
         networks of a draw, and scatter that networks which are alike have in common. together: their likeness to each
-        other [n, n]; likeness: as in `final_log_error`."""
+        other [n, n]; likeness: as in `final_log_error`; None where scatter is each network's own."""
         (intercept, slope), spread = self.short[0] + self.full[0], self.short[1] + self.full[1]
         line = random.multivariate_normal([intercept, slope], spread, len(losses), method="cholesky")
-        correlation = (1.0 - self.alike + JITTER) * np.eye(len(together)) + self.alike * together
-        beyond = np.zeros(len(together))
-        if likeness is not None:
-            beyond = self.alike * likeness @ (self.inverse @ self.beyond)
-            correlation = correlation - self.alike**2 * likeness @ self.inverse @ likeness.T
-        scatter = random.standard_normal(losses.shape) @ np.linalg.cholesky(correlation).T
-        return line[:, :1] + line[:, 1:] * (losses - self.centre) + beyond + self.scatter * scatter
+        level, scatter = line[:, :1] + line[:, 1:] * (losses - self.centre), random.standard_normal(losses.shape)
+        if together is not None and likeness is not None:
+            level = level + self._beyond(likeness)
+            correlation = self._correlation(together) - self.alike**2 * likeness @ self.inverse @ likeness.T
+            scatter = scatter @ np.linalg.cholesky(correlation).T
+        return level + self.scatter * scatter
 
     def common_sd(self, error_sd: FloatArray, loss_sd: FloatArray) -> FloatArray:
         """Of standard deviations that `final_log_error` gave for those of log losses, what is the link's own."""
         slope = self.short[0][1] + self.full[0][1]
         return np.sqrt(np.maximum(error_sd**2 - (slope * loss_sd) ** 2, 0.0))
+
+    def _beyond(self, likeness: FloatArray) -> FloatArray:
+        """[n] what is believed beyond the line, by the likeness [n, m] to networks that had a full training."""
+        beyond: FloatArray = self.alike * likeness @ (self.inverse @ self.beyond)
+        return beyond
+
+    def _correlation(self, likeness: FloatArray) -> FloatArray:
+        """[n, n] of the scatter of networks, by their likeness to each other."""
+        return (1.0 - self.alike + JITTER) * np.eye(len(likeness)) + self.alike * likeness
 
     def _own_sd(self, mean: FloatArray, likeness: FloatArray | None) -> FloatArray:
         """Standard deviation of the error at exactly known log losses: the line's, and each network's scatter."""

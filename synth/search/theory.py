@@ -96,8 +96,7 @@ class Theory:
         costs = self.space.costs(decisions)
         inputs = self.inputs(decisions, costs)
         mean, sd = surrogate.predict(inputs)
-        likeness = surrogate.likeness(inputs, self.whole) if self.link.alike else None
-        error, error_sd = self.link.final_log_error(mean, sd, likeness)
+        error, error_sd = self.link.final_log_error(mean, sd, self._likeness(surrogate, inputs, self.whole))
         return Belief(mean, sd, error, error_sd, costs, violation(self.requirements, costs, margin))
 
     def draw(self, decisions: IntArray, count: int) -> FloatArray:
@@ -107,8 +106,12 @@ class Theory:
         mean, covariance = self.surrogate.covariance(inputs)
         lower = np.linalg.cholesky(covariance + JITTER * np.eye(len(mean)))
         losses = mean + random.standard_normal((count, len(mean))) @ lower.T
-        likeness = self.surrogate.likeness(inputs, self.whole) if self.link.alike else None
-        return self.link.draw(losses, random, self.surrogate.likeness(inputs, inputs), likeness)
+        together, likeness = (self._likeness(self.surrogate, inputs, others) for others in (inputs, self.whole))
+        return self.link.draw(losses, random, together, likeness)
+
+    def _likeness(self, surrogate: Surrogate, networks: Inputs, others: Inputs) -> FloatArray | None:
+        """None where it counts for nothing."""
+        return surrogate.likeness(networks, others) if self.link.alike else None
 
     def incumbent(self) -> tuple[IntArray, FloatArray, float]:
         """Evaluated networks, best first by U times the probability that 1r holds; these values; the U to improve

@@ -3,15 +3,7 @@ import pytest
 from toy_problem import SITES, ToyBounds, ToySpace, everything
 
 from synth.objective.performance import FRUGAL, performance
-from synth.search.acquisition import (
-    Belief,
-    Pool,
-    Wish,
-    best_together,
-    climb,
-    log_improvement,
-    spread_targets,
-)
+from synth.search.acquisition import Belief, Pool, Wish, best_together, climb, log_improvement, spread_targets
 from synth.search.moves import Moves, violation
 
 SPACE = ToySpace()
