@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from synth.search.acquisition import Wish, log_improvement
 from synth.search.decisions import Decisions, IntArray, rows
 from synth.search.generator import Generator
 from synth.search.inquisitor import Inquisitor
-from synth.search.moves import Moves, log_cost, repair, violation
+from synth.search.moves import Moves, repair, violation
 from synth.search.synthesis import BATCH_SEEDS, CycleReport
 
 WANTED = 16  # networks that the inquisitor may propose for a round
@@ -63,45 +64,56 @@ def evaluated(lab: Laboratory, reports: Sequence[CycleReport]) -> Made:
     return Made([None] * len(names), names, decisions, np.zeros(len(names), dtype=bool), feasible)
 
 
-def wanted(lab: Laboratory, inquisitor: Inquisitor, generator: Generator, label: str) -> Made:
-    """What the inquisitor would evaluate next by all that it knows now. G may not have learnt to make it."""
+def levels(bound: float, own: float, count: int) -> list[float]:
+    """The greatest log errors that so many FermiNets are made for, the loosest first: from what 1r allows (`bound`) to
+    φ's `own`, by equal factors of the error. Where φ is no better than 1r asks, they are all what 1r allows."""
+    return [float(level) for level in np.linspace(bound, min(own, bound), count)]
+
+
+def wanted(lab: Laboratory, inquisitor: Inquisitor, generator: Generator, wishes: Sequence[Wish], label: str) -> Made:
+    """What the inquisitor would evaluate next by all that it knows now, for each wish. G may not have learnt to make
+    it."""
     seeds = range(BATCH_SEEDS)
-    pool = inquisitor.search(lab.space.canonical(generator.generate(seeds)), inquisitor.wishes(seeds))
-    decisions = inquisitor.improving(*pool, WANTED)
+    inquisitor.search(lab.space.canonical(generator.generate(seeds)), inquisitor.wishes(seeds))
+    for wish in wishes:
+        inquisitor.hunt(wish)
+    pool = inquisitor.pool.join()
+    found = np.concatenate([inquisitor.improving(*pool, math.ceil(WANTED / len(wishes)), wish) for wish in wishes])
+    decisions = rows(dict.fromkeys(map(tuple, found.tolist())), len(lab.space.sites))
     names = [f"wanted{label}-{number}" for number in range(len(decisions))]
     return Made([None] * len(names), names, decisions, np.zeros(len(names), dtype=bool),
                 np.ones(len(names), dtype=bool))
 
 
-def likely(inquisitor: Inquisitor, made: Made, wanted: int, tried: set[Decisions], least: float) -> list[int]:
-    """Rows of `made` to train next, of those for which 1r holds with probability `least`: the one with the greatest U,
-    the most accurate, and between them by cost."""
+def likely(inquisitor: Inquisitor, made: Made, count: int, tried: set[Decisions], least: float,
+           demands: Sequence[float]) -> list[int]:
+    """Rows of `made` to train next, so many: for each level of accuracy in turn the greatest U of those that reach it
+    with probability `least`, or what reaches it most surely."""
     usable = made.untried(tried)
     if not usable:
         return []
-    decisions = made.decisions[usable]
-    belief = inquisitor.theory.believe(decisions)
-    chance = belief.holds(inquisitor.theory.bound)
-    cost, utility = log_cost(inquisitor.space, decisions), belief.performance()
-    enough = np.flatnonzero(chance >= least)
-    if len(enough) < wanted:
-        enough = np.argsort(-chance, kind="stable")[:wanted]
-    smallest = int(enough[np.argmax(utility[enough])])
-    accurate = int(enough[np.argmin(belief.log_error[enough])])
-    picked = [smallest, accurate]
-    for share in np.linspace(0, 1, max(wanted, 2))[1:-1]:
-        aim = (1 - share) * cost[smallest] + share * cost[accurate]
-        free = [int(i) for i in enough if int(i) not in picked]
-        if free:
-            picked.append(min(free, key=lambda i: (abs(cost[i] - aim), -chance[i])))
-    return [usable[i] for i in dict.fromkeys(picked)][:wanted]
+    belief = inquisitor.theory.believe(made.decisions[usable])
+    utility = belief.performance()
+    picked: list[int] = []
+    for number in range(min(count, len(usable))):
+        chance = belief.holds(demands[number % len(demands)])
+        chance[picked] = -1.0
+        worth = np.where(chance >= least, utility, -np.inf) if (chance >= least).any() else chance
+        picked.append(int(np.argmax(worth)))
+    return [usable[i] for i in picked]
 
 
-def promising(inquisitor: Inquisitor, made: Made, wanted: int, tried: set[Decisions], reference: float) -> list[int]:
-    """Rows of `made` whose full training promises most of U under 1r beyond `reference`."""
+def promising(inquisitor: Inquisitor, made: Made, count: int, tried: set[Decisions],
+              wishes: Sequence[Wish]) -> list[int]:
+    """Rows of `made` whose full training promises most for each wish in turn."""
     usable = made.untried(tried)
     if not usable:
         return []
-    wish = Wish(np.float64(inquisitor.theory.bound), np.float64(reference))
-    worth = log_improvement(inquisitor.theory.believe(made.decisions[usable]), wish)
-    return [usable[i] for i in np.argsort(-worth, kind="stable")[:wanted]]
+    belief = inquisitor.theory.believe(made.decisions[usable])
+    worth = [log_improvement(belief, wish) for wish in wishes]
+    picked: list[int] = []
+    for number in range(min(count, len(usable))):
+        free = worth[number % len(wishes)].copy()
+        free[picked] = -np.inf
+        picked.append(int(np.argmax(free)))
+    return [usable[i] for i in picked]

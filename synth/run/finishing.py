@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,10 +22,12 @@ from synth.objective.requirements import YES, Verdict
 from synth.probing.probing import Insight
 from synth.progress import Progress, Stage
 from synth.run.candidates import Outcome
-from synth.run.finalists import Made, evaluated, likely, make, promising, wanted
+from synth.run.finalists import Made, evaluated, levels, likely, make, promising, wanted
 from synth.run.preparation import Laboratory
 from synth.run.problem import NetworkProblem
+from synth.search.acquisition import Wish
 from synth.search.decisions import Decisions
+from synth.search.link import least_error, log_error
 from synth.search.synthesis import Synthesis
 from synth.space.quantities import on_board
 from synth.storage.network_folder import card_of, load_network, save_network
@@ -77,23 +80,24 @@ def accuracy_reading(metrics: Metrics, split: str) -> Reading:
 
 def finish(lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folder: RunFolder,
            progress: Progress) -> list[Finished]:
-    """FermiNets A (most accurate) to the smallest: chosen by belief from generated seeds, trained with distillation,
-    kept where 1r holds on validation and, where boards take part, as measured by the full protocol; what fails is
-    replaced by the next best of what was learnt from it: seeds, what the search evaluated, and what the inquisitor
-    would evaluate next. Then as many again are trained that may be better still: full trainings teach more than
-    anything else (4 points on the same replay)."""
+    """FermiNets for levels of accuracy, A for φ's own, the last for what 1r allows: chosen by belief from generated
+    seeds, trained with distillation, kept where 1r holds on validation and, where boards take part, as measured by the
+    full protocol; what fails is replaced by the next best of what was learnt from it: seeds, what the search evaluated,
+    and what the inquisitor would evaluate next. Then as many again are trained that may be better still: full trainings
+    teach more than anything else (4 points on the same replay)."""
     rounds = Rounds(lab, problem, synthesis, folder)
     if lab.loop is not None:
         lab.loop.decide("prototype", [(lab.prototype.network, lab.prototype.weights)])
     with progress.stage("finishing", rounds.finalists) as stage:
         rounds.fill(stage)
         rounds.improve(stage)
-    return named(rounds.done, rounds.wanted)
+    return named(rounds.done, rounds.levels)
 
 
 class Rounds:
-    """Full trainings, round by round; each teaches the inquisitor what the next is chosen by. wanted: FermiNets;
-    finalists: networks to train in full, more where 1r does not hold for enough of them."""
+    """Full trainings, round by round; each teaches the inquisitor what the next is chosen by. wanted: FermiNets, one
+    for each of `levels` of accuracy (greatest log errors, the loosest first); finalists: networks to train in full,
+    more where 1r does not hold for enough of them."""
 
     def __init__(self, lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folder: RunFolder) -> None:
         self.lab, self.problem, self.folder = lab, problem, folder
@@ -101,6 +105,7 @@ class Rounds:
         self.wanted = lab.order.ferminets
         self.finalists = lab.order.finalists or 2 * self.wanted
         self.push = max(PUSH, self.finalists // 3)
+        self.levels = self._levels()
         self.done: list[Finished] = []
         self._tried: set[Decisions] = set()
         self._rounds = 0
@@ -119,7 +124,7 @@ class Rounds:
             else:
                 made = self._all()
                 count = max(missing + (missing < self.wanted), self.push)  # one to spare, once some hold
-            chosen = likely(self.inquisitor, made, count, self._tried, least)
+            chosen = likely(self.inquisitor, made, count, self._tried, least, self._in_turn())
             if not chosen:
                 return
             self._train(made, chosen, stage)
@@ -129,10 +134,36 @@ class Rounds:
         while len(self.done) < self.finalists:
             made = self._all()
             count = min(self.push, self.finalists - len(self.done))
-            chosen = promising(self.inquisitor, made, count, self._tried, best_of(self.done))
+            chosen = promising(self.inquisitor, made, count, self._tried, self._wishes())
             if not chosen:
                 return
             self._train(made, chosen, stage)
+
+    def _levels(self) -> list[float]:
+        """What FermiNets are made for. Where 1r asks nothing of accuracy, the loosest level does not either, and the
+        others begin at what the best network known has."""
+        theory = self.inquisitor.theory
+        metrics, bound = self.lab.prototype.metrics, theory.bound
+        best = theory.incumbent()[0][:1]
+        if not math.isfinite(bound) and len(best):
+            bound = float(theory.believe(best).log_error[0])
+        found = levels(bound, float(log_error(metrics.accuracy, least_error(metrics.count))), self.wanted)
+        return [theory.bound, *found[1:]]
+
+    def _in_turn(self) -> list[float]:
+        """All levels: first those that no network reaches yet for which 1r holds, and another one in every round."""
+        turn = self._rounds % len(self.levels)
+        turned = [*self.levels[turn:], *self.levels[:turn]]
+        return sorted(turned, key=lambda level: math.isfinite(best_of(self.done, level)))
+
+    def _wishes(self) -> list[Wish]:
+        """What to improve on at each level, the loosest always first: NetScore is best there."""
+        wishes = []
+        for level in dict.fromkeys([self.levels[0], *self._in_turn()]):
+            best = best_of(self.done, level)
+            wish = self.inquisitor.theory.wish(level)
+            wishes.append(replace(wish, reference=np.float64(best)) if math.isfinite(best) else wish)
+        return wishes
 
     def _train(self, made: Made, chosen: Sequence[int], stage: Stage) -> None:
         self._tried |= {made.row(i) for i in chosen}
@@ -140,8 +171,9 @@ class Rounds:
         for finished in train_in_full(self.lab, self.problem, made, chosen, self.folder):
             results.append(finished)
             trained = [*self.done, *results]
-            stage.at(min(len(trained), self.finalists), f"{sum(f.holds for f in trained)} hold · best NetScore "
-                                                        f"{best_of(trained):.1f}")
+            best = best_of(trained)
+            stage.at(min(len(trained), self.finalists), f"{sum(f.holds for f in trained)} hold" + (
+                f" · best NetScore {best:.1f}" if math.isfinite(best) else ""))
         if self.lab.loop is not None:
             results = _decided(self.lab, self.lab.loop, f"final-{self._rounds}", results)
         self._rounds += 1
@@ -152,7 +184,7 @@ class Rounds:
 
     def _all(self) -> Made:
         """Seeds, what the search evaluated, and what the inquisitor wants by now."""
-        proposed = wanted(self.lab, self.inquisitor, self.generator, f"-{self._rounds}")
+        proposed = wanted(self.lab, self.inquisitor, self.generator, self._wishes(), f"-{self._rounds}")
         return self._generated.joined(evaluated(self.lab, self._reports)).joined(proposed)
 
     def _generate(self) -> Made:
@@ -167,11 +199,14 @@ def _decided(lab: Laboratory, loop: BoardLoop, phase: str, results: Sequence[Fin
     return [replace(f, verdicts=judge(lab, f.network, f.metrics)) for f in results]
 
 
-def best_of(done: Sequence[Finished]) -> float:
-    """The best NetScore on validation of those for which 1r holds; of all, less a little, when it holds for none."""
-    scores = {f.name: _score(f) for f in done}
-    holding = [scores[f.name] for f in done if f.holds]
-    return max(holding) if holding else max(scores.values(), default=0.0) - 1.0
+def best_of(done: Sequence[Finished], level: float = math.inf) -> float:
+    """The best NetScore on validation of those for which 1r holds and whose log error is no more than `level`; -inf
+    where there is none."""
+    return max((_score(f) for f in done if f.holds and _log_error(f) <= level), default=-math.inf)
+
+
+def _log_error(finished: Finished) -> float:
+    return float(log_error(finished.metrics.accuracy, least_error(finished.metrics.count)))
 
 
 def _score(finished: Finished) -> float:
@@ -209,32 +244,35 @@ def _load_outcome(decisions: Decisions, path: Path) -> Outcome:
     return Outcome.from_json(card, weights)
 
 
-def named(done: Sequence[Finished], wanted: int) -> list[Finished]:
-    """The FermiNets by name: ferminet-a the most accurate on validation, the last the smallest, by cost between. Only
-    when too few satisfy 1r, others make up the number; their verdicts say so."""
-    holding = [f for f in done if f.holds]
+def named(done: Sequence[Finished], demands: Sequence[float]) -> list[Finished]:
+    """One FermiNet for each level of accuracy (greatest log errors, the loosest first) by name: ferminet-a the most
+    accurate on validation, of equally accurate ones the larger first. Only when too few satisfy 1r, others make up the
+    number; their verdicts say so."""
     others = sorted((f for f in done if not f.holds), key=lambda f: -f.metrics.accuracy)
-    kept = _spread(holding, wanted) + others[: max(0, wanted - len(holding))]
-    by_size = sorted(kept, key=_size, reverse=True)
-    if len(by_size) > 1:
-        first = max(by_size[:-1], key=lambda f: f.metrics.accuracy)
-        by_size.remove(first)
-        by_size.insert(0, first)
-    return [replace(f, name=f"ferminet-{letter}") for f, letter in zip(by_size, string.ascii_lowercase, strict=False)]
+    kept = _for_levels([f for f in done if f.holds], demands)
+    kept += others[: len(demands) - len(kept)]
+    kept.sort(key=lambda f: (-f.metrics.accuracy, -_size(f)))
+    return [replace(f, name=f"ferminet-{letter}") for f, letter in zip(kept, string.ascii_lowercase, strict=False)]
 
 
-def _spread(holding: list[Finished], wanted: int) -> list[Finished]:
-    """The best by NetScore, the most accurate, and between them by size, no two of one size where that can be."""
-    if len(holding) <= wanted:
-        return holding
-    best, accurate = max(holding, key=_score), max(holding, key=lambda f: f.metrics.accuracy)
-    picked = list({f.name: f for f in (best, accurate)}.values())
-    for share in np.linspace(0, 1, wanted + 2 - len(picked))[1:-1]:
-        aim = (1 - share) * np.log(_size(best)) + share * np.log(_size(accurate))
+def _for_levels(holding: Sequence[Finished], demands: Sequence[float]) -> list[Finished]:
+    """For each level the best by NetScore of those that reach it, or the most accurate; where that is one for several
+    levels, the next best make up the number: along the front of accuracy and NetScore, then of other sizes."""
+    by_score = sorted(holding, key=_score, reverse=True)
+    front: list[Finished] = []  # each more accurate than those before it
+    for finished in by_score:
+        if not front or finished.metrics.accuracy > front[-1].metrics.accuracy:
+            front.append(finished)
+    picked: list[Finished] = []
+    for demand in demands if front else ():
+        best = next((f for f in front if _log_error(f) <= demand), front[-1])
+        if best not in picked:
+            picked.append(best)
+    while len(picked) < min(len(demands), len(holding)):
         sizes = {_size(f) for f in picked}
-        free = [f for f in holding if _size(f) not in sizes] or [f for f in holding if f not in picked]
-        picked.append(min(free, key=lambda f, aim=aim: abs(np.log(_size(f)) - aim)))  # type: ignore[misc]
-    return picked[:wanted]
+        free = [f for f in (*front, *by_score) if f not in picked]
+        picked.append(next((f for f in free if _size(f) not in sizes), free[0]))
+    return picked
 
 
 def _size(finished: Finished) -> float:

@@ -93,18 +93,22 @@ class Inquisitor:
 
     def search(self, starts: IntArray, wish: Wish) -> tuple[IntArray, Belief]:
         """The pool of networks worth looking at: local searches from `starts` [b, sites] for the wishes [b] of their
-        seeds; and, for improvement alone, from the best networks evaluated and the most promising of those that a
-        person would draw. Returns (pool [n, sites], belief)."""
+        seeds; and, for improvement alone, `hunt`. Returns (pool [n, sites], belief)."""
         self.pool = Pool(len(self.space.sites))
         climb(self.moves, lambda d: self.theory.believe(d, self.margin), starts, wish, self.pool, SEED_STEPS)
-        best, _, reference = self.theory.incumbent()
+        self.hunt(self.theory.wish())
+        return self.pool.join()
+
+    def hunt(self, wish: Wish) -> None:
+        """Put into the pool what one wish (of no dimension) leads to from the best networks evaluated and from the most
+        promising of those that a person would draw."""
         drawn = self.theory.believe(self.scaled, self.margin)
         self.pool.add(self.scaled, drawn)
-        promise = log_improvement(drawn, Wish(np.float64(self.theory.bound), np.float64(reference)))
+        promise = log_improvement(drawn, wish)
+        best = self.theory.incumbent(float(wish.demand))[0]
         hunters = np.concatenate([best[:HUNTERS], self.scaled[np.argsort(-promise, kind="stable")[:DRAWN]]])
-        greedy = Wish(np.full(len(hunters), self.theory.bound), np.full(len(hunters), reference))
+        greedy = Wish(np.full(len(hunters), wish.demand), np.full(len(hunters), wish.reference))
         climb(self.moves, lambda d: self.theory.believe(d, self.margin), hunters, greedy, self.pool, GREEDY_STEPS)
-        return self.pool.join()
 
     def step(self, generator: Generator, seeds: Sequence[int], search: bool = True) -> Insight:
         """Δθ_G = I(G): search from G(s) for what each seed should have become, and the step that makes it so.
@@ -160,15 +164,17 @@ class Inquisitor:
         drawn = rows((row for row in map(tuple, self.scaled.tolist()) if row not in picked), len(self.space.sites))
         return picked | {tuple(row.tolist()): "uncertain" for row in self.uncertain(drawn, uncertain)}
 
-    def improving(self, decisions: IntArray, belief: Belief, count: int) -> IntArray:
-        """`count` networks of a pool, of which the best is expected to improve most."""
-        top, belief, reference = self._promising(decisions, belief)
+    def improving(self, decisions: IntArray, belief: Belief, count: int, wish: Wish | None = None) -> IntArray:
+        """`count` networks of a pool, of which the best is expected to improve most: under 1r, or for another wish (of
+        no dimension)."""
+        wish = wish or self.theory.wish()
+        top, belief = self._promising(decisions, belief, wish)
         if not len(top) or not count:
             return decisions[:0]
-        bound = self.theory.bound
+        bound, reference = float(wish.demand), float(wish.reference)
         # the link errs for all networks alike, so that what is bold fails together: the first plays safe
         shift = self.theory.link.common_sd(belief.log_error_sd, belief.log_loss_sd)
-        safe = int(np.argmax(log_improvement(belief, Wish(bound - shift, np.float64(reference)))))
+        safe = int(np.argmax(log_improvement(belief, Wish(bound - shift, wish.reference))))
         errors = self.theory.draw(decisions[top], DRAWS)
         u = performance(1.0 - np.exp(np.minimum(errors, -1e-3)), belief.costs)
         worth = np.where(errors <= bound, SOFT * np.logaddexp(0.0, (u - reference) / SOFT), 0.0)
@@ -178,29 +184,29 @@ class Inquisitor:
     def uncertain(self, decisions: IntArray, count: int) -> IntArray:
         """`count` networks where it is least known whether 1r holds among those that would improve, each after the
         others as if these had come out as believed."""
-        top, now, reference = self._promising(decisions, self.theory.believe(decisions))
+        wish = self.theory.wish()
+        top, now = self._promising(decisions, self.theory.believe(decisions), wish)
         picked: list[int] = []
         for _ in range(min(count, len(top))):
             if picked:
                 now = self.theory.imagine(decisions[picked], decisions[top])
             chance = np.clip(now.holds(self.theory.bound), 1e-9, 1 - 1e-9)
             doubt = -(chance * np.log(chance) + (1 - chance) * np.log(1 - chance))
-            gain = np.logaddexp(0.0, performance(1 - np.exp(min(self.theory.bound, -1e-3)), now.costs) - reference)
+            gain = np.logaddexp(0.0, performance(1 - np.exp(min(self.theory.bound, -1e-3)), now.costs)
+                                - wish.reference)
             best = int(np.argmax(np.log(doubt) + np.log(np.maximum(-np.expm1(-gain), np.finfo(np.float64).tiny))))
             picked.append(int(top[best]))
             top = np.delete(top, best)
         return decisions[picked]
 
-    def _promising(self, decisions: IntArray, belief: Belief) -> tuple[IntArray, Belief, float]:
+    def _promising(self, decisions: IntArray, belief: Belief, wish: Wish) -> tuple[IntArray, Belief]:
         """(rows that are worth a closer look, best first: networks that were not evaluated yet and hold the
-        requirements on costs; the belief of these; the U to improve on)."""
+        requirements on costs; the belief of these)."""
         seen = {o.decisions for o in self.theory.observations}
         fresh = np.array([tuple(int(c) for c in row) not in seen for row in decisions], dtype=bool)
         # targets keep clear of bounds on costs for the sake of seeds; what is evaluated need only hold them
         belief = replace(belief, violation=violation(self.requirements, belief.costs))
-        _, _, reference = self.theory.incumbent()
-        wish = Wish(np.float64(self.theory.bound), np.float64(reference))
         value = np.where(fresh & (belief.violation <= 0), log_improvement(belief, wish), -np.inf)
         top = np.argsort(-value, kind="stable")[:PROMISING]
         top = top[np.isfinite(value[top])]
-        return top, belief.take(top), reference
+        return top, belief.take(top)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from synth.objective.performance import performance
-from synth.search.acquisition import Belief
+from synth.search.acquisition import Belief, Wish
 from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, Problem, rows
 from synth.search.link import Link, least_error, log_error
 from synth.search.moves import Moves, violation
@@ -113,20 +113,26 @@ class Theory:
         """None where it counts for nothing."""
         return surrogate.likeness(networks, others) if self.link.alike else None
 
-    def incumbent(self) -> tuple[IntArray, FloatArray, float]:
+    def incumbent(self, demand: float | None = None) -> tuple[IntArray, FloatArray, float]:
         """Evaluated networks, best first by U times the probability that 1r holds; these values; the U to improve
-        on: the best that more likely than not satisfies 1r."""
+        on: the best that more likely than not satisfies 1r. demand: another greatest log error than that of 1r."""
+        bound = self.bound if demand is None else demand
         seen = np.unique(self.space.canonical(self._seen()), axis=0)
         if not len(seen):
             return seen, np.zeros(0), float(np.quantile(performance(0.5, self.space.costs(self.reference)), 0.5))
         belief = self.believe(seen)
-        u, holds = belief.performance(), belief.holds(self.bound)
+        u, holds = belief.performance(), belief.holds(bound)
         floor = u.min() - 10.0
         worth = holds * (u - floor)
         order = np.argsort(-worth, kind="stable")
         likely = u[holds >= 0.5]
         reference = float(likely.max()) if len(likely) else float(floor + worth.max())
         return seen[order], worth[order], reference
+
+    def wish(self, demand: float | None = None) -> Wish:
+        """To improve on the best of what was evaluated, under 1r or another demand."""
+        bound = self.bound if demand is None else demand
+        return Wish(np.float64(bound), np.float64(self.incumbent(bound)[2]))
 
     def imagine(self, picked: IntArray, decisions: IntArray) -> Belief:
         """The belief of networks [n, sites], had the `picked` [m, sites] come out as believed."""

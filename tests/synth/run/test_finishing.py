@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -24,44 +25,47 @@ def one(width: int, accuracy: float, holds: str = YES) -> Finished:
     return Finished(f"seed-{width}", width, (width,), False, GRAPHS[width], {}, metrics, {"accuracy": verdict}, {})
 
 
-def kept(done, wanted):
-    return [(f.name, f.seed) for f in named(done, wanted)]
+def kept(done, accuracies):
+    return [(f.name, f.seed) for f in named(done, [math.log(1 - accuracy) for accuracy in accuracies])]
 
 
-def test_of_more_than_are_wanted_the_best_the_most_accurate_and_some_between_are_kept():
+def test_each_level_of_accuracy_has_the_best_by_netscore_that_reaches_it():
     done = [one(2, 0.90), one(3, 0.91), one(4, 0.95), one(6, 0.96), one(8, 0.97), one(12, 0.99)]
-    assert best_of(done) == pytest.approx(max(score(f) for f in done))
-    names = kept(done, 4)
-    assert [name for name, _ in names] == ["ferminet-a", "ferminet-b", "ferminet-c", "ferminet-d"]
-    assert names[0][1] == 12 and names[-1][1] == 2  # the most accurate first; here the smallest has the best NetScore
-    assert len({seed for _, seed in names}) == 4
-    assert kept(done, 1) == [("ferminet-a", 2)]
+    scores = [score(f) for f in done]
+    assert scores == sorted(scores, reverse=True)  # the smaller, the better, if less accurate
+    assert kept(done, [0.89, 0.905, 0.94, 0.965]) == [
+        ("ferminet-a", 8), ("ferminet-b", 4), ("ferminet-c", 3), ("ferminet-d", 2)]
+    assert kept(done, [0.89]) == [("ferminet-a", 2)]
+    assert best_of(done, math.log(1 - 0.94)) == pytest.approx(scores[2])
+    assert best_of(done) == pytest.approx(scores[0])
+
+
+def test_a_level_that_none_reaches_has_the_most_accurate():
+    done = [one(2, 0.90), one(3, 0.91), one(4, 0.95)]
+    assert [seed for _, seed in kept(done, [0.89, 0.98])] == [4, 2]
+    assert best_of(done, math.log(1 - 0.98)) == -math.inf
+
+
+def test_where_one_is_the_best_for_several_levels_others_of_the_front_make_up_the_number():
+    done = [one(2, 0.90), one(3, 0.91), one(4, 0.95), one(8, 0.93), one(12, 0.99)]
+    assert [seed for _, seed in kept(done, [0.85, 0.89, 0.94])] == [4, 3, 2]
+    assert [seed for _, seed in kept(done[:4], [0.85, 0.85, 0.85, 0.85])] == [4, 8, 3, 2]  # 8 is worse than 4 in all
 
 
 def test_what_does_not_hold_only_makes_up_the_number():
     done = [one(2, 0.80, NO), one(3, 0.85, NO), one(4, 0.95), one(6, 0.96)]
-    assert {seed for _, seed in kept(done, 3)} == {3, 4, 6}
-    assert {seed for _, seed in kept(done, 2)} == {4, 6}
+    assert {seed for _, seed in kept(done, [0.9] * 3)} == {3, 4, 6}
+    assert {seed for _, seed in kept(done, [0.9] * 2)} == {4, 6}
     assert best_of(done) == pytest.approx(max(score(f) for f in done if f.holds))
-
-
-def test_when_nothing_holds_anything_nearly_as_good_is_better():
-    done = [one(2, 0.80, NO), one(3, 0.85, NO)]
-    assert best_of(done) == pytest.approx(max(map(score, done)) - 1.0)
-    assert best_of([]) == -1.0
-
-
-def test_one_network_may_be_both_the_best_and_the_most_accurate():
-    done = [one(2, 0.99), one(3, 0.91), one(4, 0.92), one(6, 0.93), one(8, 0.94)]
-    seeds = [seed for _, seed in kept(done, 3)]
-    assert seeds[-1] == 2 and len(set(seeds)) == 3  # the last is the smallest, whatever else it is
+    assert best_of(done[:2]) == best_of([]) == -math.inf
 
 
 def test_no_two_are_of_one_size_where_that_can_be():
     twins = [replace(one(2, 0.98 - number / 1000), name=f"twin-{number}") for number in range(4)]
-    sizes = [f.network for f in named([*twins, one(3, 0.95), one(12, 0.99)], 3)]
-    assert sizes == [GRAPHS[12], GRAPHS[3], GRAPHS[2]]
-    assert [f.network for f in named([*twins, one(12, 0.99)], 3)] == [GRAPHS[12], GRAPHS[2], GRAPHS[2]]
+    bound = [math.log(0.1)] * 3
+    sizes = [f.network for f in named([*twins, one(3, 0.95), one(12, 0.99)], bound)]
+    assert sizes == [GRAPHS[12], GRAPHS[2], GRAPHS[3]]
+    assert [f.network for f in named([*twins, one(12, 0.99)], bound)] == [GRAPHS[12], GRAPHS[2], GRAPHS[2]]
 
 
 def score(finished: Finished) -> float:
