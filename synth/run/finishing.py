@@ -246,13 +246,17 @@ def _load_outcome(decisions: Decisions, path: Path) -> Outcome:
 
 def named(done: Sequence[Finished], demands: Sequence[float]) -> list[Finished]:
     """One FermiNet for each level of accuracy (greatest log errors, the loosest first) by name: ferminet-a the most
-    accurate on validation, of equally accurate ones the larger first. Only when too few satisfy 1r, others make up the
+    accurate on validation, the last the smallest, by cost between. Only when too few satisfy 1r, others make up the
     number; their verdicts say so."""
     others = sorted((f for f in done if not f.holds), key=lambda f: -f.metrics.accuracy)
     kept = _for_levels([f for f in done if f.holds], demands)
     kept += others[: len(demands) - len(kept)]
-    kept.sort(key=lambda f: (-f.metrics.accuracy, -_size(f)))
-    return [replace(f, name=f"ferminet-{letter}") for f, letter in zip(kept, string.ascii_lowercase, strict=False)]
+    by_size = sorted(kept, key=_size, reverse=True)
+    if len(by_size) > 1:
+        first = max(by_size[:-1], key=lambda f: f.metrics.accuracy)
+        by_size.remove(first)
+        by_size.insert(0, first)
+    return [replace(f, name=f"ferminet-{letter}") for f, letter in zip(by_size, string.ascii_lowercase, strict=False)]
 
 
 def _for_levels(holding: Sequence[Finished], demands: Sequence[float]) -> list[Finished]:

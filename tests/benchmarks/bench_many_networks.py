@@ -7,7 +7,9 @@ from: the share that holds the exact requirements before and after repair; how m
 pairwise distance (cost-weighted share of decisions that differ); what the inquisitor believes of their accuracy after
 full training; the range of their costs. Beside them random mutations (three decisions) of the best network that the run
 knows, repaired alike. Then the same seeds under each preference of `edgesynth generate --prefer`. --short N trains N of
-each briefly, as candidates are, and says what that gives. Nothing is trained in full, and the test split is not read.
+the fresh ones briefly, as candidates are, and up to 16 of each other kind; it says what accuracy that gives, and how
+likely 1r is for them by it (the short log loss in place of the believed one, through the run's link to full training).
+Nothing is trained in full, and the test split is not read.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.special import ndtr
 
 from devices.support.files import write_json
 from synth.data.dataset import load_dataset
@@ -42,16 +45,18 @@ from synth.storage.run_folder import Manifest, RunFolder
 from synth.training.device import AUTO, DEVICES, Compute, device_named
 
 FRESH = 5_000_000  # seeds that no run learns from
+BESIDE = 16  # networks of each kind beside the fresh ones that are trained briefly at most
 
 
 class Judge:
     """What there is to say of networks without training them in full."""
 
-    def __init__(self, lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor, short: int) -> None:
-        self.lab, self.problem, self.inquisitor, self.short = lab, problem, inquisitor, short
+    def __init__(self, lab: Laboratory, problem: NetworkProblem, inquisitor: Inquisitor) -> None:
+        self.lab, self.problem, self.inquisitor = lab, problem, inquisitor
         self.moves = Moves(lab.space)
 
-    def row(self, name: str, raw: IntArray) -> dict[str, Any]:
+    def row(self, name: str, raw: IntArray, short: int) -> dict[str, Any]:
+        """short: of the different networks, how many are trained briefly at most."""
         space = self.lab.space
         before = violation(self.lab.requirements, space.costs(space.canonical(raw))) <= 0
         made, changed, feasible = repair(self.moves, self.lab.requirements, raw)
@@ -68,13 +73,21 @@ class Judge:
             "macs": quartiles(costs["macs"]),
             "img_per_joule": quartiles(costs[FRUGAL]) if FRUGAL in costs else None,
         }
-        if self.short:
-            some = different[np.linspace(0, len(different) - 1, min(self.short, len(different))).astype(int)]
-            tasks = [self.problem.task(tuple(int(c) for c in row), self.lab.recipes.short, SHORT_LOGITS, "short")[0]
-                     for row in some]
-            found["short_accuracy"] = quartiles(np.array([outcome.metrics.accuracy
-                                                          for outcome in self.lab.pool.map(run_task, tasks)]))
+        if short:
+            some = different[np.linspace(0, len(different) - 1, min(short, len(different))).astype(int)]
+            found |= self._trained_briefly(some)
         return found
+
+    def _trained_briefly(self, decisions: IntArray) -> dict[str, Any]:
+        tasks = [self.problem.task(tuple(int(c) for c in row), self.lab.recipes.short, SHORT_LOGITS, "short")[0]
+                 for row in decisions]
+        metrics = [outcome.metrics for outcome in self.lab.pool.map(run_task, tasks)]
+        theory = self.inquisitor.theory
+        losses, noise = (np.array([getattr(m, key) for m in metrics]) for key in ("log_loss", "log_loss_se"))
+        alike = theory.surrogate.likeness(theory.inputs(decisions), theory.whole) if theory.link.alike else None
+        error, sd = theory.link.final_log_error(losses, noise, alike)
+        return {"short": len(metrics), "short_accuracy": quartiles(np.array([m.accuracy for m in metrics])),
+                "likely_1r_by_short": float(ndtr((theory.bound - error) / sd).mean())}
 
 
 def quartiles(values: np.ndarray) -> list[float]:
@@ -92,7 +105,8 @@ def rows_of(folder: Path, seeds: int, short: int, compute: Compute) -> list[dict
             order, dataset, traced_prototype(order, dataset), run_folder, compute, quiet) as lab:
         learned = learn(lab, run_folder, quiet)
         synthesis = learned.synthesis
-        judge = Judge(lab, learned.problem, synthesis.inquisitor, short)
+        judge = Judge(lab, learned.problem, synthesis.inquisitor)
+        beside = min(short, BESIDE)
         fresh = range(FRESH, FRESH + seeds)
         best = synthesis.inquisitor.theory.incumbent()[0][0]
         random = np.random.default_rng(0)
@@ -100,9 +114,9 @@ def rows_of(folder: Path, seeds: int, short: int, compute: Compute) -> list[dict
         for row in mutated:
             at = random.choice(len(best), 3, replace=False)
             row[at] = random.integers(0, judge.moves.counts[at])
-        rows = [judge.row("fresh seeds", synthesis.generator.generate(fresh)),
-                judge.row("mutations of the best", lab.space.canonical(mutated))]
-        return rows + [judge.row(f"--prefer {name}", synthesis.generator.generate(fresh, wish))
+        rows = [judge.row("fresh seeds", synthesis.generator.generate(fresh), short),
+                judge.row("mutations of the best", lab.space.canonical(mutated), beside)]
+        return rows + [judge.row(f"--prefer {name}", synthesis.generator.generate(fresh, wish), beside)
                        for name, wish in PREFERENCES.items()]
 
 
@@ -119,7 +133,7 @@ def main() -> None:
     rows = rows_of(options.run, options.seeds, options.short, compute)
     table = Table(title=f"{options.seeds} networks each; medians [quartiles]")
     for title in ("", "exact before / after repair", "1r by belief", "different", "distance", "accuracy believed",
-                  "parameters", "MACs", "img/J p", *(["short accuracy"] if options.short else [])):
+                  "parameters", "MACs", "img/J p", *(["short accuracy", "1r by it"] if options.short else [])):
         table.add_column(title, justify="left" if not title else "right")
     for row in rows:
         cells = [row["name"], f"{row['exact_before_repair']:.0%} / {row['exact_after_repair']:.0%}",
@@ -130,6 +144,7 @@ def main() -> None:
                  "–" if row["img_per_joule"] is None else "{2:.0f} [{1:.0f}, {3:.0f}]".format(*row["img_per_joule"])]
         if options.short:
             cells.append("{2:.1%} [{1:.1%}, {3:.1%}]".format(*row["short_accuracy"]))
+            cells.append(f"{row['likely_1r_by_short']:.0%} of {row['short']}")
         table.add_row(*cells)
     Console(width=170).print(table)
     if options.json:

@@ -64,7 +64,7 @@ def test_no_two_are_of_one_size_where_that_can_be():
     twins = [replace(one(2, 0.98 - number / 1000), name=f"twin-{number}") for number in range(4)]
     bound = [math.log(0.1)] * 3
     sizes = [f.network for f in named([*twins, one(3, 0.95), one(12, 0.99)], bound)]
-    assert sizes == [GRAPHS[12], GRAPHS[2], GRAPHS[3]]
+    assert sizes == [GRAPHS[12], GRAPHS[3], GRAPHS[2]]
     assert [f.network for f in named([*twins, one(12, 0.99)], bound)] == [GRAPHS[12], GRAPHS[2], GRAPHS[2]]
 
 
