@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -174,10 +176,10 @@ def _converted(order: Order, full: onnx.ModelProto, shape: Sequence[int], origin
 
 def _sign(model: onnx.ModelProto, order: Order, words: Labels, shape: Sequence[int]) -> None:
     """Say in the file who made it, for what, and what its input and output mean."""
-    from importlib.metadata import version
-
-    model.graph.name = words.name or "network"
-    model.producer_name, model.producer_version = "edgesynth", version("edgesynth")
+    model.graph.name, model.producer_name = words.name or "network", "edgesynth"
+    model.ClearField("producer_version")
+    with contextlib.suppress(metadata.PackageNotFoundError):  # a source tree that is not installed
+        model.producer_version = metadata.version("edgesynth")
     said = {
         "schema": document.SCHEMA,
         "name": words.name,

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import warnings
+from importlib import metadata
 
 import numpy as np
 import onnx
@@ -66,6 +67,16 @@ def test_what_was_asked_is_what_the_file_holds(tmp_path, images):
     assert report.parity.relative_error < 1e-5 and report.parity.top1_agreement == 1 and report.parity.origin == "given"
     assert report.size_bytes == path.stat().st_size
     assert leftovers(tmp_path) == ["small.onnx"]
+
+
+def test_a_source_tree_that_is_not_installed_exports_too(tmp_path, images, monkeypatch):
+    def nowhere(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", nowhere)
+    export_network(Small(), SHAPE, images, tmp_path / "small.onnx", "tx2")
+    model = onnx.load(tmp_path / "small.onnx")
+    assert (model.producer_name, model.producer_version) == ("edgesynth", "")
 
 
 def test_dynamic_batch_is_run_at_every_size(tmp_path, images):
