@@ -109,7 +109,7 @@ def _verdicts(summary: RunSummary) -> list[dict[str, Any]]:
 
 def _row(row: NetworkRow, shown: Sequence[Column], phi: NetworkRow | None) -> dict[str, Any]:
     cells = [_cell(column_, row, phi) for column_ in shown]
-    origin = f"seed {row.seed}" if row.seed is not None else "evaluated in the search" if row.role == FERMINET else ""
+    origin = f"seed {row.seed}" if row.seed is not None else "chosen by the inquisitor" if row.role == FERMINET else ""
     return {"name": name_in_words(row.name), "holds": row.holds if row.role != PROTOTYPE else None,
             "note": origin, "cells": cells}
 

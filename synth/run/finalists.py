@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,21 +63,23 @@ def evaluated(lab: Laboratory, reports: Sequence[CycleReport]) -> Made:
     return Made([None] * len(names), names, decisions, np.zeros(len(names), dtype=bool), feasible)
 
 
-def levels(bound: float, own: float, count: int) -> list[float]:
-    """The greatest log errors that so many FermiNets are made for, the loosest first: from what 1r allows (`bound`) to
-    φ's `own`, by equal factors of the error. Where φ is no better than 1r asks, they are all what 1r allows."""
+def levels_between(bound: float, own: float, count: int) -> list[float]:
+    """The greatest log errors that so many FermiNets are made for, the loosest first: from what 1r allows (`bound`, not
+    infinite) to φ's `own`, by equal factors of the error. Where φ is no better than 1r asks, they are all what 1r
+    allows."""
     return [float(level) for level in np.linspace(bound, min(own, bound), count)]
 
 
 def wanted(lab: Laboratory, inquisitor: Inquisitor, generator: Generator, wishes: Sequence[Wish], label: str) -> Made:
-    """What the inquisitor would evaluate next by all that it knows now, for each wish. G may not have learnt to make
-    it."""
+    """What the inquisitor would evaluate next by all that it knows now, equally many networks for each wish. G may not
+    have learnt to make them."""
     seeds = range(BATCH_SEEDS)
     inquisitor.search(lab.space.canonical(generator.generate(seeds)), inquisitor.wishes(seeds))
     for wish in wishes:
         inquisitor.hunt(wish)
     pool = inquisitor.pool.join()
-    found = np.concatenate([inquisitor.improving(*pool, math.ceil(WANTED / len(wishes)), wish) for wish in wishes])
+    each = max(1, WANTED // len(wishes))
+    found = np.concatenate([inquisitor.improving(*pool, each, wish) for wish in wishes])
     decisions = rows(dict.fromkeys(map(tuple, found.tolist())), len(lab.space.sites))
     names = [f"wanted{label}-{number}" for number in range(len(decisions))]
     return Made([None] * len(names), names, decisions, np.zeros(len(names), dtype=bool),
@@ -86,20 +87,22 @@ def wanted(lab: Laboratory, inquisitor: Inquisitor, generator: Generator, wishes
 
 
 def likely(inquisitor: Inquisitor, made: Made, count: int, tried: set[Decisions], least: float,
-           demands: Sequence[float]) -> list[int]:
+           levels: Sequence[float]) -> list[int]:
     """Rows of `made` to train next, so many: for each level of accuracy in turn the greatest U of those that reach it
-    with probability `least`, or what reaches it most surely."""
+    with probability `least` (more surely from turn to turn), or else what reaches it most surely."""
     usable = made.untried(tried)
     if not usable:
         return []
-    belief = inquisitor.theory.believe(made.decisions[usable])
+    belief, different = inquisitor.theory.believe(made.decisions[usable]), list(dict.fromkeys(levels))
     utility = belief.performance()
     picked: list[int] = []
     for number in range(min(count, len(usable))):
-        chance = belief.holds(demands[number % len(demands)])
-        chance[picked] = -1.0
-        worth = np.where(chance >= least, utility, -np.inf) if (chance >= least).any() else chance
-        picked.append(int(np.argmax(worth)))
+        turn, place = divmod(number, len(different))
+        enough = belief.holds(different[place]) >= 1.0 - (1.0 - least) / (1 + turn)
+        enough[picked] = False
+        sure = (different[place] - belief.log_error) / belief.log_error_sd  # chances may all be 0 to the last digit
+        sure[picked] = -np.inf
+        picked.append(int(np.argmax(np.where(enough, utility, -np.inf) if enough.any() else sure)))
     return [usable[i] for i in picked]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import string
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from synth.objective.requirements import YES, Verdict
 from synth.probing.probing import Insight
 from synth.progress import Progress, Stage
 from synth.run.candidates import Outcome
-from synth.run.finalists import Made, evaluated, levels, likely, make, promising, wanted
+from synth.run.finalists import Made, evaluated, levels_between, likely, make, promising, wanted
 from synth.run.preparation import Laboratory
 from synth.run.problem import NetworkProblem
 from synth.search.acquisition import Wish
@@ -43,7 +45,7 @@ PUSH = 2  # finalists at least that are trained at once, when all is had and bet
 
 @dataclass(frozen=True)
 class Finished:
-    """A network after full training. seed: of the generator, None for one that the search evaluated. verdicts: by
+    """A network after full training. seed: of the generator, None for one that the inquisitor chose. verdicts: by
     requirement, on validation. insights: by vertex."""
 
     name: str
@@ -80,11 +82,11 @@ def accuracy_reading(metrics: Metrics, split: str) -> Reading:
 
 def finish(lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folder: RunFolder,
            progress: Progress) -> list[Finished]:
-    """FermiNets for levels of accuracy, A for φ's own, the last for what 1r allows: chosen by belief from generated
-    seeds, trained with distillation, kept where 1r holds on validation and, where boards take part, as measured by the
-    full protocol; what fails is replaced by the next best of what was learnt from it: seeds, what the search evaluated,
-    and what the inquisitor would evaluate next. Then as many again are trained that may be better still: full trainings
-    teach more than anything else (4 points on the same replay)."""
+    """FermiNets for levels of accuracy, from φ's own (A, as far as one reaches it) to what 1r allows (the last): chosen
+    by belief from generated seeds, trained with distillation, kept where 1r holds on validation and, where boards take
+    part, as measured by the full protocol; what fails is replaced by the next best of what was learnt from it: seeds,
+    what the search evaluated, and what the inquisitor would evaluate next. Then as many again are trained that may be
+    better still: full trainings teach more than anything else (4 points on the same replay)."""
     rounds = Rounds(lab, problem, synthesis, folder)
     if lab.loop is not None:
         lab.loop.decide("prototype", [(lab.prototype.network, lab.prototype.weights)])
@@ -108,6 +110,7 @@ class Rounds:
         self.levels = self._levels()
         self.done: list[Finished] = []
         self._tried: set[Decisions] = set()
+        self._served: Counter[float] = Counter()
         self._rounds = 0
         self._reports = synthesis.reports
         self._generated = self._generate()
@@ -122,48 +125,56 @@ class Rounds:
             if not self.done:
                 made, count = self._generated, max(self.finalists // 2, missing)
             else:
-                made = self._all()
+                made = self._all(self._wishes())
                 count = max(missing + (missing < self.wanted), self.push)  # one to spare, once some hold
-            chosen = likely(self.inquisitor, made, count, self._tried, least, self._in_turn())
+            turn = self._in_turn()
+            chosen = likely(self.inquisitor, made, count, self._tried, least, turn)
             if not chosen:
                 return
+            self._serve(turn, chosen)
             self._train(made, chosen, stage)
 
     def improve(self, stage: Stage) -> None:
         """Until all finalists are trained: what may be better than the best so far."""
         while len(self.done) < self.finalists:
-            made = self._all()
+            wishes = self._wishes()
+            made = self._all(wishes)
             count = min(self.push, self.finalists - len(self.done))
-            chosen = promising(self.inquisitor, made, count, self._tried, self._wishes())
+            chosen = promising(self.inquisitor, made, count, self._tried, wishes)
             if not chosen:
                 return
+            self._serve([float(wish.demand) for wish in wishes], chosen)
             self._train(made, chosen, stage)
 
     def _levels(self) -> list[float]:
-        """What FermiNets are made for. Where 1r asks nothing of accuracy, the loosest level does not either, and the
-        others begin at what the best network known has."""
-        theory = self.inquisitor.theory
-        metrics, bound = self.lab.prototype.metrics, theory.bound
+        """Where 1r asks nothing of accuracy, the loosest level does not either, and the others lie between what the
+        best network known has and φ."""
+        theory, own = self.inquisitor.theory, _log_error(self.lab.prototype.metrics)
+        if math.isfinite(theory.bound):
+            return levels_between(theory.bound, own, self.wanted)
         best = theory.incumbent()[0][:1]
-        if not math.isfinite(bound) and len(best):
-            bound = float(theory.believe(best).log_error[0])
-        found = levels(bound, float(log_error(metrics.accuracy, least_error(metrics.count))), self.wanted)
-        return [theory.bound, *found[1:]]
+        start = float(theory.believe(best).log_error[0]) if len(best) else own
+        return [theory.bound, *levels_between(start, own, self.wanted)[1:]]
 
     def _in_turn(self) -> list[float]:
-        """All levels: first those that no network reaches yet for which 1r holds, and another one in every round."""
-        turn = self._rounds % len(self.levels)
-        turned = [*self.levels[turn:], *self.levels[:turn]]
-        return sorted(turned, key=lambda level: math.isfinite(best_of(self.done, level)))
+        """Each level once, those first that fewest were chosen for, and of these what no network reaches yet for which
+        1r holds."""
+        return sorted(dict.fromkeys(self.levels),
+                      key=lambda level: (self._served[level], math.isfinite(best_of(self.done, level))))
 
     def _wishes(self) -> list[Wish]:
-        """What to improve on at each level, the loosest always first: NetScore is best there."""
+        """What to improve on at each level: the loosest first in every round, where NetScore is best, the others in
+        turn."""
         wishes = []
         for level in dict.fromkeys([self.levels[0], *self._in_turn()]):
             best = best_of(self.done, level)
             wish = self.inquisitor.theory.wish(level)
             wishes.append(replace(wish, reference=np.float64(best)) if math.isfinite(best) else wish)
         return wishes
+
+    def _serve(self, levels: Sequence[float], chosen: Sequence[int]) -> None:
+        """Count what was chosen for these levels in turn."""
+        self._served.update(itertools.islice(itertools.cycle(levels), len(chosen)))
 
     def _train(self, made: Made, chosen: Sequence[int], stage: Stage) -> None:
         self._tried |= {made.row(i) for i in chosen}
@@ -182,9 +193,9 @@ class Rounds:
             self._generated = self._generate()  # what was measured moves the repair of requirements on costs
         self.inquisitor.theory.observe_in_full([(f.decisions, f.metrics.accuracy) for f in results])
 
-    def _all(self) -> Made:
+    def _all(self, wishes: Sequence[Wish]) -> Made:
         """Seeds, what the search evaluated, and what the inquisitor wants by now."""
-        proposed = wanted(self.lab, self.inquisitor, self.generator, self._wishes(), f"-{self._rounds}")
+        proposed = wanted(self.lab, self.inquisitor, self.generator, wishes, f"-{self._rounds}")
         return self._generated.joined(evaluated(self.lab, self._reports)).joined(proposed)
 
     def _generate(self) -> Made:
@@ -202,11 +213,11 @@ def _decided(lab: Laboratory, loop: BoardLoop, phase: str, results: Sequence[Fin
 def best_of(done: Sequence[Finished], level: float = math.inf) -> float:
     """The best NetScore on validation of those for which 1r holds and whose log error is no more than `level`; -inf
     where there is none."""
-    return max((_score(f) for f in done if f.holds and _log_error(f) <= level), default=-math.inf)
+    return max((_score(f) for f in done if f.holds and _log_error(f.metrics) <= level), default=-math.inf)
 
 
-def _log_error(finished: Finished) -> float:
-    return float(log_error(finished.metrics.accuracy, least_error(finished.metrics.count)))
+def _log_error(metrics: Metrics) -> float:
+    return float(log_error(metrics.accuracy, least_error(metrics.count)))
 
 
 def _score(finished: Finished) -> float:
@@ -244,13 +255,13 @@ def _load_outcome(decisions: Decisions, path: Path) -> Outcome:
     return Outcome.from_json(card, weights)
 
 
-def named(done: Sequence[Finished], demands: Sequence[float]) -> list[Finished]:
+def named(done: Sequence[Finished], levels: Sequence[float]) -> list[Finished]:
     """One FermiNet for each level of accuracy (greatest log errors, the loosest first) by name: ferminet-a the most
-    accurate on validation, the last the smallest, by cost between. Only when too few satisfy 1r, others make up the
+    accurate on validation, the last the smallest, by size between. Only when too few satisfy 1r, others make up the
     number; their verdicts say so."""
     others = sorted((f for f in done if not f.holds), key=lambda f: -f.metrics.accuracy)
-    kept = _for_levels([f for f in done if f.holds], demands)
-    kept += others[: len(demands) - len(kept)]
+    kept = _for_levels([f for f in done if f.holds], levels)
+    kept += others[: len(levels) - len(kept)]
     by_size = sorted(kept, key=_size, reverse=True)
     if len(by_size) > 1:
         first = max(by_size[:-1], key=lambda f: f.metrics.accuracy)
@@ -259,7 +270,7 @@ def named(done: Sequence[Finished], demands: Sequence[float]) -> list[Finished]:
     return [replace(f, name=f"ferminet-{letter}") for f, letter in zip(by_size, string.ascii_lowercase, strict=False)]
 
 
-def _for_levels(holding: Sequence[Finished], demands: Sequence[float]) -> list[Finished]:
+def _for_levels(holding: Sequence[Finished], levels: Sequence[float]) -> list[Finished]:
     """For each level the best by NetScore of those that reach it, or the most accurate; where that is one for several
     levels, the next best make up the number: along the front of accuracy and NetScore, then of other sizes."""
     by_score = sorted(holding, key=_score, reverse=True)
@@ -268,11 +279,11 @@ def _for_levels(holding: Sequence[Finished], demands: Sequence[float]) -> list[F
         if not front or finished.metrics.accuracy > front[-1].metrics.accuracy:
             front.append(finished)
     picked: list[Finished] = []
-    for demand in demands if front else ():
-        best = next((f for f in front if _log_error(f) <= demand), front[-1])
+    for level in levels if front else ():
+        best = next((f for f in front if _log_error(f.metrics) <= level), front[-1])
         if best not in picked:
             picked.append(best)
-    while len(picked) < min(len(demands), len(holding)):
+    while len(picked) < min(len(levels), len(holding)):
         sizes = {_size(f) for f in picked}
         free = [f for f in (*front, *by_score) if f not in picked]
         picked.append(next((f for f in free if _size(f) not in sizes), free[0]))

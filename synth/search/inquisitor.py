@@ -100,8 +100,8 @@ class Inquisitor:
         return self.pool.join()
 
     def hunt(self, wish: Wish) -> None:
-        """Put into the pool what one wish (of no dimension) leads to from the best networks evaluated and from the most
-        promising of those that a person would draw."""
+        """Put into the pool what one wish (of no dimension, nothing frugal) leads to from the best networks evaluated
+        and from the most promising of those that a person would draw."""
         drawn = self.theory.believe(self.scaled, self.margin)
         self.pool.add(self.scaled, drawn)
         promise = log_improvement(drawn, wish)
@@ -166,7 +166,7 @@ class Inquisitor:
 
     def improving(self, decisions: IntArray, belief: Belief, count: int, wish: Wish | None = None) -> IntArray:
         """`count` networks of a pool, of which the best is expected to improve most: under 1r, or for another wish (of
-        no dimension)."""
+        no dimension, nothing frugal)."""
         wish = wish or self.theory.wish()
         top, belief = self._promising(decisions, belief, wish)
         if not len(top) or not count:

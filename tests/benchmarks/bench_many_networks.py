@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.special import ndtr
 
 from devices.support.files import write_json
 from synth.data.dataset import load_dataset
@@ -86,8 +86,9 @@ class Judge:
         losses, noise = (np.array([getattr(m, key) for m in metrics]) for key in ("log_loss", "log_loss_se"))
         alike = theory.surrogate.likeness(theory.inputs(decisions), theory.whole) if theory.link.alike else None
         error, sd = theory.link.final_log_error(losses, noise, alike)
+        belief = replace(theory.believe(decisions), log_error=error, log_error_sd=sd)
         return {"short": len(metrics), "short_accuracy": quartiles(np.array([m.accuracy for m in metrics])),
-                "likely_1r_by_short": float(ndtr((theory.bound - error) / sd).mean())}
+                "likely_1r_by_short": float(belief.holds(theory.bound).mean())}
 
 
 def quartiles(values: np.ndarray) -> list[float]:

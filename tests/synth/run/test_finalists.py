@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_problem import ToyProblem
 
-from synth.run.finalists import WANTED, Made, evaluated, levels, likely, promising, wanted
+from synth.run.finalists import WANTED, Made, evaluated, levels_between, likely, promising, wanted
 from synth.search.moves import violation
 from synth.search.synthesis import Settings, Synthesis
 
@@ -36,31 +36,63 @@ def test_what_the_inquisitor_wants_by_now_was_never_evaluated_and_may_be_promisi
 
 
 def test_levels_go_from_what_1r_allows_to_what_the_prototype_has():
-    assert levels(np.log(0.12), np.log(0.03), 3) == pytest.approx(np.log([0.12, 0.06, 0.03]))
-    assert levels(np.log(0.12), np.log(0.03), 1) == pytest.approx([np.log(0.12)])
-    assert levels(-2.0, -1.5, 2) == [-2.0, -2.0], "φ is worse than 1r allows"
+    assert levels_between(np.log(0.12), np.log(0.03), 3) == pytest.approx(np.log([0.12, 0.06, 0.03]))
+    assert levels_between(np.log(0.12), np.log(0.03), 1) == pytest.approx([np.log(0.12)])
+    assert levels_between(-2.0, -1.5, 2) == [-2.0, -2.0], "φ is worse than 1r allows"
 
 
-def test_finalists_are_likely_to_reach_each_level_in_turn():
+@pytest.fixture(scope="module")
+def searched():
+    """(an inquisitor that saw one cycle, what could be made)."""
     problem = ToyProblem()
     run = Synthesis(problem, Settings(cycles=1, batch=4, seed=1))
     run.run()
-    theory, random = run.inquisitor.theory, np.random.default_rng(0)
-    decisions = np.unique(problem.space.canonical(run.inquisitor.moves.random(200, random)), axis=0)
+    drawn = run.inquisitor.moves.random(200, np.random.default_rng(0))
+    decisions = np.unique(problem.space.canonical(drawn), axis=0)
     free = violation(problem.requirements, problem.space.costs(decisions)) <= 0
-    made = Made([None] * len(decisions), [""] * len(decisions), decisions, np.zeros(len(decisions), bool), free)
-    demands = [theory.bound, theory.bound - 0.5]
-    chosen = likely(run.inquisitor, made, 5, set(), 0.5, demands)
-    assert len(set(chosen)) == 5 and free[chosen].all()
-    belief = theory.believe(decisions)
-    for number, demand in enumerate(demands):
-        left = free.copy()
-        left[chosen[:number]] = False
-        reaching = left & (belief.holds(demand) >= 0.5)
-        if reaching.any():
-            assert belief.performance()[chosen[number]] == belief.performance()[reaching].max()
-        else:
-            assert belief.holds(demand)[chosen[number]] == belief.holds(demand)[left].max()
-    assert len(likely(run.inquisitor, made, 10_000, set(), 0.5, demands)) == free.sum()
-    tried = {made.row(i) for i in chosen}
-    assert not {made.row(i) for i in likely(run.inquisitor, made, 5, tried, 0.5, demands)} & tried
+    none = np.zeros(len(decisions), dtype=bool)
+    return run.inquisitor, Made([None] * len(decisions), [""] * len(decisions), decisions, none, free)
+
+
+def test_finalists_are_likely_to_reach_each_level_in_turn(searched):
+    inquisitor, made = searched
+    theory, free = inquisitor.theory, np.flatnonzero(made.feasible)
+    belief = theory.believe(made.decisions)
+    loose, strict = theory.bound + 0.3, theory.bound - 2.0
+    chosen = likely(inquisitor, made, 3, set(), 0.5, [loose, strict])
+    assert len(set(chosen)) == 3 and made.feasible[chosen].all()
+    reaching = [i for i in free if belief.holds(loose)[i] >= 0.5]
+    assert len(reaching) > 5 and not any(belief.holds(strict)[free] >= 0.5)
+    assert chosen[0] == max(reaching, key=lambda i: belief.performance()[i])
+    sure = (strict - belief.log_error) / belief.log_error_sd
+    assert chosen[1] == max((i for i in free if i != chosen[0]), key=lambda i: sure[i]), "none does: the most certain"
+    surer = [i for i in free if belief.holds(loose)[i] >= 0.75 and i not in chosen[:2]]
+    assert chosen[2] == max(surer, key=lambda i: belief.performance()[i]), "more certain the second time"
+
+
+def test_at_one_level_finalists_are_chosen_ever_more_safely(searched):
+    inquisitor, made = searched
+    level = inquisitor.theory.bound + 0.3
+    chosen = likely(inquisitor, made, 4, set(), 0.35, [level, level])
+    chance = inquisitor.theory.believe(made.decisions[chosen]).holds(level)
+    assert (chance >= 1 - 0.65 / np.arange(1, 5)).all()
+
+
+def test_a_level_far_out_of_reach_has_the_most_certain_network(searched):
+    inquisitor, made = searched
+    belief = inquisitor.theory.believe(made.decisions)
+    free = np.flatnonzero(made.feasible)
+    assert not belief.holds(-40.0)[free].any(), "to the last digit"
+    sure = (-40.0 - belief.log_error[free]) / belief.log_error_sd[free]
+    assert likely(inquisitor, made, 1, set(), 0.5, [-40.0]) == [free[np.argmax(sure)]]
+
+
+def test_what_was_tried_is_not_chosen_again(searched):
+    inquisitor, made = searched
+    levels = [inquisitor.theory.bound, inquisitor.theory.bound - 0.5]
+    assert len(likely(inquisitor, made, 10_000, set(), 0.5, levels)) == made.feasible.sum()
+    tried = {made.row(i) for i in likely(inquisitor, made, 5, set(), 0.5, levels)}
+    assert not {made.row(i) for i in likely(inquisitor, made, 5, tried, 0.5, levels)} & tried
+    everything = {made.row(i) for i in range(len(made.decisions))}
+    assert likely(inquisitor, made, 5, everything, 0.5, levels) == []
+    assert promising(inquisitor, made, 5, everything, [inquisitor.theory.wish()]) == []

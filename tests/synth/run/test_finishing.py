@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from synth.networks.costs import costs
@@ -12,7 +14,8 @@ from synth.networks.tracing import trace
 from synth.objective.performance import netscore
 from synth.objective.requirements import NO, YES, Verdict
 from synth.prototypes.resnet import ResNet
-from synth.run.finishing import Finished, best_of, named
+from synth.run.finishing import Finished, Rounds, best_of, named
+from synth.search.acquisition import Wish
 from synth.training.evaluation import Metrics
 
 GRAPHS = {width: trace(ResNet(1, 10, widths=(width, 2 * width), blocks=1), (1, 8, 8), "net")[0]
@@ -66,6 +69,71 @@ def test_no_two_are_of_one_size_where_that_can_be():
     sizes = [f.network for f in named([*twins, one(3, 0.95), one(12, 0.99)], bound)]
     assert sizes == [GRAPHS[12], GRAPHS[3], GRAPHS[2]]
     assert [f.network for f in named([*twins, one(12, 0.99)], bound)] == [GRAPHS[12], GRAPHS[2], GRAPHS[2]]
+
+
+BOUND = math.log(0.12)
+
+
+class Believer:
+    """A theory for which the best network known has an error of 10 % and a NetScore of 7."""
+
+    def __init__(self, bound):
+        self.bound = bound
+
+    def incumbent(self, demand=None):
+        return np.zeros((1, 1), dtype=np.int64), np.zeros(1), 7.0
+
+    def believe(self, decisions):
+        return SimpleNamespace(log_error=np.full(len(decisions), math.log(0.1)))
+
+    def wish(self, demand):
+        return Wish(np.float64(demand), np.float64(7.0))
+
+
+def rounds(bound=BOUND, own=0.97, wanted=3):
+    """Of φ with this accuracy, under 1r with this bound."""
+    lab = SimpleNamespace(order=SimpleNamespace(ferminets=wanted, finalists=None), loop=None,
+                          prototype=SimpleNamespace(metrics=one(12, own).metrics))
+    synthesis = SimpleNamespace(inquisitor=SimpleNamespace(theory=Believer(bound)), generator=None, reports=[])
+    return Rounds(lab, None, synthesis, None)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_generated(monkeypatch):
+    monkeypatch.setattr(Rounds, "_generate", lambda self: None)
+
+
+def test_levels_lie_between_what_1r_allows_and_the_prototype():
+    assert rounds().levels == pytest.approx([BOUND, math.log(0.06), math.log(0.03)])
+    assert rounds(wanted=1).levels == [BOUND]
+    assert rounds(own=0.8).levels == [BOUND] * 3, "φ is worse than 1r allows"
+    assert rounds(bound=math.inf).levels == pytest.approx([math.inf, math.log(0.1 * 0.3**0.5), math.log(0.03)])
+    assert rounds(bound=math.inf, wanted=1).levels == [math.inf]
+
+
+def test_each_level_has_its_turn():
+    these = rounds()
+    loose, middle, strict = these.levels
+    assert these._in_turn() == [loose, middle, strict]
+    these.done = [one(2, 0.90)]
+    assert these._in_turn() == [middle, strict, loose], "what none reaches yet"
+    these._serve(these._in_turn(), [5, 3])
+    assert these._in_turn() == [loose, middle, strict]
+    served = []
+    for _ in range(2):  # two at a time
+        wishes = [float(wish.demand) for wish in these._wishes()]
+        assert wishes[0] == loose and sorted(wishes) == sorted(these.levels)
+        served += wishes[1:2]
+        these._serve(wishes, [0, 1])
+    assert set(served) == {middle, strict}
+    assert len(rounds(own=0.8)._in_turn()) == 1
+
+
+def test_a_level_improves_on_what_reached_it_or_on_what_is_believed():
+    these = rounds()
+    these.done = [one(2, 0.90), one(3, 0.96), one(4, 0.99, NO)]
+    wanted = {float(wish.demand): float(wish.reference) for wish in these._wishes()}
+    assert [wanted[level] for level in these.levels] == pytest.approx([*map(score, these.done[:2]), 7.0])
 
 
 def score(finished: Finished) -> float:
