@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -33,6 +34,7 @@ MEASURED_BESIDE = 2  # measurements beside a cycle, where a board takes part and
                       "  edgesynth synth --target tx2\n"
                       "  edgesynth synth --target tx2:maxq --require 'accuracy >= 95%' --require 'params <= 10k'\n"
                       "  edgesynth synth --target tx2 --host nvidia@tx2 --require 'img_per_joule >= 60 @ batch=8'\n"
+                      "  edgesynth synth --target tx2 --prototype resnet20 --data cifar10 --teacher resnet20x2\n"
                       "  edgesynth synth --target tx2 --prototype net.py:make --data data.py:load --out runs/mine")
 @click.option("--target", default="tx2", show_default=True, help="Board, board:mode, or a board's file such as "
               "my-board.json, that networks are made for.")
@@ -55,6 +57,9 @@ MEASURED_BESIDE = 2  # measurements beside a cycle, where a board takes part and
 @click.option("--epochs", type=click.IntRange(1), help="Of the training of what is kept, in place of the recipe's own.")
 @click.option("--short-epochs", type=click.IntRange(1), help="Of the training of candidates, in place of the recipe's.")
 @set_option
+@click.option("--teacher", "teachers", multiple=True, metavar="NETWORK",
+              help="A trained network to distil from, by name or folder, in place of the prototype; several teach by "
+                   "the mean of what they say.")
 @click.option("--ferminets", default=4, show_default=True, help="How many to finish.")
 @click.option("--finalists", type=click.IntRange(1), help="Networks trained in full, of which those are chosen; "
               "more where 1r does not hold for enough of them.  [default: twice as many]")
@@ -77,6 +82,7 @@ def synth(out: str | None, resume: bool, workers: int | None, device: str, json_
         raise UserError("--measure counts measurements on a board: name it with --host USER@BOARD")
     asked["requirements"], asked["changes"] = tuple(asked["requirements"]), tuple(asked["changes"])
     asked["target"] = absolute_target(asked["target"])  # a run may be resumed from elsewhere
+    asked["teachers"] = tuple(os.path.abspath(word) if os.path.exists(word) else word for word in asked["teachers"])
     order = Order(**asked, measure=(measure or MEASURED_BESIDE) if hosts else 0)
     if resume and out is None:
         raise UserError("--resume goes on with a run: name its folder with --out")

@@ -18,6 +18,7 @@ DEFAULT_REQUIREMENTS = {
     "cifar10": ("accuracy >= 89 %",),  # of the paper's experiment
 }
 ACCURACY_ALLOWANCE = 0.02
+WORDS = ("requirements", "changes", "teachers")  # of an order, several each
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Order:
     """target: "board[:mode]". prototype: a registered name or a factory; None: the data set's own default. data: a
     registered name or a factory, data_root: a user's copy. requirements: in words; empty: the defaults. cycles, batch:
     of the search. epochs, short_epochs: of the training of what is kept and of candidates; None: the recipe's own.
-    changes: other values of the recipes, as words of `recipe.changes_of`.
+    changes: other values of the recipes, as words of `recipe.changes_of`. teachers: trained
+    networks (folders, or names of shipped ones) to distil from; empty: φ.
     ferminets: how many to finish, of so many `finalists` that are trained in full; None: twice as many. seed: of
     everything. measure: networks that boards measure beside each cycle at most; 0 where no board takes part. UserError
     for what cannot be ordered."""
@@ -45,6 +47,7 @@ class Order:
     short_epochs: int | None = None
     finalists: int | None = None
     changes: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, low, high in (("cycles", 1, 10_000), ("batch", 2, 1_000), ("ferminets", 1, 26), ("measure", 0, 100)):
@@ -69,8 +72,8 @@ class Order:
 
     def arguments(self) -> dict[str, Any]:
         """What a resumed run must have in common with its start."""
-        asked = {**asdict(self), "requirements": list(self.requirements), "changes": list(self.changes)}
-        later = ("measure", "epochs", "short_epochs", "finalists", "changes")  # which older runs do not know
+        asked = {**asdict(self), **{name: list(getattr(self, name)) for name in WORDS}}
+        later = ("measure", "epochs", "short_epochs", "finalists", "changes", "teachers")  # unknown to older runs
         unsaid = {name for name in later if not asked[name]}
         return {name: value for name, value in asked.items() if name not in unsaid}
 
@@ -81,7 +84,7 @@ class Order:
         if unknown:
             raise UserError(f"this run was ordered with {', '.join(unknown)}, which this version of edgesynth does not "
                             "know; use the version that made it, or start a new run")
-        words = {name: tuple(value.get(name, ())) for name in ("requirements", "changes")}
+        words = {name: tuple(value.get(name, ())) for name in WORDS}
         return cls(**{**value, **words})
 
     def resolve_target(self) -> Target:

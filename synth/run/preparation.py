@@ -48,10 +48,12 @@ from synth.training.recipe import Recipe
 from synth.training.training import train
 from synth.training.workers import Pool, single_thread
 from synth.zoo.shelf import trained_for
+from synth.zoo.teachers import PRECISION, teachers_named
 
 PARENT, PROBED = "edgesynth.parent/1", "edgesynth.probed/2"
 TRAINED_ABOVE = 3.0  # standard errors: a user's prototype that is so much better than guessing comes trained
 MOST_SWAPS = 64
+VALIDATION = "validation"  # the split that everything is judged by, and that a teacher must not have seen
 
 
 @dataclass(frozen=True)
@@ -161,10 +163,12 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
 
 def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Dataset, folder: RunFolder, device: str,
               progress: Progress) -> dict[str, torch.Tensor]:
-    """φ's logits on the views that candidates see; the short training's are the first of the full one's. They are few
-    bytes for what they cost, and a run that goes on, or generates more, reads them."""
-    precision = recipe_of(order, dataset, "prototype").precision
-    module.to(device)
+    """The logits of φ (or of the teachers that were ordered) on the views that candidates see; the short training's are
+    the first of the full one's. They are few bytes for what they cost, and a run that goes on, or generates more, reads
+    them."""
+    ordered = teachers_named(order.teachers, dataset, VALIDATION).module()
+    precision = recipe_of(order, dataset, "prototype").precision if ordered is None else PRECISION
+    module = (module if ordered is None else ordered).to(device)
     most = max(recipes.short, recipes.final, key=lambda recipe: recipe.different_views)
     alike = recipes.short.augmentation == recipes.final.augmentation
 

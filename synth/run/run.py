@@ -26,7 +26,7 @@ from synth.report.summary import FILE_NAME, RunSummary
 from synth.run.finalists import make
 from synth.run.finishing import Finished, finish, train_in_full
 from synth.run.order import Order
-from synth.run.preparation import Laboratory, laboratory, traced_prototype
+from synth.run.preparation import VALIDATION, Laboratory, laboratory, traced_prototype
 from synth.run.problem import NetworkProblem
 from synth.run.scope import recipes_of
 from synth.run.summary import Exported, Results, summarise
@@ -38,6 +38,7 @@ from synth.storage.run_folder import Manifest, RunFolder
 from synth.training.device import Compute
 from synth.training.evaluation import Metrics, evaluate
 from synth.training.workers import start_server
+from synth.zoo.teachers import teachers_named
 
 TESTED, EXPORT, MEASURED = "edgesynth.tested/1", "edgesynth.export/1", "edgesynth.measured/1"
 MEASURED_S, WARMUP_CAP_S = 0.5, 2.0  # of a first look on this machine
@@ -214,9 +215,11 @@ def _card(lab: Laboratory, finished: Finished) -> dict[str, Any]:
 
 
 def checksums(order: Order, dataset: Dataset) -> dict[str, str]:
-    """{what was read: SHA-256}: the data, and the file of a board of one's own, whose cost model decides as well."""
+    """{what was read: SHA-256}: the data, the file of a board of one's own, whose cost model decides as well, and the
+    teachers. UserError for a teacher that cannot be one."""
     file = target_file(order.target)
-    return {order.data: dataset.checksum, **({} if file is None else {file: sha256_file(file)})}
+    return {order.data: dataset.checksum, **({} if file is None else {file: sha256_file(file)}),
+            **teachers_named(order.teachers, dataset, VALIDATION).checksums}
 
 
 def test_once(lab: Laboratory, done: Sequence[Finished], folder: RunFolder) -> dict[str, Metrics]:

@@ -105,8 +105,7 @@ def evaluate(network: str, data: str | None, data_root: str | None, split: str, 
     from synth.networks.module import build
     from synth.objective.performance import netscore
     from synth.training.evaluation import evaluate as evaluate_module
-    from synth.zoo.shelf import find, trained_on
-    from synth.zoo.training import load_fitting
+    from synth.zoo.shelf import find, load_fitting, trained_on
 
     folder = find(network, data)
     dataset = load_dataset(data, data_root) if data else _data_of(folder, data_root)

@@ -8,8 +8,7 @@ from export.source import Source
 from synth.data.dataset import load_dataset
 from synth.networks.module import build
 from synth.storage.network_folder import load_network
-from synth.zoo.shelf import card_if_any, data_of, find
-from synth.zoo.training import load_fitting
+from synth.zoo.shelf import card_if_any, data_of, find, load_fitting
 
 
 def read_network(word: str, data: str | None = None, data_root: str | None = None, images_needed: bool = False

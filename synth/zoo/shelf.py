@@ -8,7 +8,9 @@ from typing import Any
 
 from devices.support.errors import UserError
 from synth.data.dataset import DATASETS, Dataset, load_dataset
-from synth.storage.network_folder import card_of
+from synth.networks.module import Weights
+from synth.networks.network import Network
+from synth.storage.network_folder import card_of, load_network
 
 SHELF = Path(__file__).parent
 
@@ -31,6 +33,15 @@ def find(word: str, data: str | None = None) -> Path:
         raise UserError(f"{word} was trained on {', '.join(elsewhere)}: use --data {elsewhere[0]}")
     names = ", ".join(known) or "none"
     raise UserError(f"{word}: there is no such folder, and no network of this name comes with edgesynth ({names})")
+
+
+def load_fitting(word: str, folder: Path, dataset: Dataset) -> tuple[Network, Weights]:
+    """The trained network of a folder, which was named by `word`; UserError when it is not made for these data."""
+    network, weights = load_network(folder)
+    if network.input_shape != dataset.shape or network.output_shape != (len(dataset.classes),):
+        raise UserError(f"{word}: reads {network.input_shape} and gives {network.output_shape}, but {dataset.name} has "
+                        f"images of {dataset.shape} in {len(dataset.classes)} classes; name the data it was made for")
+    return network, weights
 
 
 def trained_for(prototype: str, data: str, checksum: str) -> Path | None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from devices.support.errors import UserError
 from devices.support.factories import is_factory
-from devices.support.files import sha256_file, write_text
+from devices.support.files import write_text
 from synth.data.dataset import Dataset, Split
 from synth.networks.costs import costs
 from synth.networks.module import Weights, build, fresh_weights, weights_of
@@ -27,12 +28,13 @@ from synth.storage.network_folder import card_of, load_network, save_network
 from synth.storage.tensors import load_tensors, save_tensors
 from synth.training.checkpoint import Checkpoint
 from synth.training.device import Compute
-from synth.training.distillation import LOGITS, Committee, teacher_logits
+from synth.training.distillation import LOGITS, teacher_logits
 from synth.training.evaluation import Metrics, evaluate
 from synth.training.recipe import Recipe
 from synth.training.training import train
 from synth.training.workers import Pool, Shared, single_thread
-from synth.zoo.shelf import find, shipped
+from synth.zoo.shelf import find, load_fitting, shipped
+from synth.zoo.teachers import PRECISION, teachers_named
 
 TRAIN, WHOLE = "train", "train+validation"  # what to train on
 EPOCHS = "epochs"  # a file with the number of those done, while a training lasts
@@ -76,15 +78,6 @@ def fresh(word: str, dataset: Dataset, seed: int) -> tuple[Network, Weights]:
     return network, fresh_weights(network, seed)
 
 
-def load_fitting(word: str, folder: Path, dataset: Dataset) -> tuple[Network, Weights]:
-    """The trained network of a folder, which was named by `word`; UserError when it is not made for these data."""
-    network, weights = load_network(folder)
-    if network.input_shape != dataset.shape or network.output_shape != (len(dataset.classes),):
-        raise UserError(f"{word}: reads {network.input_shape} and gives {network.output_shape}, but {dataset.name} has "
-                        f"images of {dataset.shape} in {len(dataset.classes)} classes; name the data it was made for")
-    return network, weights
-
-
 def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds: Sequence[int], out: Path, *,
                    command: str, on: str = TRAIN, teachers: Sequence[str] = (), compute: Compute | None = None,
                    progress: Progress | None = None) -> Iterator[Trained]:
@@ -96,11 +89,9 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
     """
     compute, progress = compute or Compute(), progress or Progress(quiet=True)
     split = dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)
-    if len(set(teachers)) < len(teachers):
-        raise UserError("a teacher is named twice; name each once")
-    folders = {name: find(name, dataset.word) for name in teachers if recipe.distil}
-    taught = [load_fitting(name, folder, dataset) for name, folder in folders.items()]
-    digest = " ".join(sha256_file(folder / "weights.safetensors") for folder in folders.values()) or None
+    named = teachers_named(teachers, dataset)
+    teacher = named.module() if recipe.distil else None
+    digest = " ".join(named.checksums.values()) if teacher is not None else None
     common = {"data_sha256": dataset.checksum, "on": on, "recipe": recipe.to_json(), "teacher": digest}
     done: dict[Path, Trained | None] = {}
     jobs = []
@@ -121,9 +112,9 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
         shared = {"images": split.images, "labels": split.labels}
         if on == TRAIN:
             shared |= {"validation.images": dataset.validation.images, "validation.labels": dataset.validation.labels}
-        if taught:
+        if teacher is not None:
             with single_thread():
-                shared["logits"] = _taught(taught, split, recipe, out / f"teacher-{on}.safetensors", common,
+                shared["logits"] = _taught(teacher, split, recipe, out / f"teacher-{on}.safetensors", common,
                                            compute.device, progress)
         name = words[0] if len(words) == 1 else f"{len(words)} networks"
         with progress.stage(name, len(jobs) * recipe.epochs) as stage, _watching(stage, jobs), \
@@ -207,20 +198,18 @@ def _done(word: str, folder: Path, seed: int, about: dict[str, Any]) -> Trained:
     return Trained(word, seed, folder, network, None if card["validation"] is None else Metrics(**card["validation"]))
 
 
-def _taught(teachers: Sequence[tuple[Network, Weights]], split: Split, recipe: Recipe, cache: Path,
-            about: dict[str, Any], device: str, progress: Progress) -> torch.Tensor:
-    """The teachers' logits, kept on disk in half precision for the seeds and the next call."""
+def _taught(teacher: nn.Module, split: Split, recipe: Recipe, cache: Path, about: dict[str, Any], device: str,
+            progress: Progress) -> torch.Tensor:
+    """The teacher's logits, kept on disk in half precision for the seeds and the next call."""
     identity = {name: about[name] for name in ("data_sha256", "on", "teacher")}
     identity |= {"views": recipe.different_views, "augmentation": recipe.to_json()["augmentation"]}
     if cache.exists():
         tensors, card = load_tensors(cache, LOGITS)
         if card == identity:
             return tensors["logits"].float()
-    members = [build(network, weights) for network, weights in teachers]
-    teacher = members[0] if len(members) == 1 else Committee(members)
     with progress.stage("teacher", recipe.different_views) as stage:
         logits = teacher_logits(teacher.to(device), split.to(device), recipe, view_seed=VIEW_SEED,
-                                precision="bf16", progress=lambda done, _: stage.at(done)).half()
+                                precision=PRECISION, progress=lambda done, _: stage.at(done)).half()
     os.makedirs(cache.parent, exist_ok=True)
     save_tensors(cache, {"logits": logits}, LOGITS, identity)
     return logits.float()

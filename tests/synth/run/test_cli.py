@@ -13,10 +13,18 @@ from pathlib import Path
 
 import pytest
 import tiny_run
+import torch
 from front_door import call
 
+from synth.data.dataset import load_dataset
+from synth.networks.module import build
 from synth.options import SeedRange
+from synth.run.problem import FINAL_LOGITS
+from synth.run.scope import recipe_of
+from synth.storage.network_folder import load_network, save_network
 from synth.storage.run_folder import Manifest
+from synth.storage.tensors import load_tensors
+from synth.training.distillation import LOGITS, teacher_logits
 
 HERE = Path(__file__).parents[1]
 TINY = ("--target", "tx2", "--data", f"{HERE / 'tiny_run.py'}:data",
@@ -88,6 +96,30 @@ def test_a_missed_requirement_ends_with_one(finished, tmp_path):
     answer = call("synth", *TINY, "--out", copy, "--resume")
     assert answer.code == 1 and "ferminet-a" in answer.out
     assert answer.sentence.startswith("not every FermiNet satisfies 1r")
+
+
+def test_another_network_teaches_in_the_place_of_the_prototype(finished, tmp_path, quick, monkeypatch):
+    prototype, out = finished[0] / "prototype", tmp_path / "run"
+    shutil.copytree(prototype, tmp_path / "teacher")
+    network, weights = load_network(prototype)
+    turned = {name: tensor.flip(0) if tensor.ndim else tensor for name, tensor in weights.items()}
+    save_network(tmp_path / "teacher", network, turned, {})
+    monkeypatch.chdir(tmp_path)
+    answer = call("synth", *TINY, "--teacher", "teacher", "--out", out)
+    assert answer.code == 0, answer.err
+    manifest = Manifest.read(out)
+    teacher = str(tmp_path / "teacher")  # wherever it is resumed from
+    assert manifest.arguments["teachers"] == [teacher] and manifest.data[teacher]
+    said, by_prototype = (load_tensors(run / "teacher.safetensors", LOGITS)[0] for run in (out, finished[0]))
+    dataset = load_dataset(f"{HERE / 'tiny_run.py'}:data")
+    recipe = recipe_of(tiny_run.order(), dataset, "final")
+    for found, weights_of_it in ((said, turned), (by_prototype, weights)):
+        wanted = teacher_logits(build(network, weights_of_it), dataset.train, recipe, view_seed=0)
+        assert torch.allclose(found[FINAL_LOGITS], wanted, atol=0.05 * float(wanted.abs().max()))
+    assert not torch.allclose(said[FINAL_LOGITS], by_prototype[FINAL_LOGITS], atol=0.1)
+    save_network(tmp_path / "teacher", network, weights, {})
+    answer = call("synth", *TINY, "--teacher", "teacher", "--out", out, "--resume")
+    assert answer.code == 2 and "teacher" in answer.sentence and "chang" in answer.sentence
 
 
 def test_generate_makes_more_of_the_seeds_asked_for(finished, tmp_path, quick, monkeypatch):

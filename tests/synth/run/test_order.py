@@ -11,7 +11,8 @@ from synth.run.order import Order
 from synth.training.recipe import changes_of, recipe_for
 
 FULL = Order(target="tx2", requirements=("accuracy >= 90 %",), epochs=7, short_epochs=3, finalists=9,
-             changes=("batch=256", "final.rate=0.014", "short.inherits=false"))
+             changes=("batch=256", "final.rate=0.014", "short.inherits=false"),
+             teachers=("resnet20x2", "/a/committee/member"))
 
 
 @pytest.mark.parametrize("order", [Order(target="tx2"), FULL])
@@ -20,7 +21,8 @@ def test_an_order_comes_back_from_its_manifest(order):
 
 
 def test_what_older_versions_do_not_know_is_left_out_where_it_was_not_asked():
-    assert not {"epochs", "short_epochs", "finalists", "changes", "measure"} & set(Order(target="tx2").arguments())
+    later = {"epochs", "short_epochs", "finalists", "changes", "measure", "teachers"}
+    assert not later & set(Order(target="tx2").arguments())
 
 
 @pytest.mark.parametrize(("changes", "said"), [
