@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 import tarfile
+import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -43,8 +46,8 @@ def job(monkeypatch):
 def test_the_job_calls_commands_that_there_are(job, tmp_path):
     options = Namespace(data_root="cifar", lanes=3, device="cpu", epochs=60, networks=None)
     called = []
-    for parts in job.STAGES.values():
-        for command in [command for part in parts for command in part(tmp_path, options)]:
+    for stage in job.STAGES.values():
+        for command in stage.commands(tmp_path, options):
             if command[: len(job.EDGESYNTH)] == job.EDGESYNTH:
                 _, name, *words = command[len(job.EDGESYNTH) - 1 :]
                 outer = cli.make_context("edgesynth", [name])  # whose -h commands keep, once they have met it
@@ -54,8 +57,49 @@ def test_the_job_calls_commands_that_there_are(job, tmp_path):
             else:
                 assert Path(command[1]).is_file()
                 called.append(Path(command[1]).name)
-    assert called == ["train", "synth", "train", "bench_many_networks.py", "table_of_networks.py",
-                      "bench_short_training.py", "train"]
+    assert called == ["synth", "table_of_networks.py", "bench_short_training.py", "train", "bench_many_networks.py",
+                      "train"]
+
+
+@pytest.fixture
+def stages(job, monkeypatch, tmp_path):
+    """Four stages that write when they begin and end; b needs a, which ends with this code, c has two commands."""
+    def stage(name, seconds=0.3, code=0, times=1, **after):
+        words = [sys.executable, "-c", f"import sys, time; f = open({str(tmp_path / 'said')!r}, 'a', 1); "
+                 f"f.write('+{name}\\n'); time.sleep({seconds}); f.write('-{name}\\n'); sys.exit({code})"]
+        return job.Stage(lambda work, options: [words] * times, **after)
+
+    def run(at_once=2, until=60.0, code=0, last=0.3):
+        monkeypatch.setattr(job, "STAGES", {
+            "a": stage("a", 0.6, code), "b": stage("b", after="a"), "c": stage("c", times=2), "d": stage("d", last)})
+        failing = pytest.raises(SystemExit, match="a, b: failed") if code > 1 else contextlib.nullcontext()
+        with failing:
+            job.Stages(tmp_path, Namespace(stages=list(job.STAGES))).run(at_once, job.now() + until)
+        said = (tmp_path / "said").read_text().split()
+        (tmp_path / "said").unlink()
+        return said
+
+    return run
+
+
+def test_stages_run_side_by_side_and_after_what_they_need(stages):
+    said = stages()
+    assert sorted(said) == sorted(["+a", "-a", "+b", "-b", "+c", "-c", "+c", "-c", "+d", "-d"])
+    assert said.index("+b") > said.index("-a") > said.index("+c"), "c beside a, b after it"
+    alone = stages(at_once=1)
+    assert [word[1] for word in alone] == list("aabbccccdd")
+
+
+def test_where_a_stage_fails_what_needs_it_is_left_out_and_the_others_go_on(stages):
+    assert sorted(stages(code=3)) == ["+a", "+c", "+c", "+d", "-a", "-c", "-c", "-d"]
+    assert stages(code=1).count("-b") == 1, "a check that failed is no failure"
+
+
+def test_a_job_ends_when_time_is_up(stages, job):
+    begun = time.monotonic()
+    with pytest.raises(job.TimeUp):
+        stages(until=2.0, last=30.0)
+    assert time.monotonic() - begun < 20
 
 
 def test_the_job_collects_what_cannot_be_computed_again(job, tmp_path):
