@@ -132,8 +132,8 @@ def test_a_teacher_of_other_data_is_refused(trained, tmp_path):
      "two of the networks have one name, by which their folders are called: train them in calls of their own"),
     (("train", "resnet9", "--out", "x"),
      "resnet9: there is no such folder, and no prototype or network of this name comes "
-     "with edgesynth (anchor, anchor-hardswish, ferminet-c, ferminet-d, mobilenetv2, resnet20, resnet20x2, resnet8, "
-     "shufflenet)"),
+     "with edgesynth (anchor, anchor-hardswish, ferminet-a, ferminet-b, ferminet-c, ferminet-d, mobilenetv2, resnet20, "
+     "resnet20x2, resnet8, shufflenet)"),
     (("train", "resnet8", "--teacher", "none", "--out", "x"), "none: there is no such folder"),
     (("train", "resnet8", "--teacher", "t", "--teacher", "t", "--out", "x"), "a teacher is named twice"),
     (("train", "resnet8", "--epochs", "0", "--out", "x"), "0 is not in the range"),
