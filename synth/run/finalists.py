@@ -20,7 +20,7 @@ WANTED = 16  # networks that the inquisitor may propose for a round
 
 @dataclass(frozen=True)
 class Made:
-    """What G makes of seeds, after repair, and networks that were evaluated (seed None): a row each. names: of what is
+    """What G makes of seeds, after repair, and networks of the inquisitor's (seed None): a row each. names: of what is
     made of them on disk."""
 
     seeds: list[int | None]

@@ -168,8 +168,8 @@ class Rounds:
         wishes = []
         for level in dict.fromkeys([self.levels[0], *self._in_turn()]):
             best = best_of(self.done, level)
-            wish = self.inquisitor.theory.wish(level)
-            wishes.append(replace(wish, reference=np.float64(best)) if math.isfinite(best) else wish)
+            wishes.append(Wish(np.float64(level), np.float64(best)) if math.isfinite(best)
+                          else self.inquisitor.theory.wish(level))
         return wishes
 
     def _serve(self, levels: Sequence[float], chosen: Sequence[int]) -> None:

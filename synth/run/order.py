@@ -26,11 +26,10 @@ class Order:
     """target: "board[:mode]". prototype: a registered name or a factory; None: the data set's own default. data: a
     registered name or a factory, data_root: a user's copy. requirements: in words; empty: the defaults. cycles, batch:
     of the search. epochs, short_epochs: of the training of what is kept and of candidates; None: the recipe's own.
-    changes: other values of the recipes, as words of `recipe.changes_of`. teachers: trained
-    networks (folders, or names of shipped ones) to distil from; empty: φ.
-    ferminets: how many to finish, of so many `finalists` that are trained in full; None: twice as many. seed: of
-    everything. measure: networks that boards measure beside each cycle at most; 0 where no board takes part. UserError
-    for what cannot be ordered."""
+    changes: other values of the recipes, as words of `recipe.changes_of`. teachers: trained networks (folders, or names
+    of shipped ones) to distil from; empty: φ. ferminets: how many to finish, of so many `finalists` that are trained in
+    full; None: twice as many. seed: of everything. measure: networks that boards measure beside each cycle at most; 0
+    where no board takes part. UserError for what cannot be ordered."""
 
     target: str
     prototype: str | None = None

@@ -166,21 +166,22 @@ def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Datase
     """The logits of φ (or of the teachers that were ordered) on the views that candidates see; the short training's are
     the first of the full one's. They are few bytes for what they cost, and a run that goes on, or generates more, reads
     them."""
-    ordered = teachers_named(order.teachers, dataset, VALIDATION).module()
-    precision = recipe_of(order, dataset, "prototype").precision if ordered is None else PRECISION
-    module = (module if ordered is None else ordered).to(device)
     most = max(recipes.short, recipes.final, key=lambda recipe: recipe.different_views)
     alike = recipes.short.augmentation == recipes.final.augmentation
 
-    def looked_at(recipe: Recipe) -> torch.Tensor:
+    def looked_at(recipe: Recipe, teacher: nn.Module, precision: str) -> torch.Tensor:
         with progress.stage("teacher", recipe.different_views) as stage:
-            return teacher_logits(module, dataset.train.to(device), recipe, view_seed=recipes.view_seed,
+            return teacher_logits(teacher, dataset.train.to(device), recipe, view_seed=recipes.view_seed,
                                   precision=precision, progress=lambda done, _: stage.at(done))
 
     def compute() -> dict[str, torch.Tensor]:
+        ordered = teachers_named(order.teachers, dataset, VALIDATION).module()
+        precision = recipe_of(order, dataset, "prototype").precision if ordered is None else PRECISION
+        teacher = (module if ordered is None else ordered).to(device)
         if not alike:
-            return {SHORT_LOGITS: looked_at(recipes.short), FINAL_LOGITS: looked_at(recipes.final)}
-        found = looked_at(most)
+            return {SHORT_LOGITS: looked_at(recipes.short, teacher, precision),
+                    FINAL_LOGITS: looked_at(recipes.final, teacher, precision)}
+        found = looked_at(most, teacher, precision)
         return {SHORT_LOGITS: found[: recipes.short.different_views],
                 FINAL_LOGITS: found[: recipes.final.different_views]}
 

@@ -88,14 +88,17 @@ class Theory:
         logs = [np.log(np.maximum(costs[name], 1.0)) for name in ("params", "macs")]
         return np.column_stack([*logs, self.table.features(decisions, self.filled)])
 
-    def believe(self, decisions: IntArray, margin: float = 0.0) -> Belief:
-        """The belief of networks [n, sites]; `margin` is the slack demanded on requirements on costs."""
-        return self._belief(self.surrogate, decisions, margin)
+    def believe(self, decisions: IntArray, margin: float = 0.0,
+                losses: tuple[FloatArray, FloatArray] | None = None) -> Belief:
+        """The belief of networks [n, sites]; `margin` is the slack demanded on requirements on costs. losses: where
+        their short trainings are done, the log losses that these came to and the standard errors, each [n]."""
+        return self._belief(self.surrogate, decisions, margin, losses)
 
-    def _belief(self, surrogate: Surrogate, decisions: IntArray, margin: float = 0.0) -> Belief:
+    def _belief(self, surrogate: Surrogate, decisions: IntArray, margin: float = 0.0,
+                losses: tuple[FloatArray, FloatArray] | None = None) -> Belief:
         costs = self.space.costs(decisions)
         inputs = self.inputs(decisions, costs)
-        mean, sd = surrogate.predict(inputs)
+        mean, sd = surrogate.predict(inputs) if losses is None else losses
         error, error_sd = self.link.final_log_error(mean, sd, self._likeness(surrogate, inputs, self.whole))
         return Belief(mean, sd, error, error_sd, costs, violation(self.requirements, costs, margin))
 

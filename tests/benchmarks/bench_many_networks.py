@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +82,8 @@ class Judge:
                  for row in decisions]
         metrics = [outcome.metrics for outcome in self.lab.pool.map(run_task, tasks)]
         theory = self.inquisitor.theory
-        losses, noise = (np.array([getattr(m, key) for m in metrics]) for key in ("log_loss", "log_loss_se"))
-        alike = theory.surrogate.likeness(theory.inputs(decisions), theory.whole) if theory.link.alike else None
-        error, sd = theory.link.final_log_error(losses, noise, alike)
-        belief = replace(theory.believe(decisions), log_error=error, log_error_sd=sd)
+        losses = np.array([m.log_loss for m in metrics]), np.array([m.log_loss_se for m in metrics])
+        belief = theory.believe(decisions, losses=losses)
         return {"short": len(metrics), "short_accuracy": quartiles(np.array([m.accuracy for m in metrics])),
                 "likely_1r_by_short": float(belief.holds(theory.bound).mean())}
 

@@ -78,13 +78,14 @@ class Stages:
             while self.waiting or self.running:
                 for name in [n for n in self.waiting if not self._waits(n)][: at_once - len(self.running)]:
                     self.waiting.remove(name)
-                    self.commands[name], self.begun[name] = STAGES[name].commands(self.work, self.options), now()
+                    self.commands[name] = STAGES[name].commands(self.work, self.options)
+                    self.begun[name] = time.monotonic()
                     self._next(name)
                 time.sleep(0.2)
                 for name, process in list(self.running.items()):
                     if process.poll() is not None:
                         self._ended(name, process)
-                if now() > until:
+                if time.monotonic() > until:
                     raise TimeUp
             if self.failed:
                 raise SystemExit(f"{', '.join(self.failed)}: failed, see above")
@@ -114,11 +115,7 @@ class Stages:
         elif self.commands[name]:
             self._next(name)
         else:
-            print(f"{name}: {now() - self.begun[name]:.0f} s", flush=True)
-
-
-def now() -> float:
-    return time.monotonic()
+            print(f"{name}: {time.monotonic() - self.begun[name]:.0f} s", flush=True)
 
 
 def search(work: Path, options: argparse.Namespace) -> list[list[str]]:
@@ -205,7 +202,8 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     try:
-        Stages(options.work, options).run(AT_ONCE[device_named(options.device)], now() + options.seconds - GRACE_S)
+        until = time.monotonic() + options.seconds - GRACE_S
+        Stages(options.work, options).run(AT_ONCE[device_named(options.device)], until)
     except TimeUp:
         print("time was up; go on with the same command")
         sys.exit(1)

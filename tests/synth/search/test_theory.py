@@ -77,3 +77,18 @@ def test_what_is_drawn_of_networks_together_is_what_is_believed_of_each(images):
     assert drawn.std(axis=0) == pytest.approx(belief.log_error_sd, rel=0.05)
     correlation = np.corrcoef(drawn.T)
     assert correlation[2, 3] > 0.5 > correlation[2, 1], "neighbours are misjudged alike"
+
+
+def test_a_short_training_that_was_seen_takes_the_place_of_what_was_foretold():
+    problem = ToyProblem(ToyBounds(validation_images=5000))
+    some = problem.space.canonical(everything()[::97])[:12]
+    theory = Theory(problem)
+    theory.observe([observed(problem, d) for d in some.tolist()], problem.probe_table())
+    foretold = theory.believe(some)
+    losses = foretold.log_loss - 0.5, np.full(len(some), 0.01)
+    seen = theory.believe(some, losses=losses)
+    assert np.array_equal(seen.log_loss, losses[0]) and np.array_equal(seen.log_loss_sd, losses[1])
+    assert (seen.log_error < foretold.log_error).all()
+    again = theory.believe(some, losses=(foretold.log_loss, foretold.log_loss_sd))
+    assert np.allclose(again.log_error, foretold.log_error) and np.allclose(again.log_error_sd, foretold.log_error_sd)
+    assert np.array_equal(seen.violation, foretold.violation)
