@@ -6,10 +6,12 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from devices.board import absolute_target
 from devices.json_output import give_json, json_option
@@ -35,7 +37,8 @@ MEASURED_BESIDE = 2  # measurements beside a cycle, where a board takes part and
                       "  edgesynth synth --target tx2:maxq --require 'accuracy >= 95%' --require 'params <= 10k'\n"
                       "  edgesynth synth --target tx2 --host nvidia@tx2 --require 'img_per_joule >= 60 @ batch=8'\n"
                       "  edgesynth synth --target tx2 --prototype resnet20 --data cifar10 --teacher resnet20x2\n"
-                      "  edgesynth synth --target tx2 --prototype net.py:make --data data.py:load --out runs/mine")
+                      "  edgesynth synth --target tx2 --prototype net.py:make --data data.py:load --out runs/mine\n"
+                      "  edgesynth synth --warm-start runs/mine --require 'accuracy >= 95%' --cycles 4")
 @click.option("--target", default="tx2", show_default=True, help="Board, board:mode, or a board's file such as "
               "my-board.json, that networks are made for.")
 @click.option("--prototype", help="A known network, or a factory: package.module:name or file.py:name.")
@@ -60,6 +63,9 @@ MEASURED_BESIDE = 2  # measurements beside a cycle, where a board takes part and
 @click.option("--teacher", "teachers", multiple=True, metavar="NETWORK",
               help="A trained network to distil from, by name or folder, in place of the prototype; several teach by "
                    "the mean of what they say.")
+@click.option("--warm-start", type=click.Path(), metavar="RUN",
+              help="Know from the start what this earlier run found out, whatever was required there; what is not said "
+                   "here is as it was there.")
 @click.option("--ferminets", default=4, show_default=True, help="How many to finish.")
 @click.option("--finalists", type=click.IntRange(1), help="Networks trained in full, of which those are chosen; "
               "more where 1r does not hold for enough of them.  [default: twice as many]")
@@ -68,8 +74,9 @@ MEASURED_BESIDE = 2  # measurements beside a cycle, where a board takes part and
 @workers_option
 @device_option
 @json_option()
-def synth(out: str | None, resume: bool, workers: int | None, device: str, json_path: str | None,
-          hosts: tuple[str, ...], measure: int | None, board_lost: str, **asked: Any) -> None:
+@click.pass_context
+def synth(context: click.Context, out: str | None, resume: bool, workers: int | None, device: str,
+          json_path: str | None, hosts: tuple[str, ...], measure: int | None, board_lost: str, **asked: Any) -> None:
     """Learn a generator of efficient networks and make FermiNets.
 
     Starts from a prototype and a data set, under requirements that include latency and energy on the target; leaves a
@@ -80,7 +87,11 @@ def synth(out: str | None, resume: bool, workers: int | None, device: str, json_
 
     if not hosts and measure is not None:
         raise UserError("--measure counts measurements on a board: name it with --host USER@BOARD")
-    asked["requirements"], asked["changes"] = tuple(asked["requirements"]), tuple(asked["changes"])
+    if asked["warm_start"]:
+        asked["warm_start"] = os.path.abspath(asked["warm_start"])
+        before = _asked_of(out if resume and out is not None else asked["warm_start"])
+        asked |= {name: before[name] for name in asked
+                  if context.get_parameter_source(name) == ParameterSource.DEFAULT}
     asked["target"] = absolute_target(asked["target"])  # a run may be resumed from elsewhere
     asked["teachers"] = tuple(os.path.abspath(word) if os.path.exists(word) else word for word in asked["teachers"])
     order = Order(**asked, measure=(measure or MEASURED_BESIDE) if hosts else 0)
@@ -118,6 +129,14 @@ def synth(out: str | None, resume: bool, workers: int | None, device: str, json_
         give_json({"schema": SCHEMA, **summary.to_json()}, json_path)
     if any(row.holds != "yes" for row in summary.ferminets) or not summary.ferminets:
         raise CheckFailed("not every FermiNet satisfies 1r on the validation split; see the table above")
+
+
+def _asked_of(run: str) -> dict[str, Any]:
+    """The order of an earlier run."""
+    from synth.run.order import Order
+    from synth.storage.run_folder import Manifest
+
+    return asdict(Order.from_arguments(dict(Manifest.read(run).arguments)))
 
 
 def _new_folder(data: str, target: str) -> Path:

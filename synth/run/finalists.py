@@ -9,7 +9,7 @@ import numpy as np
 
 from synth.run.preparation import Laboratory
 from synth.search.acquisition import Wish, log_improvement
-from synth.search.decisions import Decisions, IntArray, rows
+from synth.search.decisions import Decisions, IntArray, from_words, rows
 from synth.search.generator import Generator
 from synth.search.inquisitor import Inquisitor
 from synth.search.moves import Moves, repair, violation
@@ -56,9 +56,14 @@ def make(lab: Laboratory, generator: Generator, seeds: Sequence[int], prefer: Se
 
 
 def evaluated(lab: Laboratory, reports: Sequence[CycleReport]) -> Made:
-    """The candidates of all cycles. What the search believes in and saw, G may not have learnt to the last choice."""
-    decisions = rows((row for report in reports for row in report.candidates), len(lab.space.sites))
-    names = [f"candidate-{report.cycle}-{number}" for report in reports for number in range(len(report.candidates))]
+    """The candidates of all cycles, and of those of earlier runs. What the search believes in and saw, G may not have
+    learnt to the last choice."""
+    sites = lab.space.sites
+    found = {f"candidate-{report.cycle}-{number}": row for report in reports
+             for number, row in enumerate(report.candidates)}
+    found |= {f"known-{cycle}-{number}": from_words(sites, words) for cycle, evaluated in enumerate(lab.known.cycles)
+              for number, words in enumerate(evaluated.candidates)}
+    decisions, names = rows(found.values(), len(sites)), list(found)
     feasible = violation(lab.requirements, lab.space.costs(decisions)) <= 0
     return Made([None] * len(names), names, decisions, np.zeros(len(names), dtype=bool), feasible)
 

@@ -27,6 +27,7 @@ from synth.run.candidates import Outcome
 from synth.run.finalists import Made, evaluated, levels_between, likely, make, promising, wanted
 from synth.run.preparation import Laboratory
 from synth.run.problem import NetworkProblem
+from synth.run.warm_start import FINISHED
 from synth.search.acquisition import Wish
 from synth.search.decisions import Decisions
 from synth.search.link import least_error, log_error
@@ -99,17 +100,20 @@ def finish(lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folde
 class Rounds:
     """Full trainings, round by round; each teaches the inquisitor what the next is chosen by. wanted: FermiNets, one
     for each of `levels` of accuracy (greatest log errors, the loosest first); finalists: networks to train in full,
-    more where 1r does not hold for enough of them."""
+    beside those that earlier runs have trained, and more where 1r does not hold for enough of them."""
 
     def __init__(self, lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folder: RunFolder) -> None:
         self.lab, self.problem, self.folder = lab, problem, folder
         self.inquisitor, self.generator = synthesis.inquisitor, synthesis.generator
         self.wanted = lab.order.ferminets
-        self.finalists = lab.order.finalists or 2 * self.wanted
+        self.finalists = (lab.order.finalists or 2 * self.wanted) + len(lab.known.in_full)
         self.push = max(PUSH, self.finalists // 3)
         self.levels = self._levels()
-        self.done: list[Finished] = []
-        self._tried: set[Decisions] = set()
+        self.done = [_finished(lab, f"known-{number}", None, trained.decisions, trained.repaired, trained.outcome)
+                     for number, trained in enumerate(lab.known.in_full)]
+        if lab.loop is not None and self.done:
+            self.done = _decided(lab, lab.loop, "known", self.done)
+        self._tried = {f.decisions for f in self.done}
         self._served: Counter[float] = Counter()
         self._rounds = 0
         self._reports = synthesis.reports
@@ -228,22 +232,26 @@ def _score(finished: Finished) -> float:
 def train_in_full(lab: Laboratory, problem: NetworkProblem, made: Made, chosen: Sequence[int],
                   folder: RunFolder) -> Iterator[Finished]:
     """Full training of some rows of `made`, each a step of the run in "finished/NAME", as soon as it is done."""
-    waiting = [i for i in chosen if not folder.done(f"finished/{made.names[i]}")]
+    waiting = [i for i in chosen if not folder.done(f"{FINISHED}/{made.names[i]}")]
     outcomes = problem.finish([made.row(i) for i in waiting])
     for i in chosen:
-        network, _ = lab.space.parent.draw(lab.space.design(made.row(i)))
-
-        def save(path: Path, outcome: Outcome, network: Network = network, i: int = i) -> None:
+        def save(path: Path, outcome: Outcome, i: int = i) -> None:
+            network, _ = lab.space.parent.draw(lab.space.design(made.row(i)))
             card = {**outcome.to_json(), "seed": made.seeds[i], "repaired": bool(made.repaired[i]),
                     "decisions": list(made.row(i))}
             save_network(path, network, outcome.weights or {}, card)
 
         load = functools.partial(_load_outcome, made.row(i))
-        outcome = folder.step(f"finished/{made.names[i]}", functools.partial(next, outcomes), save, load)
-        yield Finished(made.names[i], made.seeds[i], made.row(i), bool(made.repaired[i]), network,
-                       outcome.weights or {}, outcome.metrics, judge(lab, network, outcome.metrics),
-                       outcome.insights)
+        outcome = folder.step(f"{FINISHED}/{made.names[i]}", functools.partial(next, outcomes), save, load)
+        yield _finished(lab, made.names[i], made.seeds[i], made.row(i), bool(made.repaired[i]), outcome)
     next(outcomes, None)  # lets the pool know that all were taken
+
+
+def _finished(lab: Laboratory, name: str, seed: int | None, decisions: Decisions, repaired: bool,
+              outcome: Outcome) -> Finished:
+    network, _ = lab.space.parent.draw(lab.space.design(decisions))
+    return Finished(name, seed, decisions, repaired, network, outcome.weights or {}, outcome.metrics,
+                    judge(lab, network, outcome.metrics), outcome.insights)
 
 
 def _load_outcome(decisions: Decisions, path: Path) -> Outcome:

@@ -29,7 +29,8 @@ class Order:
     changes: other values of the recipes, as words of `recipe.changes_of`. teachers: trained networks (folders, or names
     of shipped ones) to distil from; empty: φ. ferminets: how many to finish, of so many `finalists` that are trained in
     full; None: twice as many. seed: of everything. measure: networks that boards measure beside each cycle at most; 0
-    where no board takes part. UserError for what cannot be ordered."""
+    where no board takes part. warm_start: folder of an earlier run, whose networks are known from the start. UserError
+    for what cannot be ordered."""
 
     target: str
     prototype: str | None = None
@@ -47,6 +48,7 @@ class Order:
     finalists: int | None = None
     changes: tuple[str, ...] = ()
     teachers: tuple[str, ...] = ()
+    warm_start: str | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (("cycles", 1, 10_000), ("batch", 2, 1_000), ("ferminets", 1, 26), ("measure", 0, 100)):
@@ -72,8 +74,8 @@ class Order:
     def arguments(self) -> dict[str, Any]:
         """What a resumed run must have in common with its start."""
         asked = {**asdict(self), **{name: list(getattr(self, name)) for name in WORDS}}
-        later = ("measure", "epochs", "short_epochs", "finalists", "changes", "teachers")  # unknown to older runs
-        unsaid = {name for name in later if not asked[name]}
+        later = ("measure", "epochs", "short_epochs", "finalists", "changes", "teachers", "warm_start")
+        unsaid = {name for name in later if not asked[name]}  # unknown to older runs
         return {name: value for name, value in asked.items() if name not in unsaid}
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ from synth.run.candidates import Outcome, Task, run_task, shared_arrays, stimuli
 from synth.run.order import Order, relative_requirements
 from synth.run.problem import FINAL_LOGITS, SHORT_LOGITS, Recipes
 from synth.run.scope import Scope, ends_of, recipe_of, recipes_of, scope_of, space_of, with_margins
+from synth.run.warm_start import WarmStart, warm_start
 from synth.search.decisions import DECIDED_OTHERWISE, from_words, to_words
 from synth.space.bank import elastic_parent
 from synth.space.correction import Correction
@@ -69,7 +70,8 @@ class Prototype:
 
 @dataclass(frozen=True)
 class Laboratory:
-    """All that cycles, finishing and generating work with. loop: None where no board takes part."""
+    """All that cycles, finishing and generating work with. loop: None where no board takes part. known: from earlier
+    runs."""
 
     order: Order
     dataset: Dataset
@@ -81,6 +83,7 @@ class Laboratory:
     recipes: Recipes
     pool: Pool
     loop: BoardLoop | None = None
+    known: WarmStart = field(default_factory=WarmStart)
 
 
 class Traced(NamedTuple):
@@ -125,7 +128,7 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
     """Every step is in the run folder; what is done already is read from there. crew: boards that measure what `export`
     writes at a path. UserError when a requirement turns out to be out of reach."""
     target, stated = order.resolve_target(), order.stated_requirements()
-    recipes = recipes_of(order, dataset)
+    recipes, known = recipes_of(order, dataset), warm_start(order, folder)
     prototype = _train_prototype(order, traced, dataset, folder, compute.device, progress)
     if stated is None:
         stated = _derived_requirements(order, traced, prototype.metrics, dataset)
@@ -158,7 +161,8 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
             write = functools.partial(_export_for_board, export)
             feedback = held.enter_context(Feedback(folder, space.prices, crew, write))
             loop = BoardLoop(feedback, space, order.measure, order.cycles, order.seed)
-        yield Laboratory(order, dataset, prototype, space, requirements, probes, parent_outcome, recipes, pool, loop)
+        yield Laboratory(order, dataset, prototype, space, requirements, probes, parent_outcome, recipes, pool, loop,
+                         known)
 
 
 def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Dataset, folder: RunFolder, device: str,

@@ -28,6 +28,7 @@ from synth.training.workers import Pool
 
 BANK, BANK_FILE = "edgesynth.bank/1", "bank.safetensors"
 EVALUATED = "edgesynth.evaluated/2"
+CYCLES = "cycles"  # folder of what they left
 WRITE_BACK_STEP = 0.1
 LINK_EVERY = 20  # candidates, of which one is trained in full as well, for the link to be learnt
 FINAL = "final"  # trainings long enough to be cut
@@ -62,18 +63,19 @@ class NetworkProblem:
     def __init__(self, space: NetworkSpace, requirements: Requirements, probes: Probes, pool: Pool, folder: RunFolder,
                  recipes: Recipes, seed: int, parent_outcome: Outcome,
                  on_cycle: Callable[[CycleReport], None] = lambda report: None, loop: BoardLoop | None = None,
-                 on_training: Callable[[str, int, int], None] = lambda what, done, total: None) -> None:
+                 on_training: Callable[[str, int, int], None] = lambda what, done, total: None,
+                 earlier: Sequence[Evaluated] = ()) -> None:
         self.space, self.requirements, self.probes = space, requirements, probes
         self._pool, self._folder, self._recipes, self._seed = pool, folder, recipes, seed
         self._parent_outcome, self._on_cycle, self._loop = parent_outcome, on_cycle, loop
-        self._on_training = on_training
+        self._on_training, self._earlier = on_training, earlier
         self.anchors = anchors(space)
 
     # --- the problem -----------------------------------------------------------------------------------------------
 
     def initial(self) -> list[Observation]:
-        """Anchors, trained briefly and in full, and φ itself where candidates inherit from it (a short training from
-        fresh weights would know less than φ)."""
+        """Anchors, trained briefly and in full, φ itself where candidates inherit from it (a short training from fresh
+        weights would know less than φ), and what cycles of earlier runs evaluated."""
         metrics = self._parent_outcome.metrics
         known = []
         if self._recipes.short.inherits:
@@ -100,13 +102,18 @@ class NetworkProblem:
             short, final = Outcome.from_json(row["short"]), Outcome.from_json(row["final"])
             self.probes.record(decisions, short.insights)
             known.append(_observation(decisions, short, final.metrics.accuracy))
+        for evaluated in self._earlier:
+            known += self._learn(evaluated)
         return known
 
     def evaluate(self, cycle: int, batch: Sequence[Decisions]) -> list[Observation]:
         in_full = teaches_the_link(cycle, len(batch))
-        evaluated = self._folder.step(_place(cycle), lambda: self._evaluate(batch, in_full), _save_cycle, _load_cycle)
+        evaluated = self._folder.step(_place(cycle), lambda: self._evaluate(batch, in_full), _save_cycle, load_cycle)
         if self._loop is not None:
             self._loop.end()
+        return self._learn(evaluated)
+
+    def _learn(self, evaluated: Evaluated) -> list[Observation]:
         if evaluated.bank is not None:
             self.space.parent.bank = evaluated.bank
         candidates = [from_words(self.space.sites, words) for words in evaluated.candidates]
@@ -128,11 +135,10 @@ class NetworkProblem:
 
     def recall_bank(self, cycles: int) -> None:
         """The bank as the last of `cycles` cycles left it."""
-        for cycle in reversed(range(cycles)):
-            bank = _load_cycle(self._folder.path / _place(cycle)).bank
-            if bank is not None:
-                self.space.parent.bank = bank
-                return
+        own = [load_cycle(self._folder.path / _place(cycle)) for cycle in range(cycles)]
+        for evaluated in (*self._earlier, *own):
+            if evaluated.bank is not None:
+                self.space.parent.bank = evaluated.bank
 
     # --- candidates ------------------------------------------------------------------------------------------------
 
@@ -197,7 +203,7 @@ def _observation(decisions: Decisions, outcome: Outcome, final_accuracy: float |
 
 
 def _place(cycle: int) -> str:
-    return f"cycles/{cycle:04d}"
+    return f"{CYCLES}/{cycle:04d}"
 
 
 def _save_cycle(path: Path, evaluated: Evaluated) -> None:
@@ -209,7 +215,8 @@ def _save_cycle(path: Path, evaluated: Evaluated) -> None:
         save_tensors(path / BANK_FILE, evaluated.bank, BANK)
 
 
-def _load_cycle(path: Path) -> Evaluated:
+def load_cycle(path: Path) -> Evaluated:
+    """What a cycle left in its folder."""
     value = read_json(path / "outcomes.json", EVALUATED)
     bank = load_tensors(path / BANK_FILE, BANK)[0] if (path / BANK_FILE).exists() else None
     return Evaluated(value["candidates"], value["outcomes"], value["final"], bank, value["rolled_back"])

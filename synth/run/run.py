@@ -30,6 +30,7 @@ from synth.run.preparation import VALIDATION, Laboratory, laboratory, traced_pro
 from synth.run.problem import NetworkProblem
 from synth.run.scope import recipes_of
 from synth.run.summary import Exported, Results, summarise
+from synth.run.warm_start import refuse_unlike
 from synth.search.generator import Generator
 from synth.search.synthesis import CycleReport, Settings, Synthesis
 from synth.space.quantities import asks_for_power
@@ -73,6 +74,8 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, compu
     recipes_of(order, dataset)  # what none of them can take is refused before anything is trained or written
     traced = traced_prototype(order, dataset)
     manifest = Manifest(command, order.arguments(), checksums(order, dataset))
+    if not resume:
+        refuse_unlike(order, manifest.data)
     with RunFolder.start(out, manifest, resume) as folder:
         if folder.finished:
             return RunSummary.load(folder.path / FILE_NAME)
@@ -122,8 +125,9 @@ def learn(lab: Laboratory, folder: RunFolder, progress: Progress) -> Learned:
             stage.note(f"{so_far} · {what} {done}/{total}".removeprefix(" · "))
 
         problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, folder, lab.recipes, order.seed,
-                                 lab.parent_outcome, on_cycle, lab.loop, on_training)
-        synthesis = Synthesis(problem, Settings(order.cycles, order.batch, order.seed))
+                                 lab.parent_outcome, on_cycle, lab.loop, on_training, lab.known.cycles)
+        synthesis = Synthesis(problem, Settings(order.cycles, order.batch, order.seed), in_full=[
+            (trained.decisions, trained.outcome.metrics.accuracy) for trained in lab.known.in_full])
         synthesis.run()
     folder.step("generator", lambda: synthesis.generator, _save_generator, Generator.load)
     return Learned(synthesis, problem)
@@ -267,7 +271,7 @@ def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, compute: Comp
         if lab.loop is not None:
             lab.loop.feedback.recall()
         problem = NetworkProblem(lab.space, lab.requirements, lab.probes, lab.pool, folder, lab.recipes, order.seed,
-                                 lab.parent_outcome)
+                                 lab.parent_outcome, earlier=lab.known.cycles)
         problem.recall_bank(order.cycles)
         generator = Generator.load(folder.path / "generator")
         if [site.choices for site in generator.sites] != [site.choices for site in lab.space.sites]:

@@ -84,7 +84,7 @@ def summarise(lab: Laboratory, synthesis: Synthesis, done: Sequence[Finished], r
         machine=f"{platform.machine()}, {platform.system()}", started=manifest.started,
         times={name: round(seconds, 1) for name, seconds in progress.times.items()},
         settings={"cycles": order.cycles, "batch": order.batch, "precision of predictions": order.precision,
-                  "prototype trained here": lab.prototype.trained_here, **_measured(lab)})
+                  "prototype trained here": lab.prototype.trained_here, **_known(lab), **_measured(lab)})
     return RunSummary(
         prototype=lab.prototype.name, target=str(order.resolve_target()),
         requirements=tuple(str(item) for item in lab.requirements), networks=tuple(networks), making=making,
@@ -195,7 +195,7 @@ def _warnings(lab: Laboratory, done: Sequence[Finished], folder: RunFolder) -> l
     missing = sum(not f.holds for f in done)
     if missing:
         found.append(f"{missing} of {len(done)} FermiNets do not satisfy 1r on the validation split with its margin: "
-                     "relax a requirement, or give more cycles with --cycles")
+                     f"relax a requirement, or give more cycles, with --warm-start {folder.path} in a new run")
     tails = [str(item) for item in lab.requirements.on_costs
              if item.metric in ("latency_p90", "latency_p95", "latency_p99", "latency_max")]
     if lab.loop is not None:
@@ -216,6 +216,14 @@ def _prediction_warnings(prices: Prices, done: Sequence[Finished]) -> list[str]:
             for warning in prediction.warnings if prediction is not None else ():
                 said.setdefault(re.sub(r"\b(macs|layers) [\d,]+", r"\1", warning), {})[f.name] = None
     return [f"{', '.join(names)}: {warning}" for warning, names in said.items()]
+
+
+def _known(lab: Laboratory) -> dict[str, Any]:
+    """How much of a run earlier ones found out."""
+    if lab.order.warm_start is None:
+        return {}
+    evaluated = sum(len(cycle.candidates) for cycle in lab.known.cycles)
+    return {"candidates known from earlier runs": evaluated, "trained in full by them": len(lab.known.in_full)}
 
 
 def _measured(lab: Laboratory) -> dict[str, Any]:

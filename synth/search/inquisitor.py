@@ -57,9 +57,13 @@ class Inquisitor:
         self.scaled = scaled_networks(self.space)
         self.pool = Pool(len(self.space.sites))
 
-    def begin(self, known: Sequence[Observation], table: ProbeTable) -> None:
-        """Learn what is known before the first cycle. These networks are drawn at other sizes, too."""
+    def begin(self, known: Sequence[Observation], table: ProbeTable,
+              in_full: Sequence[tuple[Decisions, float]] = ()) -> None:
+        """Learn what is known before the first cycle, of some networks after full training only (their accuracy).
+        Those of `known` are drawn at other sizes, too."""
         self.theory.observe(known, table)
+        if in_full:
+            self.theory.observe_in_full(in_full)
         self.scaled = scaled_networks(self.space, rows((o.decisions for o in known), len(self.space.sites)))
 
     # --- what is wanted --------------------------------------------------------------------------------------------

@@ -64,14 +64,16 @@ class CycleReport:
 
 
 class Synthesis:
-    """One run of generative synthesis on a problem. inquisitor: what makes I; another class is another way to Δθ_G."""
+    """One run of generative synthesis on a problem. inquisitor: what makes I; another class is another way to Δθ_G.
+    in_full: networks that were trained in full before, and their accuracy."""
 
-    def __init__(self, problem: Problem, settings: Settings | None = None, inquisitor: type[Inquisitor] = Inquisitor):
+    def __init__(self, problem: Problem, settings: Settings | None = None, inquisitor: type[Inquisitor] = Inquisitor,
+                 in_full: Sequence[tuple[Decisions, float]] = ()):
         self.problem = problem
         self.settings = settings or Settings()
         torch.set_num_threads(1)
         self.inquisitor = inquisitor(problem, self.settings.seed)
-        self.inquisitor.begin(problem.initial(), problem.probe_table())
+        self.inquisitor.begin(problem.initial(), problem.probe_table(), in_full)
         self.generator = Generator(problem.space.sites, seed=self.settings.seed)
         low, high = self.target_band()
         self.generator.aim(self._log_cost, low, high, self.seeds_of(0))

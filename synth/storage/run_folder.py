@@ -15,7 +15,7 @@ import os
 import platform
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -162,7 +162,7 @@ class RunFolder:
 
     def journal(self, name: str) -> Journal:
         """The journal `name` of this run, in NAME.jsonl."""
-        return Journal(self.path / f"{name}.jsonl", f"edgesynth.{name}/1")
+        return _journal(self.path, name)
 
     def finish(self) -> None:
         """Mark the run as finished; a later `--resume` shows its result again."""
@@ -196,6 +196,18 @@ class RunFolder:
             _remove(partial)
 
 
+def steps_of(folder: str | os.PathLike[str], wanted: Sequence[str]) -> dict[str, Path]:
+    """{name: where it lies} of the steps of a run, whoever works in it: those of these names, or in folders of these
+    names, in the order in which they were done. UserError when a file of theirs was damaged since."""
+    root = Path(folder)
+    journal = root / f"{STEPS}.jsonl"
+    done = {name: digests for name, digests in (_journal(root, STEPS).items() if journal.exists() else ())
+            if name.split("/")[0] in wanted and (root / name).exists()}
+    for name, digests in done.items():
+        _refuse_damage(root, digests, f"delete {root / name} and go on with that run to make it anew")
+    return {name: root / name for name in done}
+
+
 def installed_versions() -> dict[str, str]:
     """Versions of what decides a result's bits; imports none of it."""
     versions = {"python": platform.python_version()}
@@ -203,6 +215,19 @@ def installed_versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return versions
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two sets of arguments, in words."""
+    return [
+        f"{name} was {_words(before.get(name))}, now {_words(now.get(name))}"
+        for name in dict.fromkeys([*before, *now])
+        if files.canonical_json(before.get(name)) != files.canonical_json(now.get(name))
+    ]
+
+
+def _journal(folder: Path, name: str) -> Journal:
+    return Journal(folder / f"{name}.jsonl", f"edgesynth.{name}/1")
 
 
 def _now() -> str:
@@ -252,12 +277,7 @@ def _refuse_foreign(folder: Path, resume: bool) -> None:
 
 def _refuse_changes(folder: Path, stored: Manifest, given: Manifest) -> None:
     """UserError that names every argument in which a resumed run differs from its start."""
-    before, now = {**stored.arguments}, {**given.arguments}
-    changes = [
-        f"{name} was {_words(before.get(name))}, now {_words(now.get(name))}"
-        for name in dict.fromkeys([*before, *now])
-        if files.canonical_json(before.get(name)) != files.canonical_json(now.get(name))
-    ]
+    changes = differences(stored.arguments, given.arguments)
     if changes:
         raise UserError(
             f"{folder}: this run was started otherwise ({'; '.join(changes)}); "

@@ -12,7 +12,7 @@ from synth.networks.tracing import trace
 from synth.objective.requirements import Requirements
 from synth.probing.probing import Probes, order_of_units
 from synth.prototypes.resnet import ResNet
-from synth.run.problem import FINAL, LINK_EVERY, NetworkProblem, Recipes, teaches_the_link
+from synth.run.problem import FINAL, LINK_EVERY, Evaluated, NetworkProblem, Recipes, _save_cycle, teaches_the_link
 from synth.run.scope import scope_of
 from synth.search.probe_table import FIRM_SLOPE_SD, SLOPE_SD
 from synth.space.bank import elastic_parent
@@ -68,3 +68,26 @@ def test_a_recipe_may_want_fresh_weights(problem):
 def test_one_candidate_of_so_many_is_trained_in_full_but_no_more_than_one_a_cycle(batch):
     cycles = 60
     assert sum(teaches_the_link(cycle, batch) for cycle in range(cycles)) == min(cycles * batch // LINK_EVERY, cycles)
+
+
+def test_the_bank_is_as_the_last_left_it_that_wrote_back_earlier_runs_before_ones_own(problem, tmp_path):
+    first = problem.space.parent.bank
+    changed = [{name: tensor + step for name, tensor in first.items()} for step in (1, 2)]
+    nothing, earlier, own = (Evaluated([], [], None, bank, False) for bank in (None, *changed))
+    problem._folder.path = tmp_path
+
+    def recalled(before, cycles):
+        problem.space.parent.bank, problem._earlier = first, before
+        for number, cycle in enumerate(cycles):
+            _save_cycle(tmp_path / "cycles" / f"{number:04d}", cycle)
+        problem.recall_bank(len(cycles))
+        return problem.space.parent.bank
+
+    try:
+        for before, cycles, wanted in (([], [nothing], first), ([earlier, nothing], [nothing], earlier.bank),
+                                       ([earlier], [nothing, own], own.bank)):
+            found = recalled(before, cycles)
+            assert found.keys() == wanted.keys()
+            assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    finally:
+        problem.space.parent.bank, problem._earlier = first, ()
