@@ -29,7 +29,7 @@ from synth.run.preparation import Laboratory
 from synth.run.problem import NetworkProblem
 from synth.run.warm_start import FINISHED
 from synth.search.acquisition import Wish
-from synth.search.decisions import Decisions
+from synth.search.decisions import DECIDED_OTHERWISE, Decisions
 from synth.search.link import least_error, log_error
 from synth.search.synthesis import Synthesis
 from synth.space.quantities import on_board
@@ -106,11 +106,11 @@ class Rounds:
         self.lab, self.problem, self.folder = lab, problem, folder
         self.inquisitor, self.generator = synthesis.inquisitor, synthesis.generator
         self.wanted = lab.order.ferminets
-        self.finalists = (lab.order.finalists or 2 * self.wanted) + len(lab.known.in_full)
-        self.push = max(PUSH, self.finalists // 3)
+        finalists = lab.order.finalists or 2 * self.wanted
+        self.push = max(PUSH, finalists // 3)
+        self.finalists = finalists + len(lab.known.in_full)
         self.levels = self._levels()
-        self.done = [_finished(lab, f"known-{number}", None, trained.decisions, trained.repaired, trained.outcome)
-                     for number, trained in enumerate(lab.known.in_full)]
+        self.done = _known(lab)
         if lab.loop is not None and self.done:
             self.done = _decided(lab, lab.loop, "known", self.done)
         self._tried = {f.decisions for f in self.done}
@@ -204,6 +204,17 @@ class Rounds:
 
     def _generate(self) -> Made:
         return make(self.lab, self.generator, range(SEEDS), label="" if self.lab.loop is None else f"-{self._rounds}")
+
+
+def _known(lab: Laboratory) -> list[Finished]:
+    """What earlier runs trained in full, judged by what is required now."""
+    found = []
+    for number, trained in enumerate(lab.known.in_full):
+        finished = _finished(lab, f"known-{number}", None, trained.decisions, trained.repaired, trained.outcome)
+        if finished.network.digest != trained.digest:
+            raise UserError(DECIDED_OTHERWISE)
+        found.append(finished)
+    return found
 
 
 def _decided(lab: Laboratory, loop: BoardLoop, phase: str, results: Sequence[Finished]) -> list[Finished]:

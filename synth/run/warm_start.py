@@ -26,11 +26,13 @@ ALIKE = ("data", "seed", "epochs", "short_epochs", "changes", "teachers")  # of 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network that was trained in full, with its weights. repaired: whether G made it otherwise."""
+    """A network that was trained in full, with its weights. repaired: whether G made it otherwise. digest: of the
+    network that the decisions were."""
 
     decisions: Decisions
     repaired: bool
     outcome: Outcome
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -104,5 +106,5 @@ def _kept(path: Path) -> Places:
 
 
 def _trained(path: Path) -> Trained:
-    card, (_, weights) = card_of(path), load_network(path)
-    return Trained(tuple(card["decisions"]), card["repaired"], Outcome.from_json(card, weights))
+    card, (network, weights) = card_of(path), load_network(path)
+    return Trained(tuple(card["decisions"]), card["repaired"], Outcome.from_json(card, weights), network.digest)

@@ -9,12 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from devices.support.errors import UserError
 from synth.networks.costs import costs
 from synth.networks.tracing import trace
 from synth.objective.performance import netscore
 from synth.objective.requirements import NO, YES, Verdict
 from synth.prototypes.resnet import ResNet
+from synth.run.candidates import Outcome
 from synth.run.finishing import Finished, Rounds, best_of, named
+from synth.run.warm_start import Trained, WarmStart
 from synth.search.acquisition import Wish
 from synth.training.evaluation import Metrics
 
@@ -90,9 +93,12 @@ class Believer:
         return Wish(np.float64(demand), np.float64(7.0))
 
 
-def rounds(bound=BOUND, own=0.97, wanted=3):
-    """Of φ with this accuracy, under 1r with this bound."""
-    lab = SimpleNamespace(order=SimpleNamespace(ferminets=wanted, finalists=None), loop=None,
+def rounds(bound=BOUND, own=0.97, wanted=3, known=()):
+    """Of φ with this accuracy, under 1r with this bound. known: trained in full by earlier runs."""
+    space = SimpleNamespace(design=lambda decisions: GRAPHS[decisions[0]],
+                            parent=SimpleNamespace(draw=lambda network: (network, {})))
+    lab = SimpleNamespace(order=SimpleNamespace(ferminets=wanted, finalists=None), loop=None, space=space,
+                          known=WarmStart(in_full=tuple(known)), requirements=SimpleNamespace(items=()),
                           prototype=SimpleNamespace(metrics=one(12, own).metrics))
     synthesis = SimpleNamespace(inquisitor=SimpleNamespace(theory=Believer(bound)), generator=None, reports=[])
     return Rounds(lab, None, synthesis, None)
@@ -127,6 +133,19 @@ def test_each_level_has_its_turn():
         these._serve(wishes, [0, 1])
     assert set(served) == {middle, strict}
     assert len(rounds(own=0.8)._in_turn()) == 1
+
+
+def test_what_earlier_runs_trained_is_done_and_takes_the_place_of_no_finalist():
+    earlier = one(4, 0.96)
+    outcome = Outcome(earlier.metrics, {}, {})
+    known = [Trained((4,), True, outcome, GRAPHS[4].digest), Trained((6,), False, outcome, GRAPHS[6].digest)]
+    these, alone = rounds(known=known), rounds()
+    assert [(f.name, f.seed, f.network) for f in these.done] == [
+        ("known-0", None, GRAPHS[4]), ("known-1", None, GRAPHS[6])]
+    assert these._tried == {(4,), (6,)} and these.done[0].repaired and these.done[0].metrics == earlier.metrics
+    assert (these.finalists - 2, these.push) == (alone.finalists, alone.push)
+    with pytest.raises(UserError, match="decided on other things"):
+        rounds(known=[replace(known[0], digest=GRAPHS[6].digest)])
 
 
 def test_a_level_improves_on_what_reached_it_or_on_what_is_believed():
