@@ -31,7 +31,7 @@ class Theory:
     def __init__(self, problem: Problem, seed: int = 0):
         self.space, self.requirements = problem.space, problem.requirements
         self.observations: list[Observation] = []
-        self.in_full: list[tuple[Decisions, float]] = []  # networks that had only a full training, and its accuracy
+        self.in_full: list[tuple[Decisions, float]] = []  # full trainings beside those of observations: accuracies
         bound, least = self.requirements.accuracy_bound, least_error(self.requirements.validation_images)
         self.bound = np.inf if bound is None else float(log_error(bound, least))
         self.reference = Moves(self.space).random(REFERENCE_NETWORKS, np.random.default_rng([seed, 0x2]))
@@ -59,9 +59,10 @@ class Theory:
         self._fit_link()
 
     def observe_in_full(self, trained: Sequence[tuple[Decisions, float]]) -> None:
-        """Learn what full training made of networks (their accuracy) whose short training nobody saw: of the surrogate
-        they say nothing, of the link much."""
-        self.in_full += trained
+        """Learn what full training made of networks (their accuracy), whether or not a short training was seen: of the
+        surrogate that says nothing, of the link much. A training that an observation tells of already is no other."""
+        told = {(o.decisions, o.final_accuracy) for o in self.observations}
+        self.in_full += [pair for pair in trained if pair not in told]
         self._fit_link()
 
     def _fit_link(self) -> None:

@@ -63,6 +63,19 @@ def test_what_was_trained_in_full_alone_is_believed_too():
     assert before + 0.1 < after < before + 0.31
 
 
+def test_one_training_told_twice_counts_once():
+    problem = ToyProblem(ToyBounds(validation_images=5000))
+    seen = [observed(problem, [1] * 9), observed(problem, [2] * 5 + [1] * 4, final=False)]
+    once, twice = Theory(problem), Theory(problem)
+    for theory in (once, twice):
+        theory.observe(seen, problem.probe_table())
+    twice.observe_in_full([(seen[0].decisions, seen[0].final_accuracy)])
+    some = everything()[::97]
+    assert np.array_equal(once.believe(some).log_error, twice.believe(some).log_error)
+    twice.observe_in_full([(seen[0].decisions, seen[0].final_accuracy + 0.01)])  # from other weights
+    assert not np.array_equal(once.believe(some).log_error, twice.believe(some).log_error)
+
+
 @pytest.mark.parametrize("images", [None, 5000])
 def test_what_is_drawn_of_networks_together_is_what_is_believed_of_each(images):
     problem = ToyProblem(ToyBounds(validation_images=images))
