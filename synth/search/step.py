@@ -11,7 +11,6 @@ from torch import Tensor
 from synth.search.decisions import IntArray
 from synth.search.generator import Generator
 
-ITERATIONS = 24
 RATE = 0.03
 ENTROPY_FLOOR = 0.15  # share of the greatest entropy that the choices over all seeds keep at every site
 FLOOR_WEIGHT = 1.0
@@ -26,8 +25,9 @@ class Step:
     loss: float
 
 
-def fit_step(generator: Generator, seeds: list[int], targets: IntArray, radius: float) -> Step:
-    """The step that makes `targets` [n, sites] likely for `seeds` [n], with KL(old, new) per site at most `radius`."""
+def fit_step(generator: Generator, seeds: list[int], targets: IntArray, radius: float, iterations: int) -> Step:
+    """The step that makes `targets` [n, sites] likely for `seeds` [n], with KL(old, new) per site at most `radius`, by
+    so many iterations of Adam."""
     latents, preferences = generator.conditions(seeds)
     want = torch.from_numpy(targets)[..., None]
     new = copy.deepcopy(generator)
@@ -38,7 +38,7 @@ def fit_step(generator: Generator, seeds: list[int], targets: IntArray, radius: 
     mean, square = torch.zeros_like(start), torch.zeros_like(start)
     greatest = torch.log(torch.tensor(generator.counts, dtype=torch.float64)).clamp_min(1e-9)
     loss = torch.zeros(())
-    for number in range(1, ITERATIONS + 1):
+    for number in range(1, iterations + 1):
         now = new.log_probabilities(latents, preferences)
         loss = -now.gather(-1, want).mean()
         share = _entropy(now.exp().mean(dim=0)) / greatest

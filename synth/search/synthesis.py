@@ -6,6 +6,7 @@ same state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ import torch
 from synth.search.acquisition import Belief
 from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, Problem, rows
 from synth.search.generator import Generator
-from synth.search.inquisitor import Inquisitor, Insight
+from synth.search.inquisitor import AT_THE_END, Inquisitor, Insight
 from synth.search.moves import log_cost, repair, violation
 
 FRESH_COUNT = 64  # seeds of the unbiased count
@@ -23,8 +24,7 @@ FRESH_EVERY = 4  # cycles in which one candidate is a fresh seed's; G made most 
 FRESH_FROM = 1_000_000  # seeds of the unbiased count, never used for learning
 FRESH_TRIES = 32  # seeds, until one gives a network that was not evaluated yet
 BATCH_SEEDS = 16  # seeds a Δθ_G is fitted to
-LAST_STEPS, LAST_SEEDS = 12, 48  # steps after the last cycle, and the seeds of each
-LAST_RADIUS = 2.0  # of their trust region: what they are fitted to will not change any more
+LAST_STEPS, LAST_SEEDS = 8, 64  # steps after the last cycle, and the seeds of each
 SAFETY = 3.0  # NetScore points that seeds aim lower in the end than while there is something to find out, at first
 LIKELY, REACT = 0.75, 6.0  # share of fresh seeds that 1r shall hold for by belief; points of safety per share missed
 
@@ -115,11 +115,11 @@ class Synthesis:
     def consolidate(self) -> None:
         """The last steps of the generator, when nothing more will be evaluated: many seeds, and as much safety as it
         takes for most of them to satisfy 1r."""
-        self.inquisitor.safety, self.inquisitor.radius = SAFETY, LAST_RADIUS
+        self.inquisitor.safety, self.inquisitor.radius = SAFETY, math.inf
         first = (self.settings.cycles + 1) * BATCH_SEEDS
         for number in range(LAST_STEPS):
             seeds = list(range(first + number * LAST_SEEDS, first + (number + 1) * LAST_SEEDS))
-            self.generator.move(self.inquisitor.step(self.generator, seeds, number % 4 == 0).step.delta)
+            self.generator.move(self.inquisitor.step(self.generator, seeds, AT_THE_END).step.delta)
             fresh = self._fresh()
             self.inquisitor.keep_clear(fresh)
             share = float(self.inquisitor.theory.believe(fresh).holds(self.inquisitor.theory.bound).mean())

@@ -13,7 +13,7 @@ from rivals import observed, ours, synthesise
 from synth.search.acquisition import Pool, log_improvement
 from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, Problem, choice_counts, rows
 from synth.search.generator import Generator
-from synth.search.inquisitor import Inquisitor, Insight
+from synth.search.inquisitor import IN_CYCLES, Inquisitor, Insight, Pace
 from synth.search.moves import Moves
 from synth.search.probe_table import ProbeTable
 from synth.search.step import Step
@@ -135,7 +135,7 @@ class ReinforceInquisitor(DrawingInquisitor):
     """Δθ_G by REINFORCE (Williams 1992) on the same belief and wishes: no local search, no targets; what is evaluated
     comes from what was drawn."""
 
-    def step(self, generator: Generator, seeds: Sequence[int], search: bool = True) -> Insight:
+    def step(self, generator: Generator, seeds: Sequence[int], pace: Pace = IN_CYCLES) -> Insight:
         seeds = list(seeds)
         wish = self.wishes(seeds)
         self.pool = Pool(len(self.space.sites))
@@ -176,7 +176,7 @@ class EvolvingInquisitor(DrawingInquisitor):
     the seeds: no local search, no targets, as many networks looked at as by REINFORCE; what is evaluated comes from
     these."""
 
-    def step(self, generator: Generator, seeds: Sequence[int], search: bool = True) -> Insight:
+    def step(self, generator: Generator, seeds: Sequence[int], pace: Pace = IN_CYCLES) -> Insight:
         import cmaes
 
         seeds = list(seeds)

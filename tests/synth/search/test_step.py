@@ -21,7 +21,7 @@ def divergence(generator, step):
 @pytest.mark.parametrize("radius", [0.02, 0.3])
 def test_the_step_stays_in_the_trust_region(radius):
     generator = Generator(SITES)
-    step = fit_step(generator, SEEDS, TARGETS, radius)
+    step = fit_step(generator, SEEDS, TARGETS, radius, 24)
     far = divergence(generator, step)
     assert far == pytest.approx(step.divergence, rel=1e-6)
     assert 0 < far <= radius * 1.01
@@ -31,7 +31,7 @@ def test_steps_make_the_targets_likely_the_faster_the_wider_the_region():
     def agreement(radius):
         generator = Generator(SITES)
         for _ in range(3):
-            generator.move(fit_step(generator, SEEDS, TARGETS, radius).delta)
+            generator.move(fit_step(generator, SEEDS, TARGETS, radius, 24).delta)
         return float((generator.generate(SEEDS) == TARGETS).mean())
 
     untouched = float((Generator(SITES).generate(SEEDS) == TARGETS).mean())
@@ -42,7 +42,7 @@ def test_steps_make_the_targets_likely_the_faster_the_wider_the_region():
 def test_the_generator_itself_is_left_alone():
     generator = Generator(SITES)
     before = generator.vector()
-    fit_step(generator, SEEDS, TARGETS, 0.5)
+    fit_step(generator, SEEDS, TARGETS, 0.5, 24)
     assert torch.equal(generator.vector(), before)
 
 
@@ -50,7 +50,7 @@ def test_seeds_do_not_collapse_when_all_targets_are_one():
     generator = Generator(SITES)
     one = np.tile(TARGETS[:1], (16, 1))
     for _ in range(8):
-        generator.move(fit_step(generator, SEEDS, one, 1.0).delta)
+        generator.move(fit_step(generator, SEEDS, one, 1.0, 24).delta)
     share = generator.log_probabilities(*generator.conditions(range(100, 200))).exp().mean(0)
     entropy = -(share * share.clamp_min(1e-12).log()).sum(-1) / torch.log(torch.tensor(generator.counts))
     assert float(entropy.detach().mean()) > 0.08
