@@ -12,7 +12,7 @@ LEAST_ERROR = 1e-4  # where nobody says how many images accuracy is counted on
 # log error after full training = log error of the short one + gain + tilt * (log loss - its mean) + scatter
 GAIN, GAIN_SD = -0.3, 0.3
 TILT, TILT_SD = 0.0, 0.2
-SCATTER, SCATTER_WEIGHT = 0.08, 4.0  # prior standard deviation, and how many observations it counts for
+SCATTER, SCATTER_WEIGHT = 0.08, 4.0  # prior standard deviation beside counting, and observations that it counts for
 # cross-entropy and error of one training: log error = log loss - 1.1 for well calibrated networks
 SHORT_SLOPE, SHORT_SLOPE_SD, SHORT_LEVEL, SHORT_LEVEL_SD = 0.9, 0.3, -1.1, 0.5
 SHORT_SCATTER = 0.1
@@ -71,20 +71,26 @@ class Link:
             self._fit_full(believed - self.centre, log_error(accuracy, self.least_error), likeness)
 
     def _fit_full(self, at: FloatArray, final: FloatArray, likeness: FloatArray | None) -> None:
-        """Line, scatter and what is beyond the line, of log errors `final` [m] after full training."""
+        """Line, scatter and what is beyond the line, of log errors `final` [m] after full training. The line is drawn
+        as if few images were no reason for scatter, since what is known of it beforehand is worth little; how surely
+        it is known is another matter (of 166 trained digits networks, 49 % had been within 95 % intervals by three
+        full trainings, 81 % are now)."""
         basis = _basis(at)
         gain = final - basis @ self.short[0]
         line, covariance = _regress(at, gain, self.prior, SCATTER)
         left = gain - basis @ line
         taken = np.einsum("ij,jk,ik->", basis, covariance, basis) / SCATTER**2  # by the two of the line
-        variance = (SCATTER_WEIGHT * SCATTER**2 + (left**2).sum()) / (SCATTER_WEIGHT + len(at) - taken)
+        counting = _counting(final, self.images) if self.images else np.zeros(1)
+        expected = SCATTER**2 + float(np.median(counting))
+        variance = (SCATTER_WEIGHT * expected + (left**2).sum()) / (SCATTER_WEIGHT + len(at) - taken)
+        self.scatter = float(np.sqrt(variance))
         if likeness is not None and self.images:
-            self.alike = float(np.clip(1.0 - _counting(final, self.images).mean() / variance, 0.0, 1.0))
+            self.alike = float(np.clip(1.0 - counting.mean() / variance, 0.0, 1.0))
         correlation = np.eye(len(at)) if likeness is None else likeness
         self.inverse = np.asarray(np.linalg.inv(self._correlation(correlation)), dtype=np.float64)
-        self.full = _regress(at, gain, self.prior, SCATTER, self.inverse)
-        self.beyond = gain - basis @ self.full[0]
-        self.scatter = float(np.sqrt(variance))
+        mean, _ = _regress(at, gain, self.prior, SCATTER, self.inverse)
+        self.full = mean, _regress(at, gain, self.prior, self.scatter, self.inverse)[1]
+        self.beyond = gain - basis @ mean
 
     def short_accuracy(self, log_loss: FloatArray) -> FloatArray:
         """The accuracy that goes with these log losses after the short training."""

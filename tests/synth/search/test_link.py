@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from synth.search.decisions import Observation
-from synth.search.link import LEAST_ERROR, SCATTER, SCATTER_WEIGHT, Link, least_error, log_error
+from synth.search.link import GAIN, LEAST_ERROR, SCATTER, SCATTER_WEIGHT, Link, least_error, log_error
 
 
 def observed(loss, final=None):
@@ -122,3 +122,19 @@ def test_the_links_own_part_of_what_it_does_not_know():
     _, own = link.final_log_error(at, np.zeros(2), like)
     _, whole = link.final_log_error(at, np.array([0.1, 0.2]), like)
     assert link.common_sd(whole, np.array([0.1, 0.2])) == pytest.approx(own) and (whole > own).all()
+
+
+@pytest.mark.parametrize(("images", "count", "least"), [(360, 3, 0.8), (360, 8, 0.88), (5000, 3, 0.9)])
+def test_what_full_training_will_be_counted_to_lies_where_it_is_said_to(images, count, least):
+    """The share of 95 % intervals that hold it, of networks at known losses, over many draws of networks and images."""
+    random, inside = np.random.default_rng([images, count]), []
+    for _ in range(200):
+        losses = random.uniform(-2.5, -1.0, 24)
+        error = np.exp(0.9 * losses - 1.1 + GAIN + SCATTER * random.standard_normal(24))
+        accuracy = 1 - random.binomial(images, error) / images
+        link = Link(images=images)
+        link.fit([observed(v, a if i < count else None) for i, (v, a) in
+                  enumerate(zip(losses, accuracy, strict=True))], losses, likeness=np.eye(count))
+        mean, sd = link.final_log_error(losses[count:], np.zeros(24 - count), np.zeros((24 - count, count)))
+        inside.append(np.abs(log_error(accuracy[count:], link.least_error) - mean) <= 1.96 * sd)
+    assert least < np.mean(inside) < 0.99
