@@ -9,6 +9,9 @@ import pytest
 from toy_problem import ToyProblem
 
 from synth.run.finalists import WANTED, Made, evaluated, levels_between, likely, promising, wanted
+from synth.run.problem import Evaluated
+from synth.run.warm_start import WarmStart
+from synth.search.decisions import to_words
 from synth.search.moves import violation
 from synth.search.synthesis import Settings, Synthesis
 
@@ -17,7 +20,9 @@ def test_what_the_inquisitor_wants_by_now_was_never_evaluated_and_may_be_promisi
     problem = ToyProblem()
     run = Synthesis(problem, Settings(cycles=1, batch=2, seed=1))
     run.run()
-    lab = SimpleNamespace(space=problem.space, requirements=problem.requirements)
+    earlier = Evaluated([to_words(problem.space.sites, (3,) * 5 + (2,) * 3 + (1,)),
+                         to_words(problem.space.sites, (1,) * 5 + (0,) * 3 + (1,))], [], None, None, False)
+    lab = SimpleNamespace(space=problem.space, requirements=problem.requirements, known=WarmStart((earlier,)))
     theory = run.inquisitor.theory
     wishes = [theory.wish(), theory.wish(theory.bound - 0.3)]
     made = wanted(lab, run.inquisitor, run.generator, wishes, "-2")
@@ -31,6 +36,9 @@ def test_what_the_inquisitor_wants_by_now_was_never_evaluated_and_may_be_promisi
     assert np.array_equal(made.decisions, again.decisions), "a run that goes on finds the same"
 
     known = evaluated(lab, run.reports)
+    assert known.names == ["candidate-0-0", "candidate-0-1", "known-0-0", "known-0-1"]
+    assert [known.row(i) for i in range(2)] == run.reports[0].candidates and known.row(3) == (1,) * 5 + (0,) * 3 + (1,)
+    assert list(known.feasible) == [True, True, False, True], "the largest breaks a requirement on costs"
     chosen = promising(run.inquisitor, known.joined(made), 3, set(), wishes)
     assert any(i >= len(known.names) for i in chosen) and len(set(chosen)) == 3
 

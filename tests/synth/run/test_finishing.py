@@ -8,17 +8,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from toy_problem import ToyProblem
 
 from devices.support.errors import UserError
 from synth.networks.costs import costs
 from synth.networks.tracing import trace
 from synth.objective.performance import netscore
 from synth.objective.requirements import NO, YES, Verdict
+from synth.progress import Progress
 from synth.prototypes.resnet import ResNet
 from synth.run.candidates import Outcome
-from synth.run.finishing import Finished, Rounds, best_of, named
+from synth.run.finishing import Finished, Rounds, best_of, finish, named
 from synth.run.warm_start import Trained, WarmStart
 from synth.search.acquisition import Wish
+from synth.search.synthesis import Settings, Synthesis
 from synth.training.evaluation import Metrics
 
 GRAPHS = {width: trace(ResNet(1, 10, widths=(width, 2 * width), blocks=1), (1, 8, 8), "net")[0]
@@ -66,6 +69,12 @@ def test_what_does_not_hold_only_makes_up_the_number():
     assert best_of(done[:2]) == best_of([]) == -math.inf
 
 
+def test_one_requirement_that_does_not_hold_is_enough():
+    holding = one(2, 0.9)
+    assert holding.holds
+    assert not replace(holding, verdicts={**holding.verdicts, "params <= 1k": Verdict(NO, -0.1, 0.0)}).holds
+
+
 def test_no_two_are_of_one_size_where_that_can_be():
     twins = [replace(one(2, 0.98 - number / 1000), name=f"twin-{number}") for number in range(4)]
     bound = [math.log(0.1)] * 3
@@ -75,6 +84,7 @@ def test_no_two_are_of_one_size_where_that_can_be():
 
 
 BOUND = math.log(0.12)
+GENERATE = Rounds._generate
 
 
 class Believer:
@@ -146,6 +156,35 @@ def test_what_earlier_runs_trained_is_done_and_takes_the_place_of_no_finalist():
     assert (these.finalists - 2, these.push) == (alone.finalists, alone.push)
     with pytest.raises(UserError, match="decided on other things"):
         rounds(known=[replace(known[0], digest=GRAPHS[6].digest)])
+
+
+@pytest.mark.parametrize(("failing", "rounds"), [(0, [3, 2, 1]), (3, [3, 3]), (2, [3, 3]), (4, [3, 3, 2])])
+def test_finalists_are_trained_until_enough_hold_and_then_for_better_ones(monkeypatch, failing, rounds):
+    """All teach the inquisitor, round by round. failing: so many of the first do not hold 1r."""
+    problem = ToyProblem()
+    run = Synthesis(problem, Settings(cycles=3, batch=4, seed=0))
+    run.run()
+    trained, known, sizes = [], [], []
+
+    def trainings(lab, problem, made, chosen, folder):
+        known.append(len(run.inquisitor.theory.in_full))
+        sizes.append(len(chosen))
+        for i in chosen:
+            width = sorted(GRAPHS)[len(trained) % len(GRAPHS)]
+            trained.append(made.row(i))
+            finished = one(width, 0.9, YES if len(trained) > failing else NO)
+            yield replace(finished, name=made.names[i], decisions=made.row(i))
+
+    monkeypatch.setattr(Rounds, "_generate", GENERATE)
+    monkeypatch.setattr("synth.run.finishing.train_in_full", trainings)
+    lab = SimpleNamespace(order=SimpleNamespace(ferminets=3, finalists=None), loop=None, known=WarmStart(),
+                          prototype=SimpleNamespace(metrics=one(12, 0.97).metrics), space=problem.space,
+                          requirements=problem.requirements)
+    made = finish(lab, problem, run, None, Progress(quiet=True))
+    assert sizes == rounds and len(set(trained)) == sum(rounds)
+    assert known == [sum(rounds[:number]) for number in range(len(rounds))]
+    assert run.inquisitor.theory.in_full == [(row, 0.9) for row in trained]
+    assert len(made) == 3 and all(f.holds for f in made) and {f.decisions for f in made} <= set(trained)
 
 
 def test_a_level_improves_on_what_reached_it_or_on_what_is_believed():

@@ -37,6 +37,14 @@ def test_the_prior_is_wide_and_narrows_with_full_trainings():
     assert mean[0] == pytest.approx(0.9 * -1.2 - 1.7, abs=0.05)
 
 
+def test_the_accuracy_of_a_short_training_goes_with_its_loss():
+    losses = np.linspace(-2, -0.5, 40)
+    link = Link()
+    link.fit([observed(v) for v in losses], losses)
+    assert link.short_accuracy(losses) == pytest.approx(1 - np.exp(0.9 * losses - 1.1), abs=0.005)
+    assert link.short_accuracy(np.array([3.0])) == [0.0]
+
+
 def test_the_error_falls_with_the_loss():
     losses = np.linspace(-2, -0.5, 8)
     link = Link()
