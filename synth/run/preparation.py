@@ -34,7 +34,7 @@ from synth.run.warm_start import WarmStart, warm_start
 from synth.search.decisions import DECIDED_OTHERWISE, from_words, to_words
 from synth.space.bank import elastic_parent
 from synth.space.correction import Correction
-from synth.space.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
+from synth.space.feasibility import best_for, beyond_accuracy, refuse_impossible, refuse_unshowable_accuracy
 from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
 from synth.space.space import NetworkSpace
@@ -51,7 +51,7 @@ from synth.training.workers import Pool, single_thread
 from synth.zoo.shelf import trained_for
 from synth.zoo.teachers import PRECISION, teachers_named
 
-PARENT, PROBED = "edgesynth.parent/1", "edgesynth.probed/2"
+PARENT, PROBED, TEACHERS = "edgesynth.parent/1", "edgesynth.probed/2", "edgesynth.teachers/1"
 TRAINED_ABOVE = 3.0  # standard errors: a user's prototype that is so much better than guessing comes trained
 MOST_SWAPS = 64
 VALIDATION = "validation"  # the split that everything is judged by, and that a teacher must not have seen
@@ -134,7 +134,8 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
         stated = _derived_requirements(order, traced, prototype.metrics, dataset)
         progress.say(f"no --require: taken from the prototype: {', '.join(map(str, stated))}")
     requirements = with_margins(stated, traced.parent, order, dataset)
-    refuse_unreachable_accuracy(requirements, prototype.metrics)
+    _refuse_unreachable_accuracy(requirements, prototype.metrics, recipes.final.inherits, order, dataset, folder,
+                                 compute.device, progress)
 
     stimuli = stimuli_of(dataset.train, order.seed)
     module = build(prototype.network, prototype.weights).eval()
@@ -163,6 +164,32 @@ def laboratory(order: Order, dataset: Dataset, traced: Traced, folder: RunFolder
             loop = BoardLoop(feedback, space, order.measure, order.cycles, order.seed)
         yield Laboratory(order, dataset, prototype, space, requirements, probes, parent_outcome, recipes, pool, loop,
                          known)
+
+
+def _refuse_unreachable_accuracy(requirements: Requirements, prototype: Metrics, inherits: bool, order: Order,
+                                 dataset: Dataset, folder: RunFolder, device: str, progress: Progress) -> None:
+    """UserError for an accuracy that networks which inherit from φ will not have; those that start from fresh weights
+    may be better than φ and its teachers, so that of them it is only said."""
+    refuse_unshowable_accuracy(requirements, prototype.count)
+    if beyond_accuracy(requirements, prototype) is None:
+        return  # what the teachers reach need not be known
+    teachers = None
+    if order.teachers:
+        teachers = folder.step("teachers.json", lambda: _metrics_of_teachers(order, dataset, device),
+                               lambda path, found: write_json(path, {"metrics": found.to_json()}, TEACHERS),
+                               lambda path: Metrics(**read_json(path, TEACHERS)["metrics"]))
+    doubt = beyond_accuracy(requirements, prototype, teachers)
+    if doubt is None:
+        return
+    if inherits:
+        raise UserError(f"{doubt}; relax it, or give a better prototype or a better --teacher")
+    progress.say(f"warning: {doubt}; should no FermiNet reach it, relax it, or give a better --teacher")
+
+
+def _metrics_of_teachers(order: Order, dataset: Dataset, device: str) -> Metrics:
+    module = teachers_named(order.teachers, dataset, VALIDATION).module()
+    assert module is not None
+    return evaluate(module.to(device), dataset.validation)
 
 
 def _teaching(module: nn.Module, recipes: Recipes, order: Order, dataset: Dataset, folder: RunFolder, device: str,

@@ -94,16 +94,22 @@ def refuse_impossible(space: NetworkSpace, hopeful: bool = False) -> None:
                         f"'{worst}' by {missed:.0f} %; relax it or another")
 
 
-def refuse_unreachable_accuracy(requirements: Requirements, prototype: Metrics) -> None:
-    """UserError when the accuracy that counts as holding (`Requirements.accuracy_bound`) is beyond φ's own by more than
-    twice its standard error, or beyond what so few validation images can show."""
+def refuse_unshowable_accuracy(requirements: Requirements, count: int) -> None:
+    """UserError when no share of `count` validation images can show the accuracy that is required."""
     for item in requirements.items:
-        if item.metric == "accuracy" and least_share(item.bound, prototype.count, MARGIN) > 1:
-            raise UserError(f"'{item}' cannot be shown on {prototype.count} validation images, not even by a network "
-                            "that has all of them right; relax it, or give more images for validation")
+        if item.metric == "accuracy" and least_share(item.bound, count, MARGIN) > 1:
+            raise UserError(f"'{item}' cannot be shown on {count} validation images, not even by a network that has "
+                            "all of them right; relax it, or give more images for validation")
+
+
+def beyond_accuracy(requirements: Requirements, prototype: Metrics, teachers: Metrics | None = None) -> str | None:
+    """What is to be said when the accuracy that counts as holding (`Requirements.accuracy_bound`) is beyond that of the
+    better of φ and its teachers by more than twice its standard error; None within. All on the validation split."""
+    best = prototype if teachers is None else max(prototype, teachers, key=lambda metrics: metrics.accuracy)
     bound = requirements.accuracy_bound
-    if bound is not None and bound > prototype.accuracy + 2 * prototype.accuracy_se:
-        item = next(item for item in requirements.items if item.metric == "accuracy")
-        raise UserError(
-            f"'{item}' cannot be met: to hold it for sure takes {100 * bound:.1f} % of {prototype.count} validation "
-            f"images, the prototype itself reaches {100 * prototype.accuracy:.1f} %; relax it, or give a better one")
+    if bound is None or bound <= best.accuracy + 2 * best.accuracy_se:
+        return None
+    item = next(item for item in requirements.items if item.metric == "accuracy")
+    theirs = "" if teachers is None else f", its teachers {100 * teachers.accuracy:.1f} %"
+    return (f"to hold '{item}' for sure takes {100 * bound:.1f} % of {best.count} validation images, the prototype "
+            f"itself reaches {100 * prototype.accuracy:.1f} %{theirs}")

@@ -22,15 +22,18 @@ from devices.support.errors import UserError
 from synth.data.dataset import load_dataset
 from synth.networks.module import build
 from synth.networks.tracing import trace
+from synth.objective.requirements import Requirements
 from synth.objective.share import share_error
+from synth.progress import Progress
 from synth.report.summary import RunSummary
-from synth.run.preparation import _load_parent, _save_parent, comes_trained
+from synth.run.preparation import _load_parent, _refuse_unreachable_accuracy, _save_parent, comes_trained
 from synth.run.run import generate
 from synth.run.scope import recipe_of, scope_of
 from synth.search.generator import Generator
 from synth.space.parent import ElasticParent
 from synth.storage.network_folder import load_network
-from synth.training.evaluation import Metrics
+from synth.storage.run_folder import Manifest, RunFolder
+from synth.training.evaluation import Metrics, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +201,29 @@ def test_what_cannot_be_reached_is_refused(tmp_path, words, named):
         tiny_run.run(tmp_path / "never", requirements=words)
     if not words[0].startswith("accuracy"):
         assert not (tmp_path / "never").exists(), "refused before anything is written"
+
+
+@pytest.mark.parametrize("taught, inherits, said", [
+    (False, True, "refused"), (False, False, "warned"), (True, True, "nothing"), (True, False, "nothing")])
+def test_more_accuracy_than_the_prototype_has_takes_a_teacher_or_fresh_weights(finished, tmp_path, capsys, taught,
+                                                                              inherits, said):
+    """The teacher is the prototype of a run; φ is said to be worse."""
+    dataset, teacher = load_dataset(tiny_run.order().data), finished[0] / "prototype"
+    count, own = len(dataset.validation), evaluate(build(*load_network(teacher)), dataset.validation).accuracy
+    order = tiny_run.order(teachers=(str(teacher),) if taught else ())
+    asked = Requirements.parse((f"accuracy >= {100 * (own - 0.15):.0f} %",)).with_margins(count)
+    weak = Metrics(2.0, 0.7, 0.1, own / 3, share_error(own / 3, count), count)
+    with RunFolder.start(tmp_path / "run", Manifest("edgesynth synth", {}, {})) as folder:
+        def check():
+            _refuse_unreachable_accuracy(asked, weak, inherits, order, dataset, folder, "cpu", Progress())
+
+        if said == "refused":
+            with pytest.raises(UserError, match=r"to hold 'accuracy >= .* for sure takes"):
+                check()
+        else:
+            check()
+        assert folder.steps == (["teachers.json"] if taught else [])
+    assert ("warning: to hold 'accuracy >=" in capsys.readouterr().err) == (said == "warned")
 
 
 def test_an_interrupted_run_can_go_on(tmp_path, finished, monkeypatch):

@@ -18,7 +18,7 @@ from synth.objective.share import share_error
 from synth.probing.probing import order_of_units
 from synth.search.decisions import from_words, to_words
 from synth.search.scaled import scaled_networks
-from synth.space.feasibility import best_for, refuse_impossible, refuse_unreachable_accuracy
+from synth.space.feasibility import best_for, beyond_accuracy, refuse_impossible, refuse_unshowable_accuracy
 from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
 from synth.space.space import (
@@ -307,10 +307,18 @@ def test_of_two_bounds_of_one_metric_each_has_its_own_best():
 
 
 def test_an_accuracy_that_no_split_of_this_size_can_show_is_refused():
-    perfect = Metrics(1e-4, -9.2, 0.1, 1.0, share_error(1.0, 100), 100)
-    refuse_unreachable_accuracy(Requirements.parse(("accuracy >= 95 %",)).with_margins(100), perfect)
+    refuse_unshowable_accuracy(Requirements.parse(("accuracy >= 95 %",)), 100)
     with pytest.raises(UserError, match="cannot be shown on 100 validation images"):
-        refuse_unreachable_accuracy(Requirements.parse(("accuracy >= 99 %",)).with_margins(100), perfect)
+        refuse_unshowable_accuracy(Requirements.parse(("accuracy >= 99 %",)), 100)
+
+
+def test_an_accuracy_is_beyond_reach_only_of_the_better_of_prototype_and_teachers():
+    better, worse = (Metrics(0.3, -1.2, 0.1, share, share_error(share, 5000), 5000) for share in (0.937, 0.907))
+    asked = Requirements.parse(("accuracy >= 91.2 %",)).with_margins(5000)
+    assert beyond_accuracy(asked, better) is None and beyond_accuracy(Requirements(), worse) is None
+    assert "the prototype itself reaches 90.7 %" in beyond_accuracy(asked, worse)
+    assert beyond_accuracy(asked, worse, better) is None
+    assert "reaches 90.7 %, its teachers 90.7 %" in beyond_accuracy(asked, worse, worse)
 
 
 def test_a_group_with_one_width_is_no_site():
