@@ -39,7 +39,7 @@ from synth.storage.run_folder import Manifest, RunFolder
 from synth.training.device import Compute
 from synth.training.evaluation import Metrics, evaluate
 from synth.training.workers import start_server
-from synth.zoo.teachers import teachers_named
+from synth.zoo.teachers import refuse_unheard, teachers_named
 
 TESTED, EXPORT, MEASURED = "edgesynth.tested/1", "edgesynth.export/1", "edgesynth.measured/1"
 MEASURED_S, WARMUP_CAP_S = 0.5, 2.0  # of a first look on this machine
@@ -71,10 +71,11 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, compu
     if compute.workers > 1:
         start_server()
     dataset = load_dataset(order.data, order.data_root)
-    recipes_of(order, dataset)  # what none of them can take is refused before anything is trained or written
+    recipes = recipes_of(order, dataset)  # what none of them can take is refused before anything is trained or written
     traced = traced_prototype(order, dataset)
     manifest = Manifest(command, order.arguments(), checksums(order, dataset))
     if not resume:
+        refuse_unheard(order.teachers, recipes.short, recipes.final)
         refuse_unlike(order, manifest.data)
     with RunFolder.start(out, manifest, resume) as folder:
         if folder.finished:

@@ -13,6 +13,7 @@ from synth.data.dataset import Dataset
 from synth.networks.module import Weights, build
 from synth.networks.network import Network
 from synth.training.distillation import Committee
+from synth.training.recipe import Recipe
 from synth.zoo.shelf import find, load_fitting, trained_on
 
 PRECISION = "bf16"  # that they answer in, where the hardware is fast at it
@@ -47,3 +48,10 @@ def teachers_named(words: Sequence[str], dataset: Dataset, unseen: str | None = 
             raise UserError(f"--teacher {word}: was trained on the {unseen} split as well, by which FermiNets are "
                             "chosen; name a teacher that was not")
     return Teachers(networks, checksums)
+
+
+def refuse_unheard(words: Sequence[str], *recipes: Recipe) -> None:
+    """UserError for teachers that no recipe of a student listens to."""
+    if words and not any(recipe.distil for recipe in recipes):
+        raise UserError(f"--teacher {words[0]}: the recipe has distil = 0, by which a teacher has no part in the loss; "
+                        "give it one with --set distil=0.5, or leave --teacher out")

@@ -34,7 +34,7 @@ from synth.training.recipe import Recipe
 from synth.training.training import train
 from synth.training.workers import Pool, Shared, single_thread
 from synth.zoo.shelf import find, load_fitting, shipped
-from synth.zoo.teachers import PRECISION, teachers_named
+from synth.zoo.teachers import PRECISION, refuse_unheard, teachers_named
 
 TRAIN, WHOLE = "train", "train+validation"  # what to train on
 EPOCHS = "epochs"  # a file with the number of those done, while a training lasts
@@ -85,12 +85,14 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
     more than one; what is done is taken from there, what was cut goes on. teachers: trained networks whose answers, the
     mean of their probabilities, are part of the loss, as much as the recipe says.
 
-    UserError when a folder holds a training by other settings, for two networks of one name and a teacher named twice.
+    UserError when a folder holds a training by other settings, for two networks of one name, a teacher named twice and
+    one that the recipe makes nothing of.
     """
     compute, progress = compute or Compute(), progress or Progress(quiet=True)
     split = dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)
     named = teachers_named(teachers, dataset)
-    teacher = named.module() if recipe.distil else None
+    refuse_unheard(teachers, recipe)
+    teacher = named.module()
     digest = " ".join(named.checksums.values()) if teacher is not None else None
     common = {"data_sha256": dataset.checksum, "on": on, "recipe": recipe.to_json(), "teacher": digest}
     done: dict[Path, Trained | None] = {}

@@ -122,6 +122,14 @@ def test_another_network_teaches_in_the_place_of_the_prototype(finished, tmp_pat
     assert answer.code == 2 and "teacher" in answer.sentence and "chang" in answer.sentence
 
 
+def test_a_teacher_that_no_recipe_listens_to_is_refused_before_anything_is_written(finished, tmp_path, quick):
+    words = ("synth", *TINY, "--teacher", finished[0] / "prototype", "--out", tmp_path / "run", "--set")
+    answer = call(*words, "distil=0")
+    assert answer.code == 2 and "distil = 0" in answer.sentence and "--set distil=0.5" in answer.sentence
+    assert not (tmp_path / "run").exists()
+    assert call(*words, "short.distil=0").code == 0, "the full training is taught"
+
+
 def test_generate_makes_more_of_the_seeds_asked_for(finished, tmp_path, quick, monkeypatch):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)

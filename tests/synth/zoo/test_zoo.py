@@ -20,6 +20,7 @@ from synth.training.evaluation import Metrics, evaluate
 from synth.zoo import shelf
 
 WORDS = ("train", "resnet8", "--data", "digits", "--epochs", 1)
+TEACHER = "a trained network"
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +137,14 @@ def test_a_teacher_of_other_data_is_refused(trained, tmp_path):
      "resnet20x2, resnet8, shufflenet)"),
     (("train", "resnet8", "--teacher", "none", "--out", "x"), "none: there is no such folder"),
     (("train", "resnet8", "--teacher", "t", "--teacher", "t", "--out", "x"), "a teacher is named twice"),
+    (("train", "resnet8", "--recipe", "prototype", "--teacher", TEACHER, "--out", "x"),
+     "the recipe has distil = 0, by which a teacher has no part in the loss; give it one with --set distil=0.5"),
     (("train", "resnet8", "--epochs", "0", "--out", "x"), "0 is not in the range"),
     (("train", "resnet8"), "missing option '--out'"),
 ])  # fmt: skip
-def test_what_cannot_be_trained(words, said, tmp_path, monkeypatch):
+def test_what_cannot_be_trained(words, said, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    answer = call(*words)
+    answer = call(*(trained[0] / "seed-0" if word == TEACHER else word for word in words))
     assert answer.code == 2 and said in answer.sentence
     assert not list(tmp_path.iterdir())
 
