@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,15 @@ from synth.networks.module import build
 from synth.networks.network import Network
 from synth.progress import Progress
 from synth.report.summary import FILE_NAME, RunSummary
-from synth.run.finalists import make
+from synth.run.finalists import Made, make
 from synth.run.finishing import Finished, finish, train_in_full
 from synth.run.order import Order
 from synth.run.preparation import VALIDATION, Laboratory, laboratory, traced_prototype
 from synth.run.problem import NetworkProblem
 from synth.run.scope import recipes_of
 from synth.run.summary import Exported, Results, summarise
-from synth.run.warm_start import refuse_unlike
+from synth.run.warm_start import FINISHED, refuse_unlike
+from synth.search.decisions import Decisions
 from synth.search.generator import Generator
 from synth.search.synthesis import CycleReport, Settings, Synthesis
 from synth.space.quantities import asks_for_power
@@ -279,11 +280,24 @@ def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, compute: Comp
             raise UserError(f"{run}: its generator decides on other things than this edgesynth does: use the version "
                             "that made it")
         made = make(lab, generator, seeds, prefer)
-        done = []
+        alike = _alike(made, folder)
+        done: dict[int, Finished] = {}
         with progress.stage("generating", len(made.seeds)) as stage:
-            for finished in train_in_full(lab, problem, made, range(len(made.seeds)), folder):
-                export_one(lab, finished, f"generated/{finished.name}", folder)
-                done.append(finished)
-                stage.at(len(done))
+            in_full = train_in_full(lab, problem, made, list(alike), folder)
+            for trained, rows in zip(in_full, alike.values(), strict=True):
+                for i in rows:
+                    done[i] = replace(trained, name=made.names[i], seed=made.seeds[i], repaired=bool(made.repaired[i]))
+                    export_one(lab, done[i], f"generated/{made.names[i]}", folder)
+                    stage.at(len(done))
         folder.finish()  # no training is under way any more
-    return done
+    return [done[i] for i in range(len(made.seeds))]
+
+
+def _alike(made: Made, folder: RunFolder) -> dict[int, list[int]]:
+    """{row to train: all rows of the same network}, which would be trained to the same weights; a row that is trained
+    already stands for the others."""
+    networks: dict[Decisions, list[int]] = {}
+    for i in range(len(made.seeds)):
+        networks.setdefault(made.row(i), []).append(i)
+    return {next((i for i in rows if folder.done(f"{FINISHED}/{made.names[i]}")), rows[0]): rows
+            for rows in networks.values()}

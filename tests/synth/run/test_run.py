@@ -27,6 +27,7 @@ from synth.objective.share import share_error
 from synth.progress import Progress
 from synth.report.summary import RunSummary
 from synth.run.preparation import _load_parent, _refuse_unreachable_accuracy, _save_parent, comes_trained
+from synth.run.problem import NetworkProblem
 from synth.run.run import generate
 from synth.run.scope import recipe_of, scope_of
 from synth.search.generator import Generator
@@ -191,6 +192,30 @@ def test_more_networks_come_from_the_saved_generator(finished, tmp_path, monkeyp
     (out / "generator" / "generator.json").write_text(json.dumps(about))
     with pytest.raises(UserError, match="decides on other things"):
         generate(out, [101])
+
+
+def test_seeds_of_one_network_are_trained_once(finished, tmp_path, monkeypatch):
+    out, trained = tmp_path / "copy", []
+    shutil.copytree(finished[0], out)
+    monkeypatch.setattr("synth.run.scope.recipe_for", tiny_run.short_recipes)
+    generate_of, finish_of = Generator.generate, NetworkProblem.finish
+    monkeypatch.setattr(Generator, "generate", lambda self, seeds, prefer=None: generate_of(
+        self, [seed // 2 for seed in seeds], prefer))  # 1000 and 1001 make one network
+
+    def finish(self, batch):
+        trained.extend(batch)
+        return finish_of(self, batch)
+
+    monkeypatch.setattr(NetworkProblem, "finish", finish)
+    alone = generate(out, [1001])
+    done = generate(out, [1000, 1002, 1001, 1003])
+    assert len(trained) == len(set(trained)) == len({one.network for one in done})
+    assert [(one.seed, one.name) for one in done] == [(n, f"seed-{n}") for n in (1000, 1002, 1001, 1003)]
+    assert done[0].network == done[2].network == alone[0].network and done[0].metrics == alone[0].metrics
+    for one in done:
+        place = out / "generated" / one.name
+        assert (place / f"{one.name}.onnx").is_file() and load_network(place)[0] == one.network
+        assert json.loads((place / "card.json").read_text())["seed"] == one.seed
 
 
 @pytest.mark.parametrize("words, named", [
