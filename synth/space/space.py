@@ -163,17 +163,36 @@ class NetworkSpace:
             inner = []
             for column, place in enumerate(self.places):
                 members = groups[place.name].vertices if place.kind == WIDTH else (place.name,)
-                if place.name != block.addition and block.branch.union(block.bypassed).issuperset(members):
+                if (place.kind != NONLINEARITY and place.name != block.addition
+                        and block.branch.union(block.bypassed).issuperset(members)):
                     inner.append(column)
             found.append((self._column[Place(BLOCK, block.addition)], inner))
         return found
 
+    @functools.cached_property
+    def _without(self) -> list[tuple[int, list[list[int]]]]:
+        """For every site of nonlinearities, the block sites without which each of its activations is gone; only where
+        all of them may be."""
+        network, found = self.parent.network, []
+        for column, place in enumerate(self.places):
+            if place.kind == NONLINEARITY:
+                members = (name if name in network else name.removesuffix(".relu")  # inside a convolution's replacement
+                           for name in self.parent.nonlinearities[place.name])
+                holders = [[self._column[Place(BLOCK, block.addition)] for block in self.parent.blocks
+                            if name in block.branch or name in block.bypassed] for name in members]
+                if all(holders):
+                    found.append((column, holders))
+        return found
+
     def canonical(self, decisions: IntArray) -> IntArray:
-        """Decisions inside dropped blocks set to φ's own."""
+        """Decisions on nothing but what is in dropped blocks set to φ's own."""
         rows = np.array(decisions, dtype=np.int64)
         for column, inner in self._inside:
             dropped = rows[:, column] == 0
             rows[np.ix_(dropped, inner)] = self._own_row[inner]
+        for column, holders in self._without:
+            gone = np.all([(rows[:, blocks] == 0).any(axis=1) for blocks in holders], axis=0)
+            rows[gone, column] = self._own_row[column]
         return rows
 
     # --- costs -----------------------------------------------------------------------------------------------------

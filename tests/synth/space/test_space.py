@@ -136,6 +136,41 @@ def test_decisions_inside_a_dropped_block_make_no_difference():
     assert np.array_equal(space.costs(rows)["macs"], space.costs(other)["macs"])
 
 
+@with_all_choices
+@pytest.mark.parametrize("name", ["resnet", "mobilenet_v2", "preactivation", "triple"])
+def test_the_canonical_decisions_make_the_same_network(name, choices, expansion):
+    space = space_of(name, choices=choices, expansion=expansion)
+    random = np.random.default_rng(5)
+    rows = np.stack([random.integers(len(site.choices), size=40) for site in space.sites], axis=1)
+    for row, same in zip(rows, space.canonical(rows), strict=True):
+        assert space.parent.draw(space.design(row))[0] == space.parent.draw(space.design(same))[0]
+
+
+def test_a_nonlinearity_is_decided_on_until_all_of_its_activations_are_gone():
+    """Two blocks whose activations, before the convolutions, are the only ones of their size."""
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.conv = torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 8, 3, padding=1, bias=False)
+
+        def forward(self, x):
+            return x + self.conv(torch.relu(self.norm(x)))
+
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), Block(), Block(), torch.nn.AdaptiveAvgPool2d(1),
+                                 torch.nn.Flatten(), torch.nn.Linear(8, 10))
+    parent = ElasticParent(*trace(module, module_zoo.INPUT_SHAPE, "linear"))
+    order = order_of_units(parent.channels, np.zeros(len(parent.channels.keep_all())))
+    space = NetworkSpace(parent, order, Prices(Requirements(), resolve_target("tx2")), SWISH)
+    kinds = [place.kind for place in space.places]
+    first, second = (column for column, kind in enumerate(kinds) if kind == BLOCK)
+    swish = np.array(space.own)
+    swish[kinds.index(NONLINEARITY)] = 0
+    for dropped, own in (((), False), ((first,), False), ((second,), False), ((first, second), True)):
+        row = swish.copy()
+        row[list(dropped)] = 0
+        assert (space.canonical(row[None])[0] == space.own)[kinds.index(NONLINEARITY)] == own
+
+
 def test_an_activation_behind_an_addition_is_left_out_at_no_cost():
     space = space_of("resnet")
     row = some_rows(space, 1)[0]
