@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,6 +76,7 @@ def summarise(lab: Laboratory, synthesis: Synthesis, done: Sequence[Finished], r
         row = _row(lab, f.name, FERMINET, f.network, f.metrics, results, f.verdicts)
         networks.append(replace(row, seed=f.seed, insights=_seen(lab, f.network, f.insights)))
     first = done[0].name if done else "ferminet-a"
+    run, onnx = (shlex.quote(path) for path in (f"{folder.path}", f"{folder.path}/{first}/{first}.onnx"))
     manifest = folder.manifest
     making = Making(
         command=manifest.command, versions=dict(manifest.versions), seed=order.seed,
@@ -91,16 +93,17 @@ def summarise(lab: Laboratory, synthesis: Synthesis, done: Sequence[Finished], r
         cycles=tuple(_cycles(synthesis)), candidates=tuple(_candidates(lab, synthesis)),
         warnings=tuple(_warnings(lab, done, folder)),
         next_steps={
-            **_board_steps(f"{folder.path}/{first}/{first}.onnx", order, lab.space.prices.batches),
-            "measure it here": f"edgesynth bench {folder.path}/{first}/{first}.onnx",
-            "more networks": f"edgesynth generate {folder.path} --seeds 1000:1010",
+            **_board_steps(onnx, order, lab.space.prices.batches),
+            "measure it here": f"edgesynth bench {onnx}",
+            "more networks": f"edgesynth generate {run} --seeds 1000:1010",
             "report": f"{folder.path}/report.html"})
 
 
 def _board_steps(onnx: str, order: Order, batches: Sequence[int]) -> dict[str, str]:
-    """{what: command} that measures a network where and how it was judged, one for every batch."""
+    """{what: command} that measures a network where and how it was judged, one for every batch. onnx: its path, quoted
+    where a shell needs that."""
     mode = asked_mode(order.resolve_target())
-    words = f"edgesynth bench {onnx} --power --host USER@BOARD" + (f" --mode {mode}" if mode else "")
+    words = f"edgesynth bench {onnx} --power --host USER@BOARD" + (f" --mode {shlex.quote(mode)}" if mode else "")
     words += f" --precision {order.precision}" if order.precision != "fp16" else ""  # which boards take by themselves
     return {"measure it on the board" + (f" at batch {batch}" if len(batches) > 1 else ""):
             words + (f" --batch {batch}" if batch > 1 else "") for batch in batches}
@@ -195,7 +198,8 @@ def _warnings(lab: Laboratory, done: Sequence[Finished], folder: RunFolder) -> l
     missing = sum(not f.holds for f in done)
     if missing:
         found.append(f"{missing} of {len(done)} FermiNets do not satisfy 1r on the validation split with its margin: "
-                     f"relax a requirement, or give more cycles, with --warm-start {folder.path} in a new run")
+                     "relax a requirement, or give more cycles, with --warm-start "
+                     f"{shlex.quote(str(folder.path))} in a new run")
     tails = [str(item) for item in lab.requirements.on_costs
              if item.metric in ("latency_p90", "latency_p95", "latency_p99", "latency_max")]
     if lab.loop is not None:

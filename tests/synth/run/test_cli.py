@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -45,7 +46,7 @@ def quick():
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, quick):
     """A run that `edgesynth synth --json PATH` made, and what it printed."""
-    out = tmp_path_factory.mktemp("runs") / "tiny"
+    out = tmp_path_factory.mktemp("runs") / "a tiny run"  # which a shell takes for three words
     return out, call("synth", *TINY, "--out", out, "--json", out.parent / "summary.json")
 
 
@@ -58,6 +59,14 @@ def test_synth_shows_a_table_and_writes_the_summary(finished):
     written = json.loads((out.parent / "summary.json").read_text())
     assert written["schema"].startswith("edgesynth.") and written["schema"] == _json(out / "summary.json")["schema"]
     assert [row["name"] for row in written["networks"]] == ["network", "ferminet-a"]
+
+
+def test_the_next_commands_can_be_typed_as_they_stand(finished):
+    out, _ = finished
+    steps = _json(out / "summary.json")["next_steps"]
+    for what in ("measure it on the board", "measure it here"):
+        assert shlex.split(steps[what])[:3] == ["edgesynth", "bench", str(out / "ferminet-a" / "ferminet-a.onnx")]
+    assert shlex.split(steps["more networks"])[:4] == ["edgesynth", "generate", str(out), "--seeds"]
 
 
 def test_the_manifest_holds_the_command_as_it_was_typed(finished):
