@@ -59,7 +59,7 @@ def train(
     seed: of the order of images and of dropout. view_seed: of the augmented views (None: seed). teacher: a network, or
     its logits [different views, N, classes] of `view_seed` from `distillation.teacher_logits`. checkpoint: where a
     training that was cut goes on. The global random state is left as it was. TrainingDiverged when the loss is not
-    finite.
+    finite, UserError when a batch of one image leaves a batch norm nothing to average over.
     """
     start = time.perf_counter()
     keep_freed_memory()
@@ -77,7 +77,8 @@ def train(
     lesson = Lesson(module, split.to(device), recipe, teacher, optimiser, seed, view_seed)
     try:
         gpus = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=gpus), side_stream(device), _uncounted(module, optimiser):
+        with torch.random.fork_rng(devices=gpus), side_stream(device), _uncounted(module, optimiser), \
+                _enough_for_norms(recipe, len(split)):
             torch.manual_seed(seed)
             if checkpoint is not None:
                 losses = checkpoint.restore(identity, module, optimiser)
@@ -158,6 +159,19 @@ def _uncounted(module: nn.Module, optimiser: FlatOptimiser) -> Iterator[None]:
     finally:
         for norm, count in counts:
             norm.num_batches_tracked = count.fill_(optimiser.steps)
+
+
+@contextlib.contextmanager
+def _enough_for_norms(recipe: Recipe, images: int) -> Iterator[None]:
+    """A batch norm over one value per channel, as of one image whose map is 1 x 1, has no variance."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        remedy = "use a larger batch (--set batch=64)" if images > 1 else "give more images for training"
+        raise UserError(f"{images} images in batches of {recipe.batch}: a batch of one image whose map is 1 x 1 leaves "
+                        f"batch norm nothing to average over; {remedy}") from error
 
 
 def _check_teacher(teacher: nn.Module | torch.Tensor | None, recipe: Recipe, split: Split) -> None:
