@@ -167,8 +167,9 @@ def _foresight(summary: RunSummary) -> str:
     if found is None:
         return ""
     rank = "" if found.rank is None else f"; rank correlation {found.rank:.2f}"
-    return (f"{found.count} candidates, each foreseen before it was evaluated: {found.covered} lay within their 95 % "
-            f"interval ({100 * found.covered / found.count:.0f} %); mean error {100 * found.error:.2g} points{rank}.")
+    return (f"{found.count} candidates, each foreseen before it was evaluated: {found.covered} lay within the 95 % "
+            f"interval of what one training would show ({100 * found.covered / found.count:.0f} %); mean error "
+            f"{100 * found.error:.2g} points{rank}.")
 
 
 def _drawings(summary: RunSummary) -> list[dict[str, str]]:

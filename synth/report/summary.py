@@ -70,8 +70,8 @@ class CycleRow:
 class Candidate:
     """One evaluated candidate. accuracy: on the validation split after the usual short training (fraction).
 
-    predicted, low, high: the same as the inquisitor foresaw it, with its 95 % interval, before it was evaluated; None
-    for anchors, which it never foresaw.
+    predicted, low, high: the same as the inquisitor foresaw it before it was evaluated, with the 95 % interval of what
+    one training shows on these images; None for anchors, which it never foresaw.
     """
 
     cycle: int

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from devices.support.errors import UserError
 from devices.support.reading import COMPUTED, MEASURED, Z95, Reading
@@ -17,7 +20,7 @@ from synth.networks.costs import costs
 from synth.networks.network import Network
 from synth.objective.performance import information_density, netscore
 from synth.objective.requirements import Verdict
-from synth.objective.share import share_interval
+from synth.objective.share import share_error, share_interval
 from synth.probing.probing import Insight
 from synth.progress import Progress
 from synth.report.summary import (
@@ -178,19 +181,30 @@ def share_reading(share: float, count: int) -> Reading:
 
 def _candidates(lab: Laboratory, synthesis: Synthesis) -> list[Candidate]:
     """Every candidate with what was foreseen of it, put as accuracy by the link that was learnt in the end."""
+    theory, images = synthesis.inquisitor.theory, len(lab.dataset.validation)
+    of_training = float(np.exp(theory.surrogate.log_sd[-1]))  # beliefs are of the mean over trainings
+    slope = theory.link.short[0][1]  # about its line, errors scatter no more than counting them explains
     found = []
     for report in synthesis.reports:
         decisions = rows(report.candidates, len(lab.space.sites))
         table = lab.space.costs(decisions)
         missed = violation(lab.requirements, table)
-        mean, spread = report.foreseen.log_loss, Z95 * report.foreseen.log_loss_sd
-        link = synthesis.inquisitor.theory.link
-        predicted, low, high = (link.short_accuracy(loss) for loss in (mean, mean + spread, mean - spread))
+        predicted = theory.link.short_accuracy(report.foreseen.log_loss)
+        spread = abs(slope) * np.hypot(report.foreseen.log_loss_sd, of_training)
         for i, observation in enumerate(report.observations):
+            low, high = observed_interval(float(predicted[i]), float(spread[i]), images)
             found.append(Candidate(report.cycle, float(table["params"][i]), float(table["macs"][i]),
-                                   observation.accuracy, bool(missed[i] <= 0), float(predicted[i]), float(low[i]),
-                                   float(high[i])))
+                                   observation.accuracy, bool(missed[i] <= 0), float(predicted[i]), low, high))
     return found
+
+
+def observed_interval(accuracy: float, log_error_sd: float, images: int) -> tuple[float, float]:
+    """The 95 % interval of the accuracy that will be counted on so many images, where the logarithm of the error is
+    believed with this standard deviation: both distances in quadrature, each side by itself (Zou and Donner 2008)."""
+    error, factor = 1.0 - accuracy, math.exp(Z95 * log_error_sd)
+    counting = Z95 * share_error(accuracy, images)
+    return (max(accuracy - math.hypot(error * (factor - 1), counting), 0.0),
+            min(accuracy + math.hypot(error * (1 - 1 / factor), counting), 1.0))
 
 
 def _warnings(lab: Laboratory, done: Sequence[Finished], folder: RunFolder) -> list[str]:

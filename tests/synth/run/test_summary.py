@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
+import pytest
 from report_example import example_summary
 
 from devices.board import resolve_target
@@ -13,10 +15,12 @@ from synth.networks.tracing import trace
 from synth.objective.requirements import Requirements
 from synth.objective.share import share_error
 from synth.prototypes.resnet import ResNet
+from synth.report.figures import foresight
 from synth.report.report import render
 from synth.report.summary import FERMINET, RunSummary
 from synth.run.order import Order
-from synth.run.summary import _board_steps, _prediction_warnings, _row
+from synth.run.summary import _board_steps, _candidates, _prediction_warnings, _row, observed_interval
+from synth.search.link import Link
 from synth.space.prices import Prices
 from synth.training.evaluation import Metrics
 
@@ -56,3 +60,31 @@ def test_the_next_step_measures_on_the_board_as_the_run_judged():
         "edgesynth bench a.onnx --power --host USER@BOARD --mode MAXN --precision fp32",
         "measure it on the board at batch 4":
         "edgesynth bench a.onnx --power --host USER@BOARD --mode MAXN --precision fp32 --batch 4"}
+
+
+@pytest.mark.parametrize("accuracy, log_error_sd, images", [
+    (0.6, 0.2, 100), (0.9, 0.3, 360), (0.97, 0.3, 360), (0.99, 0.1, 5000), (0.9, 0.0, 200), (0.995, 0.2, 200)])
+def test_the_interval_of_a_foreseen_accuracy_holds_what_is_counted(accuracy, log_error_sd, images):
+    """Errors drawn as believed, and counted on so many images."""
+    random = np.random.default_rng(0)
+    errors = np.minimum((1 - accuracy) * np.exp(log_error_sd * random.standard_normal(20_000)), 1)
+    counted = random.binomial(images, 1 - errors) / images
+    low, high = observed_interval(accuracy, log_error_sd, images)
+    assert 0 <= low < accuracy < high <= 1
+    assert 0.93 < ((low <= counted) & (counted <= high)).mean() < 0.997  # errors come in whole images
+
+
+def test_what_was_foreseen_of_a_candidate_allows_for_the_noise_of_its_training():
+    """Log losses that are believed exactly, and trainings that scatter by 0.3 about them."""
+    random, link, believed = np.random.default_rng(0), Link(), np.full(400, -1.0)
+    losses = believed + 0.3 * random.standard_normal(400)
+    counted = random.binomial(360, link.short_accuracy(losses)) / 360
+    observations = [SimpleNamespace(accuracy=accuracy) for accuracy in counted]
+    report = SimpleNamespace(cycle=0, candidates=[(0,)] * 400, observations=observations,
+                             foreseen=SimpleNamespace(log_loss=believed, log_loss_sd=np.zeros(400)))
+    theory = SimpleNamespace(link=link, surrogate=SimpleNamespace(log_sd=np.log([0.2, 0.1, 0.1, 0.3])))
+    lab = SimpleNamespace(requirements=Requirements(), dataset=SimpleNamespace(validation=range(360)),
+                          space=SimpleNamespace(sites=[None], costs=lambda decisions: {
+                              "params": np.ones(len(decisions)), "macs": np.ones(len(decisions))}))
+    found = foresight(_candidates(lab, SimpleNamespace(inquisitor=SimpleNamespace(theory=theory), reports=[report])))
+    assert 0.92 < found.covered / found.count < 0.99
