@@ -45,18 +45,24 @@ def probe(host: str | None, json_path: str | None) -> None:
 @click.command()
 @click.option("--host", metavar="USER@BOARD", help="The board, over ssh. Default: this machine.")
 def prepare(host: str | None) -> None:
-    """Print a sudoers drop-in that lets nvpmodel and jetson_clocks, and nothing else, run without a password.
+    """Print a sudoers drop-in that lets the board's user choose its power mode, and pin, store and restore its clocks,
+    without a password: these calls of nvpmodel and jetson_clocks, word for word, and no others.
 
     \b
     edgesynth devices prepare --host nvidia@tx2 > edgesynth.sudoers
     """
+    from edge_bench.agent.settings import CLOCKS_FOLDER
+
     found = _probe(host)
     if not found["modes"]:
         click.echo(f"edgesynth: {found['board']['board']} has no power modes; nothing needs to be prepared", err=True)
         return
     click.echo("# Install it on the board, once, after reading it:\n"
                "#   sudo visudo -cf edgesynth.sudoers\n"
+               f"#   sudo install -d -o root -g root -m 755 {CLOCKS_FOLDER}\n"
                "#   sudo install -m 440 edgesynth.sudoers /etc/sudoers.d/edgesynth\n"
+               "# It allows these calls alone: choose a power mode by its number, pin the clocks, store them in one\n"
+               "# file and restore them from it, in a folder where only root may write.\n"
                f"{found['sudoers']}", nl=False)
 
 

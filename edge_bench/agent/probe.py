@@ -13,7 +13,7 @@ def probe(root="/"):
     found["runners"]["trtexec"] = trtexec.program()
     found["power_source"] = _power_source(root)
     found["user"] = lock.user()
-    found["sudoers"] = settings.sudoers(found["user"])
+    found["sudoers"] = settings.sudoers(found["user"], root)
     found["busy"] = lock.holder(root)
     found["jobs"] = [job for job in jobs.list_jobs() if job["state"] == "running"]
     return found

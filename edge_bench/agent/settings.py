@@ -16,6 +16,7 @@ from edge_bench.agent.identity import board_of_model, boot_id, read
 SCHEMA = "edgesynth.journal/1"
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin")  # an ssh command's PATH often lacks sbin
 TOOL_S = 60.0  # a tool that takes longer hangs
+CLOCKS_FOLDER = "/var/lib/edgesynth"  # root's: who may write what `jetson_clocks --restore` reads may write any file
 
 
 def tool(name):
@@ -26,24 +27,34 @@ def tool(name):
     return found
 
 
-def sudoers(user):
-    """The sudoers drop-in that lets `user` run nvpmodel and jetson_clocks, and nothing else, without a password."""
-    names = []
-    for name in ("nvpmodel", "jetson_clocks"):
-        found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(_PLACES))
-        names.append(found or {"nvpmodel": "/usr/sbin/nvpmodel"}.get(name, "/usr/bin/jetson_clocks"))
-    return "{} ALL=(root) NOPASSWD: {}\n".format(user, ", ".join(names))
+def clocks_path(root="/"):
+    """The one file that jetson_clocks stores this user's clocks in and restores them from."""
+    return os.path.join(root, CLOCKS_FOLDER.lstrip("/"), "clocks-{}.txt".format(os.getuid()))
 
 
-def run_tool(name, *words):
+def sudoers(user, root="/"):
+    """The sudoers drop-in that lets `user` do without a password what `applied` does, in exactly these calls.
+
+    Without its words, either program is as good as root: jetson_clocks writes the file that it is told to, and writes
+    into whatever files another one names.
+    """
+    paths = {name: shutil.which(name) or shutil.which(name, path=os.pathsep.join(_PLACES)) or usual
+             for name, usual in (("nvpmodel", "/usr/sbin/nvpmodel"), ("jetson_clocks", "/usr/bin/jetson_clocks"))}
+    calls = ["{nvpmodel} -m [0-9]", "{nvpmodel} -m [0-9][0-9]", '{jetson_clocks} ""',  # "": no words at all
+             "{jetson_clocks} --store {file}", "{jetson_clocks} --restore {file}"]
+    return "{} ALL=(root) NOPASSWD: {}\n".format(user, ", ".join(call.format(file=clocks_path(root), **paths)
+                                                                 for call in calls))
+
+
+def run_tool(name, *words, answer=b""):
     """Run nvpmodel or jetson_clocks as root, without ever asking for a password; returns what it printed.
 
-    Standard input is empty: nvpmodel's question whether to reboot is answered with no. A cancel waits for the tool's
-    end, so that no two of them change the board at a time.
+    Standard input is `answer` and its end: nvpmodel's question whether to reboot is answered with no. A cancel waits
+    for the tool's end, so that no two of them change the board at a time. `sudoers` allows what is run here alone.
     """
     command = ([] if os.geteuid() == 0 else ["sudo", "-n"]) + [tool(name)] + [str(word) for word in words]
     with _undisturbed():
-        code, text = _output(command, name)
+        code, text = _output(command, name, answer)
     if "reboot" in text.lower():
         raise CannotMeasure("{} {} asks for a reboot, which is never done from here: set the mode by hand, reboot, and "
                             "measure without --mode".format(name, " ".join(map(str, words))))
@@ -57,16 +68,16 @@ def run_tool(name, *words):
     return text
 
 
-def _output(command, name):
+def _output(command, name, answer):
     """(exit code, text) of a tool, in English whatever ssh passed on. One that hangs is left behind: through sudo it is
     root's, and only root can end it."""
     try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    env=dict(os.environ, LC_ALL="C"))
     except OSError as error:
         raise CannotMeasure("{} cannot be run ({})".format(command[0], error))
     try:
-        output, _ = process.communicate(timeout=TOOL_S)
+        output, _ = process.communicate(answer, timeout=TOOL_S)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(PermissionError):
             process.kill()
@@ -146,12 +157,29 @@ def applied(mode, pin, root="/", note=lambda text: None):
 
 def _store(present, root):
     """Write down the settings as they are, before anything changes."""
-    stored = state.home("clocks.txt")
-    with contextlib.suppress(OSError):
-        os.unlink(stored)
-    run_tool("jetson_clocks", "--store", stored)
+    stored = clocks_path(root)
+    folder = os.path.dirname(stored)
+    if os.geteuid() == 0:
+        os.makedirs(folder, mode=0o755, exist_ok=True)
+    elif not os.path.isdir(folder):
+        raise CannotMeasure("{} is not there, in which clocks are stored: let `edgesynth devices prepare` show what to "
+                            "install".format(folder))
+    before = _stamp(stored)
+    run_tool("jetson_clocks", "--store", stored, answer=b"y\n")  # may it overwrite those of the last time
+    if _stamp(stored) in (None, before):
+        raise CannotMeasure("jetson_clocks did not store the clocks in {}: see what it says when root calls it with "
+                            "--store".format(stored))
     write_json(journal_path(), {"mode": (present or {}).get("id"), "clocks": stored, "boot_id": boot_id(root),
                                 "root": root}, SCHEMA)
+
+
+def _stamp(path):
+    """What changes when a file is written; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _restore(root):

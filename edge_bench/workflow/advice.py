@@ -59,7 +59,8 @@ def next_steps(plan: Plan, doubts: Sequence[str] = ()) -> list[str]:
                      f"ssh-copy-id {plan.host}")
     if plan.target.board.kind == "jetson":
         at = f" --host {plan.host}" if plan.host else ""
-        steps.append("once, let that user switch power modes and lock clocks without a password (read it before):\n"
+        steps.append("once, let that user switch power modes and lock clocks without a password, and nothing else\n"
+                     "(read the file before you install it, as its first lines say):\n"
                      f"edgesynth devices prepare{at} > edgesynth.sudoers")
     else:
         steps.append("clocks of such a machine cannot be locked by edgesynth: its results are marked unlocked, and the "

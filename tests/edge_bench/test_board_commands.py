@@ -41,12 +41,13 @@ def test_prepare_prints_nothing_to_install_where_nothing_is_needed(monkeypatch):
     assert done.stdout == "" and "cpu has no power modes; nothing needs to be prepared" in done.stderr
 
 
-def test_prepare_prints_a_sudoers_file_of_two_programs(monkeypatch):
+def test_prepare_prints_a_sudoers_file_and_how_to_install_it(monkeypatch):
     found = {**devices_cli._probe(None), "modes": [{"id": 0, "name": "MAXN"}]}
     monkeypatch.setattr(devices_cli, "_probe", lambda host: found)
     done = CliRunner().invoke(edgesynth.cli, ["devices", "prepare"], catch_exceptions=False)
     rules = [line for line in done.stdout.splitlines() if not line.startswith("#")]
-    assert len(rules) == 1 and "NOPASSWD" in rules[0] and rules[0].count("/") >= 2 and "ALL, ALL" not in rules[0]
+    assert len(rules) == 1 and "NOPASSWD" in rules[0] and "--store /var/lib/edgesynth/" in rules[0]
+    assert "install -d -o root -g root -m 755 /var/lib/edgesynth" in done.stdout
 
 
 def test_a_log_is_read_line_by_line(tmp_path):

@@ -216,9 +216,51 @@ def test_a_damaged_journal_stops_nothing(board):
     assert not settings.repair(str(board.root))
 
 
-def test_sudoers_names_the_two_programs_alone(board):
-    text = settings.sudoers("nvidia")
-    assert text == f"nvidia ALL=(root) NOPASSWD: {board.bin}/nvpmodel, {board.bin}/jetson_clocks\n"
+@pytest.fixture
+def ordinary(board, monkeypatch):
+    """The board of an ordinary user who has installed the sudoers drop-in."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    board.write("etc/sudoers.d/edgesynth", settings.sudoers("nvidia", str(board.root)))
+    return board
+
+
+def test_the_sudoers_drop_in_allows_what_a_measurement_does(ordinary):
+    for _ in range(2):  # the second overwrites the clocks that the first stored
+        with settings.applied("maxq", True, str(ordinary.root)):
+            assert ordinary.mode == "pmode:0001" and ordinary.locked
+        assert ordinary.mode == "pmode:0003" and not ordinary.locked
+    assert any(call.startswith("sudo -n") for call in ordinary.calls)
+
+
+@pytest.mark.parametrize("words", [
+    "jetson_clocks --restore {home}/evil.txt", "jetson_clocks --store /etc/sudoers.d/evil", "jetson_clocks --fan",
+    "jetson_clocks --store {file} --restore {home}/evil.txt", "jetson_clocks --restore {file}/../evil.txt",
+    "nvpmodel -f {home}/evil.conf -m 0", "nvpmodel -m 0 -f {home}/evil.conf", "nvpmodel"])
+def test_the_sudoers_drop_in_allows_nothing_else(ordinary, words):
+    told = words.format(home=ordinary.home, file=settings.clocks_path(str(ordinary.root))).split()
+    with pytest.raises(CannotMeasure, match="no permission to run"):
+        settings.run_tool(*told)
+    assert [call for call in ordinary.calls if not call.startswith("sudo")] == []
+
+
+def test_a_board_that_was_not_prepared_is_left_as_it_is(ordinary):
+    (ordinary.root / "var/lib/edgesynth").rmdir()
+    with pytest.raises(CannotMeasure, match="devices prepare"), settings.applied("maxq", True, str(ordinary.root)):
+        pass
+    assert ordinary.calls == []
+
+
+def test_clocks_that_were_not_stored_are_not_changed(board):
+    working = (board.bin / "jetson_clocks").read_text()
+    with settings.applied(None, True, str(board.root)):
+        pass  # leaves the clocks of this time
+    where = working.index("if words[:1]")
+    board.program("jetson_clocks", f'{working[:where]}if "--store" in words: sys.exit(0)\n{working[where:]}')
+    before = board.calls
+    with pytest.raises(CannotMeasure, match="did not store the clocks"), \
+            settings.applied("maxq", True, str(board.root)):
+        pass
+    assert len(board.calls) == len(before) + 1
 
 
 def test_the_board_lock_says_who_holds_it_and_dies_with_its_holder(board):
