@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from agent_on_board import wait_for
@@ -59,15 +60,19 @@ print("[I] Using random values for input x")
 print({binding!r} % shape)
 print("[I] Created output binding for y with dimensions 5x10")
 print("[I] Starting inference")
-duration = float(options.get("duration", 3))
-time.sleep(duration)
+duration, warm_up = float(options.get("duration", 3)), float(options.get("warmUp", 200)) / 1000
+time.sleep(warm_up + duration)
 if "exportTimes" in options:
     held = b"x" * (100 << 20)
     count = int(duration * 500)
-    row = {{"startInMs": 2.0, "inMs": 0.1, "computeMs": 1.5, "outMs": 0.1, "latencyMs": 1.7}}
-    rows = [row] * count
+    cold = 0 if {version!r} == "11" else int(warm_up * 250)  # how many of the warm-up an older version writes too
+    rows = [{{"startComputeMs": 1000 * warm_up - 4 * (cold - number), "computeMs": 3.5, "latencyMs": 3.7}}
+            for number in range(cold)]
+    rows += [{{"startComputeMs": 1000 * warm_up + 2 * number + 0.5, "computeMs": 1.5, "latencyMs": 1.7}}
+             for number in range(count)]
     with open(options["exportTimes"], "w") as stream:
         json.dump(rows, stream)
+    print("[I] Warmup completed %d queries over %g ms" % (warm_up * 250, 1000 * warm_up))
     print("[I] Timing trace has %d queries over %g s" % (count, duration))
 if "exportProfile" in options:
     with open(options["exportProfile"], "w") as stream:
@@ -91,7 +96,7 @@ def install(tmp_path, monkeypatch):
     def put(version="8.6", broken=False, binding=CREATED):
         program = tmp_path / "bin" / "trtexec"
         program.write_text(STAND_IN.format(python=sys.executable, log=str(tmp_path / "calls.log"), help=HELP[version],
-                                           broken=broken, binding=binding))
+                                           version=version, broken=broken, binding=binding))
         program.chmod(0o755)
 
     (tmp_path / "bin").mkdir()
@@ -113,15 +118,25 @@ def request(tmp_path, content="an engine", **given):
     return complete({"model": str(path), "runner": "trtexec", **given})
 
 
-def test_a_run_is_timed_by_trtexec_and_always_pipelined(calls, tmp_path):
+@pytest.mark.parametrize("version", ["8.6", "11"])  # of which the former writes the times of the warm-up too
+def test_a_run_is_timed_by_trtexec_and_always_pipelined(calls, install, tmp_path, version):
+    install(version)
     runner = trtexec.TrtexecRunner.open(request(tmp_path))
     start, end, latencies, compute = runner.run_for(0.5)
     assert end - start == pytest.approx(0.5) and len(latencies) == 250
-    assert latencies[0] == pytest.approx(0.0017) and compute[0] == 1.5
+    assert set(latencies) == {1.7 / 1000} and set(compute) == {1.5}
     told = runner.describe()
     assert told["pipelined"] is True and told["origin_unknown"] is True
     assert runner.layer_times_ms() == [{"name": "conv1", "ms": 1.2}]
     assert "--warmUp=0" in calls()[0]
+
+
+def test_a_window_begins_when_the_warm_up_is_over(calls, tmp_path):
+    runner = trtexec.TrtexecRunner.open(request(tmp_path))
+    called = time.monotonic()
+    start, end, _, _ = runner.run_for(0.5)
+    assert start - called > trtexec.WARM_UP_MS / 1000 and end <= time.monotonic()
+    assert f"--warmUp={trtexec.WARM_UP_MS} " in calls()[-1]
 
 
 def test_an_engine_of_another_tensorrt_is_refused_and_its_power_mode_told(calls, tmp_path):
@@ -303,7 +318,7 @@ def test_a_trial_that_is_ended_takes_its_trtexec_with_it(calls, tmp_path):
 
     def measuring():
         listed = subprocess.run(["ps", "-eww", "-o", "args="], capture_output=True, text=True).stdout
-        return f"{tmp_path}/bin/trtexec --loadEngine={tmp_path}/net.engine --warmUp=0 --duration=5" in listed
+        return f"{tmp_path}/bin/trtexec --loadEngine={tmp_path}/net.engine --warmUp={trtexec.WARM_UP_MS} " in listed
 
     with TrialProcess({**request(tmp_path, window=0.5), "root": str(tmp_path)}, sys.executable) as trial:
         trial.next_event()

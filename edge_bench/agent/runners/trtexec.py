@@ -20,6 +20,7 @@ _PLACES = "/usr/src/tensorrt/bin"
 # created." of newer versions
 _BINDING = re.compile(r"[Ii]nput binding for (.+?) with dimensions? (\d+(?:x\d+)*)")
 _LOOK = ["--warmUp=0", "--duration=0", "--iterations=1"]  # as little inference as it can
+WARM_UP_MS = 2000  # its clocks and power rise within a second; what is left of a window's start is then like the rest
 _SPAN = re.compile(r"Timing trace has (\d+) queries over ([0-9.]+) s")
 
 
@@ -103,26 +104,32 @@ class TrtexecRunner(Runner):
         return ["--shapes=" + ",".join(words)] if words else []
 
     def run_for(self, seconds):
-        """(start, end, seconds of each inference, device ms of each) of one trtexec run of that length.
+        """(start, end, seconds of each inference, device ms of each) of one trtexec run that measures so long.
 
-        The window begins when trtexec says that it starts inference and is as long as the trace that it reports.
+        The window begins with the first inference after --warmUp and is as long as the trace that trtexec reports. No
+        line is printed in between ("Warmup completed" comes at the end of the run), so its start is counted: what is
+        documented is that WARM_UP_MS pass before measuring; that "Starting inference" is printed right before the zero
+        of the exported times, and that an inference belongs to the warm-up when its startComputeMs is below
+        WARM_UP_MS, is read from NVIDIA's source of trtexec. Streams are made between that line and the zero, so the
+        window is too early by some milliseconds, which are still under the full load.
         """
         with tempfile.TemporaryDirectory() as folder:
             times = os.path.join(folder, "times.json")
-            words = ["--loadEngine=" + self.path, "--warmUp=0", "--duration={:g}".format(seconds), "--iterations=10",
-                     "--exportTimes=" + times]
-            start, output = _run(words + self._shape_words())
+            words = ["--loadEngine=" + self.path, "--warmUp={}".format(WARM_UP_MS), "--duration={:g}".format(seconds),
+                     "--iterations=10", "--exportTimes=" + times]
+            began, output = _run(words + self._shape_words())
             self._check(output)
             try:
-                with open(times) as stream:
-                    rows = json.load(stream)
+                with open(times) as stream:  # older versions write the warm-up's inferences too
+                    rows = [row for row in json.load(stream) if row["startComputeMs"] >= WARM_UP_MS]
                 latencies = [row["latencyMs"] / 1000.0 for row in rows]
                 compute = [row["computeMs"] for row in rows]
             except (OSError, ValueError, KeyError, TypeError):
                 raise CannotMeasure("trtexec wrote no times that can be read; its version may be unknown here")
         span = _SPAN.search(output)
-        if not latencies or not span or start is None:
+        if not latencies or not span or began is None:
             raise CannotMeasure("trtexec measured nothing: {}".format(_last_line(output)))
+        start = began + rows[0]["startComputeMs"] / 1000.0
         return start, start + float(span.group(2)), latencies, compute
 
     def describe(self):
