@@ -14,7 +14,7 @@ from edge_bench.agent import onnx_words, protocol
 from edge_bench.agent.arguments import shapes
 from edge_bench.agent.runners.base import check_batch, resolve_shape
 from edge_bench.agent.runners.cuda import open_cuda
-from edge_bench.agent.runners.tensorrt import load_tensorrt
+from edge_bench.agent.runners.tensorrt import create, load_tensorrt
 
 KEPT_WORDS = 400  # characters of the builder's own errors in a sentence; the whole of them is in its log
 STEP_S = 1.0      # between two lines about the same phase of a build
@@ -54,9 +54,7 @@ def _build(request, progress):
     trt = load_tensorrt()
     log = make_log(trt, request.get("log"))
     trt.init_libnvinfer_plugins(log, "")
-    builder = trt.Builder(log)
-    if builder is None:
-        raise CannotMeasure("TensorRT {} has no builder here ({})".format(trt.__version__, log.reason()))
+    builder = create(trt, "Builder", log, reason)
     explicit = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
     network = builder.create_network(0 if explicit is None else 1 << int(explicit))
     progress("TensorRT {} reads {}".format(trt.__version__, os.path.basename(request["model"])))
@@ -72,7 +70,7 @@ def _build(request, progress):
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:  # its way to fail; an exception it never raises
         raise CannotMeasure("{}: TensorRT {} cannot build it ({})".format(request["model"], trt.__version__,
-                                                                          log.reason()))
+                                                                          reason(log)))
     content = bytes(serialized)
     write_bytes(request["engine"], content)
     _keep_timings(config, request.get("timing_cache"))
@@ -83,7 +81,7 @@ def _build(request, progress):
 
 
 def make_log(trt: Any, path=None):
-    """A logger that keeps what TensorRT says: all of it in the file at `path`, the errors for `reason()`."""
+    """A logger that keeps what TensorRT says: all of it in the file at `path`, the errors for `reason`."""
     class Log(trt.ILogger):
         def __init__(self):
             trt.ILogger.__init__(self)
@@ -99,10 +97,11 @@ def make_log(trt: Any, path=None):
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors = [*self.errors, " ".join(str(message).split())][:20]
 
-        def reason(self):
-            return say_errors(self.errors)
-
     return Log()
+
+
+def reason(log):
+    return say_errors(log.errors)
 
 
 def say_errors(errors):
@@ -243,10 +242,13 @@ def _layers(trt, log, engine):
     """([{"name", "type", ...}] of the engine, None), by its inspector; (None, the reason) where that cannot tell."""
     if not hasattr(trt, "EngineInspector"):  # 8.0.1
         return None, "TensorRT {} has no inspector".format(trt.__version__)
-    runtime = trt.Runtime(log)
+    try:
+        runtime = create(trt, "Runtime", log, reason)
+    except CannotMeasure as error:  # the engine is there all the same
+        return None, str(error)
     loaded = runtime.deserialize_cuda_engine(engine)
     if loaded is None:
-        return None, "the engine could not be loaded for inspection ({})".format(log.reason())
+        return None, "the engine could not be loaded for inspection ({})".format(reason(log))
     text = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     return read_layers(text)
 

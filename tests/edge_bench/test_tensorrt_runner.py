@@ -288,6 +288,19 @@ def test_a_batch_that_the_inputs_do_not_tell_is_asked_for(use, tmp_path):
     runner.close()
 
 
+def test_a_builder_or_runtime_that_cannot_be_made_says_why(use, tmp_path, monkeypatch):
+    use("10.3.0")
+    net(tmp_path)
+    monkeypatch.setenv("TENSORRT_DOUBLE_NULL", "Builder")
+    with pytest.raises(CannotMeasure, match=r"10\.3\.0 cannot make its builder here \(Unable to load library: lib"):
+        build_and_open(tmp_path)
+    monkeypatch.setenv("TENSORRT_DOUBLE_NULL", "Runtime")
+    built = engine_builder.build_engine(request(tmp_path))  # an engine, of which the layers are not known
+    assert built["layers"] is None and "Unable to load library" in built["layers_note"]
+    with pytest.raises(CannotMeasure, match=r"cannot make its runtime here \(Unable to load library: libnvinfer"):
+        TensorRtRunner.open(request(tmp_path))
+
+
 @pytest.mark.parametrize("extra, given, error, words", [
     ({"unbuildable": True}, {}, CannotMeasure, "no implementation for a node"),
     ({"too_large": True}, {}, CannotMeasure, "no memory"),

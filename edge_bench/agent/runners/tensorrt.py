@@ -58,7 +58,7 @@ class TensorRtRunner(Runner):
 
     def _deserialize(self):
         self.trt.init_libnvinfer_plugins(self.logger, "")
-        self.runtime = self.trt.Runtime(self.logger)
+        self.runtime = create(self.trt, "Runtime", self.logger, last_words)
         with open(self.path, "rb") as stream:
             engine = self.runtime.deserialize_cuda_engine(stream.read())
         if engine is None:
@@ -167,6 +167,17 @@ def load_tensorrt():
         raise CannotMeasure("TensorRT {} is too old: 8.0 or newer is needed, which JetPack 4.6 brings".format(
             tensorrt.__version__))
     return tensorrt
+
+
+def create(trt: Any, name, logger, reason):
+    """A trt.Builder or trt.Runtime. CannotMeasure with `reason(logger)` where TensorRT cannot make one here."""
+    try:
+        return getattr(trt, name)(logger)
+    except TypeError as error:  # the bindings' word for it; why is told to the logger alone
+        if "nullptr" not in str(error):
+            raise
+        raise CannotMeasure("TensorRT {} cannot make its {} here ({}): check its libraries and the GPU's driver".format(
+            trt.__version__, name.lower(), reason(logger)))
 
 
 def make_logger(trt: Any):

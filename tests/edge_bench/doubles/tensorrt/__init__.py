@@ -5,7 +5,8 @@ exist here, so that using it raises AttributeError as the real module does. An "
 {"inputs": {name: shape}, "outputs": {name: shape}, "ms": time of an inference}, or a real one, of which the names and
 shapes of inputs and outputs and the nodes are read. An engine is that with a head. $BOARD_LAW may name a law (see
 board_law.py beside this package), which then says how long an inference of a real file takes and what the board draws
-meanwhile; the latter is left in $LOAD_FILE, for a stand-in sensor.
+meanwhile; the latter is left in $LOAD_FILE, for a stand-in sensor. $TENSORRT_DOUBLE_NULL names a class, Builder or
+Runtime, that cannot be made here.
 """
 import csv as _csv
 import ctypes as _ctypes
@@ -181,8 +182,16 @@ class ITimingCache(object):
         return self._data or __version__.encode("ascii") + b"\ntimings of every tactic"
 
 
+def _refuse(name, logger):
+    """What the bindings do when the library's factory returns nothing."""
+    if _os.environ.get("TENSORRT_DOUBLE_NULL") == name:
+        logger.log(ILogger.ERROR, "Unable to load library: libnvinfer_builder_resource_sm86.so.10")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
 class Builder(object):
     def __init__(self, logger):
+        _refuse("Builder", logger)
         self._logger = logger
         if _has("Builder.platform_has_fast_fp16"):
             self.platform_has_fast_fp16 = True
@@ -230,6 +239,7 @@ class Builder(object):
 
 class Runtime(object):
     def __init__(self, logger):
+        _refuse("Runtime", logger)
         self._logger = logger
 
     def deserialize_cuda_engine(self, data):
