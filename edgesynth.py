@@ -31,6 +31,7 @@ import devices
 import edge_bench
 import export
 import synth
+from devices import stop_signals
 from devices.support.errors import BAD_INPUT, EdgesynthError, unknown
 
 __all__ = ["cli", "main"]
@@ -66,7 +67,7 @@ DEVICE_COMMANDS = {
     "install-agent": ("edge_bench.devices_cli:install_agent", "Leave the agent on a board as `edgesynth`."),
     "read-log": ("edge_bench.devices_cli:read_log", "The milliwatts in a tegrastats log, line by line."),
 }
-STOPPED, READER_LEFT = 130, 141  # 128 and the signal, as a shell says it
+READER_LEFT = 141  # 128 and SIGPIPE, as a shell says it
 SYNTH_EXTRA = ("torch", "safetensors", "scipy")  # what a base install does without
 
 
@@ -132,6 +133,12 @@ def _show(error: click.ClickException) -> None:
 def main() -> None:
     """Run the command line; end in one sentence and an exit code for a user's mistake."""
     _leave_working_folder()
+    with stop_signals.as_ctrl_c() as received:
+        _run(received)
+
+
+def _run(received: list[int]) -> None:
+    """The command, and how it ends. received: the signals that stopped it."""
     try:
         cli.main(prog_name="edgesynth", standalone_mode=False)
     except EdgesynthError as error:
@@ -148,7 +155,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("edgesynth: stopped.", err=True)
-        sys.exit(STOPPED)
+        sys.exit(stop_signals.exit_code(received))
     except SystemExit as stop:
         # click and rich say 1, which is "check failed" here, when the reader of standard output leaves (`| head`)
         sys.exit(READER_LEFT if stop.code == 1 else stop.code)

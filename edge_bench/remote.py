@@ -68,7 +68,8 @@ def _run(host: str, verb: str, files: dict[str, str], options: dict[str, Any], p
             _follow(connection, verb, request, job)
     except KeyboardInterrupt:
         if job.identity:
-            progress("stopping; the board is put back as it was")
+            with contextlib.suppress(OSError):  # who read it may have been stopped too
+                progress("stopping; the board is put back as it was")
             connection.call("cancel", {"id": job.identity})
         raise
     assert job.end is not None

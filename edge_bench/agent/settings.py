@@ -87,8 +87,8 @@ def _output(command, name, answer):
 
 @contextlib.contextmanager
 def _undisturbed():
-    """SIGTERM (the verb cancel) and SIGINT wait until the block has ended."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+    """SIGTERM (the verb cancel), SIGINT and SIGHUP wait until the block has ended."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     try:
         yield
     finally:
