@@ -10,6 +10,7 @@ Argument.__doc__ = """One option. kind: "integer", "number", "text", "flag" or "
 
 QUICK_TRIALS, QUICK_WINDOW_S = 3, 1.0
 SOUND_TRIALS, SOUND_WINDOW_S = 5, 10.0  # fewer or shorter is marked quick
+BOARD_WAIT_S = 1800.0  # some measurements of others; a CI job gives up later than that
 PAIRS = 6  # trials of each model when two are compared
 
 BENCH = (
@@ -32,13 +33,15 @@ BENCH = (
                                                                "measures what the model runs on."),
     Argument("mode", "--mode", "text", "NAME", "Power mode to measure in. Default: the present one."),
     Argument("lock", "--lock", "flag", None, "Pin the clocks with jetson_clocks while measuring."),
+    Argument("wait", "--wait", "number", "SECONDS", "Longest wait for a board that is busy with another measurement. "
+                                                    "Default: {:g}.".format(BOARD_WAIT_S)),
     Argument("layers", "--layers", "flag", None, "Times of single layers, in a separate pass."),
     Argument("pipelined", "--pipelined", "flag", None, "Let inferences overlap; marked in the result."),
     Argument("board_python", "--board-python", "text", "PATH", "Python of the trials. Default: the first that "
                                                                "imports what the runner needs."),
     Argument("seed", "--seed", "integer", "N", "Of the random input. Default: 0."),
 )
-DEFAULTS = {"warmup_cap": 120.0, "seed": 0, "shape": []}
+DEFAULTS = {"warmup_cap": 120.0, "wait": BOARD_WAIT_S, "seed": 0, "shape": []}
 _SHAPE = re.compile(r"^(.+)=(\d+(?:x\d+)*)$")
 
 
@@ -63,6 +66,8 @@ def complete(given):
         if not (math.isfinite(request[name]) and 0 < request[name] <= longest):
             raise UserError("--{} {} makes no sense: give seconds above 0 and at most {}".format(
                 name.replace("_", "-"), request[name], longest))
+    if not 0 <= request["wait"] <= 86400:
+        raise UserError("--wait {} makes no sense: give seconds from 0 to 86400".format(request["wait"]))
     if request["precision"] not in (None, "fp32", "fp16", "int8"):
         raise UserError("--precision {} is unknown: fp32, fp16 or int8".format(request["precision"]))
     shapes(request)

@@ -11,6 +11,7 @@ from devices.support.errors import CannotMeasure
 from devices.support.files import explain
 
 NAME = "edgesynth.lock"
+POLL_S = 1.0  # of who waits; it disturbs no measurement that shows
 
 
 def lock_path(root="/"):
@@ -36,17 +37,12 @@ def _open(path):
 
 
 @contextlib.contextmanager
-def board_lock(root="/", what="a measurement"):
-    """Hold the board for the block. CannotMeasure that says who holds it when it is taken."""
+def board_lock(root="/", what="a measurement", wait_s=0.0, note=lambda text: None):
+    """Hold the board for the block. Where it is taken, wait so long for it; `note` and, after that, a CannotMeasure
+    say who holds it."""
     handle = _open(lock_path(root))
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise explain(error, lock_path(root))
-            raise CannotMeasure("the board is busy: {}; wait, or end it with the verb cancel".format(
-                _words(_read(handle))))
+        _take(handle, root, wait_s, note)
         _write(handle, {"what": what, "user": user(), "pid": os.getpid(), "since": time.time()})
         try:
             yield
@@ -54,6 +50,26 @@ def board_lock(root="/", what="a measurement"):
             _write(handle, None)
     finally:
         os.close(handle)
+
+
+def _take(handle, root, wait_s, note):
+    deadline, told = time.monotonic() + wait_s, None
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise explain(error, lock_path(root))
+        by, left_s = _read(handle) or {}, deadline - time.monotonic()
+        if left_s <= 0:
+            kill = " or with `kill {}` on the board".format(by["pid"]) if by.get("pid") else ""
+            raise CannotMeasure("the board is busy: {}; try again later, or stop that with Ctrl-C where it was "
+                                "started{}".format(_words(by), kill))
+        if told != by:
+            note("the board is busy: {}; waiting up to {:.0f} s for it".format(_words(by), left_s))
+            told = by
+        time.sleep(min(POLL_S, left_s))  # a blocking flock could not end in time
 
 
 def holder(root="/"):

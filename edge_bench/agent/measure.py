@@ -54,7 +54,7 @@ def board_held(request, what, progress):
     root = request["root"]
     with contextlib.ExitStack() as held:
         if request.get("locked_board") or is_jetson(root):
-            held.enter_context(board_lock(root, what))
+            held.enter_context(board_lock(root, what, request["wait"], progress))
             held.enter_context(settings.applied(request["mode"], request["lock"], root, progress))
         elif request["mode"] or request["lock"]:
             raise UserError("--mode and --lock are for Jetson boards; this machine is none")

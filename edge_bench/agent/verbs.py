@@ -188,6 +188,8 @@ def cancel(options, lines):
     running = [job["id"] for job in jobs.list_jobs() if job["state"] == "running"]
     if not request.get("id") and not running:
         raise UserError("no job is running here")
+    if not request.get("id") and len(running) > 1:  # one measures, the others wait for the board
+        raise UserError("{} jobs are running here: name one of {}".format(len(running), ", ".join(running)))
     found = jobs.cancel(request.get("id") or running[-1])
     if lines is not None:
         lines.result(found)

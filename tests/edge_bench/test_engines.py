@@ -192,11 +192,11 @@ def test_a_builder_that_crashes_is_a_sentence_too(agent, tmp_path):
 def test_a_build_and_a_measurement_never_run_at_once(agent, tmp_path):
     model, root = write_net(tmp_path / "net.onnx", build_s=60), str(agent.board.root)
     with lock.board_lock(root, "the measurement of other.onnx"):
-        end = build(agent, model)[1]
+        end = build(agent, model, wait=0)[1]
         assert end["exit_code"] == 3 and "the board is busy: the measurement of other.onnx" in end["message"]
         # without a job, as `export --engine` on the board itself
         with pytest.raises(CannotMeasure, match=r"the board is busy"):
-            measure.build_engine({"model": str(model), "root": root})
+            measure.build_engine({"model": str(model), "root": root, "wait": 0})
     process = agent.start("build", {"model": str(model), "root": root})
     identity = json.loads(process.stdout.readline())["id"]
     assert wait_for(lambda: lock.holder(root))["what"] == "the build of net.onnx"

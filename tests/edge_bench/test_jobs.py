@@ -117,12 +117,29 @@ def test_a_job_cancelled_as_soon_as_it_is_started_says_so(agent, model):
 def test_a_busy_board_says_who_holds_it(agent, model):
     first = agent.start("bench", long_request(agent, model))
     identity = running(agent)
-    end = agent.call("bench", agent.request(model))[-1]
+    end = agent.call("bench", agent.request(model, wait=0))[-1]
     assert end["event"] == "error" and end["exit_code"] == 3
     assert "the board is busy: the measurement of net.onnx of" in end["message"]
     assert agent.result("probe", {"root": str(agent.board.root)})["busy"]["what"] == "the measurement of net.onnx"
     agent.result("cancel", {"id": identity})
     first.wait()
+
+
+def test_a_busy_board_is_waited_for(agent, model):
+    first = agent.start("bench", long_request(agent, model))
+    identity = running(agent)
+    waiting = [agent.start("bench", agent.request(model, seed=seed)) for seed in (1, 2)]
+    names = []
+    for process in waiting:
+        names.append(json.loads(process.stdout.readline())["id"])
+        assert "the board is busy: the measurement of net.onnx of" in json.loads(process.stdout.readline())["text"]
+    assert "3 jobs are running here: name one of" in agent.call("cancel", {})[-1]["message"]
+    assert agent.result("cancel", {"id": names[1]})["state"] == "cancelled"
+    assert json.loads(waiting[1].stdout.read().splitlines()[-1])["event"] == "cancelled"
+    agent.result("cancel", {"id": identity})
+    assert json.loads(waiting[0].stdout.read().splitlines()[-1])["event"] == "result"
+    for process in (first, *waiting):
+        process.wait()
 
 
 def test_whatever_the_agent_is_called_for_next_it_repairs_first(agent, model):

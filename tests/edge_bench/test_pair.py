@@ -64,7 +64,7 @@ def test_a_busy_board_names_the_comparison(agent, tmp_path):
     base, head = write_net(tmp_path / "old.onnx"), write_net(tmp_path / "new.onnx")
     first = agent.start("compare", agent.request(head, base=str(base), trials=4, window=3.0))
     wait_for(lambda: agent.result("probe", {"root": str(agent.board.root)})["busy"], 60)
-    end = agent.call("bench", agent.request(head))[-1]
+    end = agent.call("bench", agent.request(head, wait=0))[-1]
     assert end["exit_code"] == 3 and "the comparison of old.onnx and new.onnx of" in end["message"]
     agent.result("cancel", {})
     assert json.loads(first.stdout.read().splitlines()[-1])["event"] == "cancelled"

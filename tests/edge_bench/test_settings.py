@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -266,7 +267,8 @@ def test_clocks_that_were_not_stored_are_not_changed(board):
 def test_the_board_lock_says_who_holds_it_and_dies_with_its_holder(board):
     root = str(board.root)
     with lock.board_lock(root, "job x"):
-        with pytest.raises(CannotMeasure, match="job x of"), lock.board_lock(root, "job y"):
+        with pytest.raises(CannotMeasure, match=r"job x of .*Ctrl-C where it was started or with `kill \d+` on"), \
+                lock.board_lock(root, "job y"):
             pass
         assert lock.holder(root)["what"] == "job x"
     assert lock.holder(root) is None
@@ -276,3 +278,25 @@ def test_the_board_lock_says_who_holds_it_and_dies_with_its_holder(board):
     assert lock.holder(root) is None
     with lock.board_lock(root, "job y"):
         pass
+
+
+def test_a_board_is_waited_for_and_no_longer_than_was_said(board):
+    root, said = str(board.root), []
+    holding = threading.Event()
+
+    def hold():
+        with lock.board_lock(root, "job x"):
+            holding.set()
+            time.sleep(1.0)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait()
+    with pytest.raises(CannotMeasure, match="the board is busy: job x of"), \
+            lock.board_lock(root, "job y", 0.2, said.append):
+        pass
+    assert thread.is_alive() and len(said) == 1 and "job x of" in said[0]
+    with lock.board_lock(root, "job y", 30.0, said.append):
+        assert lock.holder(root)["what"] == "job y"
+    thread.join()
+    assert len(said) == 2

@@ -150,7 +150,7 @@ def test_a_busy_board_says_who_holds_it(board, model, tmp_path):
     identity, thread, outcome = there(board, model, trials=5, window=20.0)
     with pytest.raises(CannotMeasure, match=f"board is busy: the measurement of net.onnx of {board.user} holds it since"
                        ) as caught:
-        bench.bench_model(str(write_net(tmp_path / "other.onnx")), host="board", **options(board))
+        bench.bench_model(str(write_net(tmp_path / "other.onnx")), host="board", **options(board, wait=0))
     assert caught.value.exit_code == 3
     connection.Connection("board").call("cancel", {"id": identity})
     thread.join()
