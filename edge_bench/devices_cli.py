@@ -44,7 +44,8 @@ def probe(host: str | None, json_path: str | None) -> None:
 
 @click.command()
 @click.option("--host", metavar="USER@BOARD", help="The board, over ssh. Default: this machine.")
-def prepare(host: str | None) -> None:
+@json_option("Write the drop-in and how to install it as JSON.")
+def prepare(host: str | None, json_path: str | None) -> None:
     """Print a sudoers drop-in that lets the board's user choose its power mode, and pin, store and restore its clocks,
     without a password: these calls of nvpmodel and jetson_clocks, word for word, and no others.
 
@@ -54,16 +55,19 @@ def prepare(host: str | None) -> None:
     from edge_bench.agent.settings import CLOCKS_FOLDER
 
     found = _probe(host)
-    if not found["modes"]:
+    needed = bool(found["modes"])
+    steps = ["sudo visudo -cf edgesynth.sudoers",
+             f"sudo install -d -o root -g root -m 755 {CLOCKS_FOLDER}",
+             "sudo install -m 440 edgesynth.sudoers /etc/sudoers.d/edgesynth"]
+    give_json({"schema": "edgesynth.prepare/1", "board": found["board"]["board"], "needed": needed,
+               "sudoers": found["sudoers"] if needed else None, "install": steps if needed else []}, json_path)
+    if not needed:
         click.echo(f"edgesynth: {found['board']['board']} has no power modes; nothing needs to be prepared", err=True)
-        return
-    click.echo("# Install it on the board, once, after reading it:\n"
-               "#   sudo visudo -cf edgesynth.sudoers\n"
-               f"#   sudo install -d -o root -g root -m 755 {CLOCKS_FOLDER}\n"
-               "#   sudo install -m 440 edgesynth.sudoers /etc/sudoers.d/edgesynth\n"
-               "# It allows these calls alone: choose a power mode by its number, pin the clocks, store them in one\n"
-               "# file and restore them from it, in a folder where only root may write.\n"
-               f"{found['sudoers']}", nl=False)
+    elif json_path != "-":
+        click.echo("\n".join(["# Install it on the board, once, after reading it:", *(f"#   {step}" for step in steps),
+                              "# It allows these calls alone: choose a power mode by its number, pin the clocks, store "
+                              "them in one", "# file and restore them from it, in a folder where only root may write.",
+                              found["sudoers"]]), nl=False)
 
 
 @click.command()
@@ -114,7 +118,8 @@ def calibrate(host: str | None, out: str, modes: tuple[str, ...], precisions: tu
 
 @click.command(name="build-agent")
 @click.option("--out", default="edge_bench.pyz", show_default=True, metavar="FILE", help="Where to write it.")
-def build_agent(out: str) -> None:
+@json_option("Write its size and checksum as JSON.")
+def build_agent(out: str, json_path: str | None) -> None:
     """Write the agent as one file that a board's own Python 3.6 or newer runs; the same bytes every time.
 
     \b
@@ -123,12 +128,16 @@ def build_agent(out: str) -> None:
     from edge_bench.agent_build import write_agent
 
     sha256 = write_agent(out)
-    click.echo(f"{out}  {os.path.getsize(out):,} bytes  sha256 {sha256}")
+    size = os.path.getsize(out)
+    give_json({"schema": "edgesynth.agent/1", "file": out, "bytes": size, "sha256": sha256}, json_path)
+    if json_path != "-":
+        click.echo(f"{out}  {size:,} bytes  sha256 {sha256}")
 
 
 @click.command(name="install-agent")
 @click.option("--host", required=True, metavar="USER@BOARD", help="The board, over ssh.")
-def install_agent(host: str) -> None:
+@json_option("Write where it is now as JSON.")
+def install_agent(host: str, json_path: str | None) -> None:
     """Leave the agent on the board as ~/.local/bin/edgesynth, so that `edgesynth bench` works there.
 
     \b
@@ -137,8 +146,11 @@ def install_agent(host: str) -> None:
     from edge_bench.connection import Connection
 
     connection = Connection(host)
-    connection.ensure_agent()
-    click.echo(f"{host}: {connection.install()}")
+    sha256 = connection.ensure_agent()["sha256"]
+    path = connection.install()
+    give_json({"schema": "edgesynth.installed-agent/1", "host": host, "path": path, "sha256": sha256}, json_path)
+    if json_path != "-":
+        click.echo(f"{host}: {path}")
 
 
 @click.command(name="read-log")

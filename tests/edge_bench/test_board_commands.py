@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import edgesynth
 from devices.support.errors import UserError
-from edge_bench import agent_build, devices_cli
+from edge_bench import agent_build, connection, devices_cli
 
 LINES = ("RAM 2344/7852MB (lfb 11x4MB) CPU [1%@345,off,off,1%@345,0%@345,2%@345] VDD_SYS_GPU 151/150 VDD_IN 3055/3000\n"
          "RAM 2344/7852MB (lfb 11x4MB) CPU [1%@345,off,off,1%@345,0%@345,2%@345]\n")
@@ -48,6 +48,24 @@ def test_prepare_prints_a_sudoers_file_and_how_to_install_it(monkeypatch):
     rules = [line for line in done.stdout.splitlines() if not line.startswith("#")]
     assert len(rules) == 1 and "NOPASSWD" in rules[0] and "--store /var/lib/edgesynth/" in rules[0]
     assert "install -d -o root -g root -m 755 /var/lib/edgesynth" in done.stdout
+
+
+def test_what_these_commands_did_is_json_too(tmp_path, monkeypatch):
+    board = {**devices_cli._probe(None), "modes": [{"id": 0, "name": "MAXN"}]}
+    monkeypatch.setattr(devices_cli, "_probe", lambda host: board)
+    prepared = json.loads(run("prepare", "--json", "-").stdout)
+    assert prepared["needed"] and prepared["sudoers"] == board["sudoers"] and len(prepared["install"]) == 3
+    board["modes"] = []
+    prepared = json.loads(run("prepare", "--json", "-").stdout)
+    assert (prepared["needed"], prepared["sudoers"], prepared["install"]) == (False, None, [])
+
+    built = json.loads(run("build-agent", "--out", tmp_path / "a.pyz", "--json", "-").stdout)
+    assert built["sha256"] == agent_build.agent_hash() and built["bytes"] == (tmp_path / "a.pyz").stat().st_size
+
+    monkeypatch.setattr(connection.Connection, "ensure_agent", lambda link: {"sha256": "5a"})
+    monkeypatch.setattr(connection.Connection, "install", lambda link: "~/.local/bin/edgesynth")
+    installed = json.loads(run("install-agent", "--host", "nvidia@tx2", "--json", "-").stdout)
+    assert (installed["host"], installed["path"]) == ("nvidia@tx2", "~/.local/bin/edgesynth")
 
 
 def test_a_log_is_read_line_by_line(tmp_path):
