@@ -154,3 +154,10 @@ def test_an_interval_of_energy_ends_at_zero_and_one_above_idle_need_not():
     made = joules.readings(found, "here")
     assert (made["energy_mj"].low, made["power_mw"].low, made["energy_above_idle_mj"].low) == (0.0, 0.0, -5.0)
     assert made["img_per_joule"].value == 500 and made["img_per_joule"].low is None  # bounded on neither side
+
+
+def test_the_interval_of_images_per_joule_is_that_of_the_energy_turned_round():
+    energy_mj = Interval(10.0, 8.0, 12.5, "t")
+    found = {"power": {"scope": "module"}, "board": None, "intervals": {"energy_mj": energy_mj}}
+    made = joules.readings(found, "here")["img_per_joule"]
+    assert (made.low, made.value, made.high, made.unit, made.scope) == (80.0, 100.0, 125.0, "img/J", "module")
