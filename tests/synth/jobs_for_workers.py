@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -69,3 +70,11 @@ def identify(shared, job):
 
 def wait_after_the_first(shared, job):
     time.sleep(60 if job else 0)
+
+
+def wait_for(shared, file):
+    """Whether `file` came within some seconds; None for no file."""
+    end = time.monotonic() + 20
+    while file is not None and not Path(file).exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return file and Path(file).exists()
