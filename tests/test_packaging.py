@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -67,6 +68,15 @@ def run(*words: object, cwd: Path, path: Path | None = None, **variables: str) -
                           timeout=240)
 
 
+@pytest.fixture(scope="module")
+def exported(own_folder) -> Path:
+    """The user's network as ONNX, beside the modules of our names."""
+    done = run(Path(sys.executable).parent / "edgesynth", "export", "mine.py:network", "--input", "1x8x8", "--target",
+               "tx2", "--out", "net.onnx", cwd=own_folder)
+    assert done.returncode == 0, done.stderr
+    return own_folder / "net.onnx"
+
+
 def test_the_wheel_holds_the_four_packages_and_the_front_door(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {*PACKAGES, "edgesynth.py"}
@@ -128,14 +138,11 @@ def test_every_command_answers_in_a_folder_with_modules_of_our_names(own_folder)
         assert done.returncode == 0 and done.stdout.count("--help") >= len(COMMANDS), done.stderr
 
 
-def test_real_commands_in_a_folder_with_modules_of_our_names(own_folder):
+def test_real_commands_in_a_folder_with_modules_of_our_names(own_folder, exported):
     """Worker processes and a user's own factory too."""
     script = Path(sys.executable).parent / "edgesynth"
-    done = run(script, "export", "mine.py:network", "--input", "1x8x8", "--target", "tx2", "--out", "net.onnx",
-               cwd=own_folder)
-    assert done.returncode == 0, done.stderr
     for start in ([script], [sys.executable, "-m", "edgesynth"]):
-        done = run(*start, "devices", "predict", "net.onnx", "--target", "tx2", cwd=own_folder)
+        done = run(*start, "devices", "predict", exported.name, "--target", "tx2", cwd=own_folder)
         assert done.returncode == 0 and "predicted by the" in done.stdout, done.stderr
     done = run(sys.executable, "-m", "edgesynth", "synth", "--data", "mine.py:data", "--prototype", "mine.py:network",
                "--require", "params <= 2k", "--cycles", 1, "--batch", 2, "--ferminets", 1, "--workers", 2, "--out",
@@ -144,13 +151,14 @@ def test_real_commands_in_a_folder_with_modules_of_our_names(own_folder):
     assert (own_folder / "runs/mine/ferminet-a/ferminet-a.onnx").is_file()
 
 
-def test_the_base_requirements_suffice_for_bench_check_and_devices(own_folder, tmp_path):
+def test_the_base_requirements_suffice_for_bench_check_and_devices(exported, tmp_path):
     """With everything blocked that only the extras bring."""
-    extras = _packages("synth") + _packages("test") + ["jtop", "pycuda"]
+    extras = [*_modules("synth"), *_modules("test"), "jtop", "pycuda"]
+    assert {"torch", "yaml", "xdist", "importlinter"} < set(extras)
     blocked = f"import sys\nfor name in {extras!r}: sys.modules[name] = None\nimport edgesynth\n"
     done = run(sys.executable, "-c", every_help(blocked), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    shutil.copy(own_folder / "net.onnx", tmp_path)
+    shutil.copy(exported, tmp_path)
     for words in (["devices", "predict", "net.onnx", "--target", "tx2"], ["devices", "probe"],
                   ["bench", "net.onnx", "--trials", "2", "--window", "0.2", "--json", "r.json"],
                   ["check", "r.json", "--baseline", "b.json", "--update", "--force"],
@@ -163,11 +171,19 @@ def test_the_base_requirements_suffice_for_bench_check_and_devices(own_folder, t
 
 
 def _packages(extra: str) -> list[str]:
+    """The names of an extra's packages, as PyPI writes them."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     lines = setup["options.extras_require"][extra].split("\n")
     names = [line.split(";")[0].split(">")[0].split("<")[0].split("=")[0].strip() for line in lines if line.strip()]
-    return [name.replace("-", "_") for name in names if not name.startswith(("#", "edgesynth"))]
+    return [name for name in names if not name.startswith(("#", "edgesynth"))]
+
+
+def _modules(extra: str) -> list[str]:
+    """What an extra's packages are imported as, where they are installed: pyyaml as yaml."""
+    packages = set(_packages(extra))
+    return [module for module, owners in importlib.metadata.packages_distributions().items()
+            if packages & {owner.lower().replace("_", "-") for owner in owners}]
 
 
 def test_no_extra_for_a_board_brings_tensorrt():
