@@ -51,6 +51,9 @@ def test_predict_as_table_and_as_json(tmp_path: pathlib.Path) -> None:
     assert data["latency_ms"]["low"] < data["latency_ms"]["value"] < data["latency_ms"]["high"]
     assert data["energy_mj"]["module"]["value"] < data["energy_mj"]["board"]["value"]
     assert data["layers"][0]["share"] >= data["layers"][-1]["share"]
+    heaviest = data["layers"][1]  # after the host
+    assert f"{heaviest['name']} dense {heaviest['latency_ms']:.3g} {100 * heaviest['share']:.1f} %" in [
+        " ".join(line.split()) for line in output.splitlines()]
     run(predict, *words, "--json", str(tmp_path / "p.json"))
     assert json.loads((tmp_path / "p.json").read_text()) == data
     assert predict_onnx(path, "tx2:maxp", "fp16", 8).to_json()["latency_ms"] == data["latency_ms"]

@@ -24,6 +24,13 @@ def test_the_whole_answer_is_there():
     assert text.startswith("warning: ferminet-d")
 
 
+def test_each_requirement_is_judged_for_each_network_beside_its_reading():
+    lines = [" ".join(line.split()) for line in screen(example_summary()).splitlines()]
+    assert "accuracy >= 97% yes 98.3 % yes 98.0 % uncertain 97.6 % uncertain 96.4 %" in lines
+    assert "img_per_joule >= 400 img/J @ batch=8 " + " ".join(
+        f"yes {number} img/J p" for number in (1650, 1740, 1790, 1870)) in lines
+
+
 def test_what_is_predicted_is_marked_and_the_mark_explained():
     text = screen(example_summary())
     assert "1.21 ms ±0.2 p" in text
