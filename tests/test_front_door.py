@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import subprocess
 import sys
+from operator import attrgetter
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -146,3 +150,33 @@ def test_a_reader_that_leaves_is_no_failed_check(words, tmp_path):
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+class Called(Exception):
+    """In place of what a command would have done."""
+
+
+@pytest.mark.parametrize(("words", "function", "argument", "expected"), [
+    (("synth", "--host", "nobody@nowhere", "--measure", 7), "synth.run.run.synthesise", "order.measure", 7),
+    (("synth", "--board-lost", "predict"), "synth.run.run.synthesise", "board_lost", "predict"),
+    (("devices", "predict", "m.onnx", "--target", "tx2", "--input-ready"), "devices.cli.predict_onnx", "input_ready",
+     True),
+    (("devices", "predict", "m.onnx", "--target", "tx2", "--top", 3), "devices.cli.print_prediction", "top", 3),
+])
+def test_an_option_reaches_the_function_that_it_is_for(words, function, argument, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module, _, name = function.rpartition(".")
+    signature = inspect.signature(getattr(importlib.import_module(module), name))
+    found = []
+
+    def called(*given, **named):
+        bound = signature.bind(*given, **named)
+        bound.apply_defaults()
+        found.append(attrgetter(argument)(SimpleNamespace(**bound.arguments)))
+        raise Called
+
+    monkeypatch.setattr("devices.cli.predict_onnx", lambda *given: None)
+    monkeypatch.setattr(function, called)
+    with pytest.raises(Called):
+        call(*words)
+    assert found == [expected]

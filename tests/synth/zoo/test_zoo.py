@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from synth.networks.tracing import trace
 from synth.prototypes.resnet import ResNet
 from synth.storage.network_folder import load_network, save_network
 from synth.training.evaluation import Metrics, evaluate
+from synth.training.recipe import RECIPES
 from synth.zoo import shelf
 
 WORDS = ("train", "resnet8", "--data", "digits", "--epochs", 1)
@@ -114,6 +116,13 @@ def test_values_of_the_recipe_can_be_set(tmp_path):
                   "optimiser=sgd", "--out", tmp_path)
     recipe = shelf.card_of(tmp_path / "seed-0")["recipe"]
     assert answer.code == 0 and (recipe["batch"], recipe["rate"], recipe["optimiser"]) == (500, 0.002, "sgd")
+
+
+def test_a_network_is_trained_as_a_candidate_is(tmp_path):
+    answer = call("train", "resnet8", "--recipe", "short", "--epochs", 1, "--out", tmp_path)
+    short = replace(RECIPES["digits"]["short"], epochs=1)
+    assert answer.code == 0 and shelf.card_of(tmp_path / "seed-0")["recipe"] == short.to_json()
+    assert short != replace(RECIPES["digits"]["final"], epochs=1)
 
 
 def test_a_teacher_of_other_data_is_refused(trained, tmp_path):
