@@ -39,10 +39,6 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, rows: torch.Tensor | slice) -> Split:
-        """The given rows, in the given order."""
-        return Split(self.images[rows], self.labels[rows])
-
     def to(self, device: str | torch.device) -> Split:
         """On another device; itself where it is there already."""
         images, labels = self.images.to(device), self.labels.to(device)

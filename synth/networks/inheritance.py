@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from synth.networks.channels import Channels
-from synth.networks.module import Weights
 from synth.networks.network import Vertex
 from synth.networks.operators import operator
 
@@ -39,13 +38,3 @@ def grown(tensor: Tensor, sizes: Sequence[int]) -> Tensor:
     if len(sizes) > 1:
         tensor = torch.cat([tensor, tensor.new_zeros(len(tensor), sizes[1] - tensor.shape[1], *tensor.shape[2:])], 1)
     return tensor
-
-
-def slice_weights(channels: Channels, weights: Mapping[str, Tensor], kept: np.ndarray) -> Weights:
-    """The tensors of `shrink(channels, kept)`, cut from those of the whole network."""
-    result: Weights = {}
-    for vertex in channels.network.vertices:
-        for tensor, indices in axis_masks(channels, vertex, kept).items():
-            key = f"{vertex.name}.{tensor}"
-            result[key] = sliced(weights[key], indices).clone()
-    return result

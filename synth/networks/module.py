@@ -52,9 +52,6 @@ class NetworkModule(nn.Module):
         """The torch module of a vertex that has one."""
         return self.layers[_key(name)]
 
-    def has_layer(self, name: str) -> bool:
-        return _key(name) in self.layers
-
 
 def _key(name: str) -> str:
     """The key of a vertex in an nn.ModuleDict, which takes neither dots nor the names of its own methods."""

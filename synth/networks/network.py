@@ -36,10 +36,6 @@ class Vertex:
     def __reduce__(self):
         return Vertex, (self.name, self.op, dict(self.attrs), self.inputs)  # a mapping proxy cannot be pickled
 
-    def with_attrs(self, **changes: Any) -> Vertex:
-        """The same vertex with some attributes changed."""
-        return dataclasses.replace(self, attrs={**self.attrs, **changes})
-
 
 @dataclasses.dataclass(frozen=True)
 class Network:

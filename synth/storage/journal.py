@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,6 @@ class Journal:
         files.append_line(self.path, {"key": key, "value": value, "check": _check(key, value)})
         # through the same text as a later reading
         return self._keep(_through_json(key), _through_json(value))
-
-    def remember(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """The value of `key`: recorded, or computed now and recorded."""
-        return self[key] if key in self else self.append(key, compute())
 
     def _keep(self, key: Any, value: Any) -> Any:
         name = files.canonical_json(key)

@@ -36,7 +36,7 @@ from synth.training.workers import Pool, Shared, single_thread
 from synth.zoo.shelf import find, load_fitting, shipped
 from synth.zoo.teachers import PRECISION, refuse_unheard, teachers_named
 
-TRAIN, WHOLE = "train", "train+validation"  # what to train on
+TRAIN = "train"  # what to train on; the other choice is train+validation
 EPOCHS = "epochs"  # a file with the number of those done, while a training lasts
 WATCH_EVERY_S = 1.0
 VIEW_SEED = 0  # of the views, the same for all seeds, so that a teacher looks at them once

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hypothesis_numpy
 
 from devices.support.errors import UserError
 from synth.data import digits
-from synth.data.dataset import SPLITS, Dataset, Split, from_arrays, load_dataset
+from synth.data.dataset import SPLITS, Dataset, from_arrays, load_dataset
 
 
 def arrays(dtype=np.uint8, count: int = 12, classes: int = 3, shape=(1, 4, 4)):
@@ -191,11 +191,6 @@ def test_a_changed_digits_file_is_refused(monkeypatch):
     monkeypatch.setattr(digits, "SHA256", "0" * 64)
     with pytest.raises(UserError, match="not the copy that was shipped"):
         load_dataset("digits")
-
-
-def test_a_split_gives_rows_in_order():
-    split = Split(torch.arange(8.0).reshape(4, 1, 1, 2), torch.arange(4))
-    assert split.subset(torch.tensor([2, 0])).labels.tolist() == [2, 0] and len(split.subset(slice(1, 4))) == 3
 
 
 def test_a_factory_that_asks_for_the_data_root_gets_it(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from devices.support.errors import UserError
 from synth.networks.channels import channels_of, shrink
-from synth.networks.inheritance import slice_weights
+from synth.networks.inheritance import axis_masks, sliced
 from synth.networks.module import build, check, responses
 from synth.networks.network import Network, Vertex
 from synth.networks.tracing import trace
@@ -29,6 +29,12 @@ def conv(name, source, out, **attrs):
 
 def network(*vertices, outputs, shape=(3, 8, 8)):
     return Network((Vertex("input", "input", {"shape": list(shape)}), *vertices), outputs)
+
+
+def slice_weights(channels, weights, kept):
+    """The tensors of `shrink(channels, kept)`, cut from those of the whole network."""
+    return {f"{vertex.name}.{tensor}": sliced(weights[f"{vertex.name}.{tensor}"], indices)
+            for vertex in channels.network.vertices for tensor, indices in axis_masks(channels, vertex, kept).items()}
 
 
 def groups_of(net):

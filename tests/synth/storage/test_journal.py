@@ -19,12 +19,6 @@ def test_values_come_back_as_they_went_in_and_in_order(tmp_path):
     assert (0, (1, 2)) in again and again[(1, (0, 0))] is None and len(again) == 2
 
 
-def test_what_is_known_is_not_computed_again(tmp_path):
-    journal = Journal(tmp_path / "j.jsonl", SCHEMA)
-    assert journal.remember("a", lambda: 1) == 1
-    assert Journal(tmp_path / "j.jsonl", SCHEMA).remember("a", lambda: 2) == 1
-
-
 def test_a_key_is_recorded_once(tmp_path):
     journal = Journal(tmp_path / "j.jsonl", SCHEMA)
     journal.append("a", 1)

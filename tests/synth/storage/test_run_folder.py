@@ -53,10 +53,11 @@ def work(path, resume=False, calls=None):
         journal = run.journal("evaluations")
         for cycle in range(2):
             for decisions in ((0, cycle), (1, cycle)):
-                found = journal.remember(
-                    (cycle, decisions), lambda d=decisions, c=cycle, s=tuple(state): count((c, d)) or draw(c, d, s)
-                )
-                state = [*state, found]
+                key = (cycle, decisions)
+                if key not in journal:
+                    count(key)
+                    journal.append(key, draw(*key, tuple(state)))
+                state = [*state, journal[key]]
             state = run.step(f"cycles/{cycle}.json", lambda s=tuple(state): [draw(s)], save_json, load_json)
         run.finish()
     return state

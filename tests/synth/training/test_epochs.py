@@ -79,7 +79,7 @@ def test_a_network_teaches_recorded_epochs_as_well():
 
 def test_batches_that_do_not_come_out_even_end_with_the_first_images_again():
     uneven = lesson(CIFAR)
-    uneven = replace(uneven, split=uneven.split.subset(slice(0, IMAGES - 3)))
+    uneven = replace(uneven, split=Split(uneven.split.images[:-3], uneven.split.labels[:-3]))
     one, seen = RecordedEpochs(uneven), []
     uneven.module[0].register_forward_pre_hook(lambda part, inputs: seen.append(inputs[0]))
     one(0, False)

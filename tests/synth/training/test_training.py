@@ -35,7 +35,8 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return load_dataset("digits").train.subset(slice(0, IMAGES))
+    whole = load_dataset("digits").train
+    return Split(whole.images[:IMAGES], whole.labels[:IMAGES])
 
 
 def network(seed: int = 0) -> nn.Module:
