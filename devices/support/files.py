@@ -99,11 +99,16 @@ def canonical_json(value):
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
-def write_json(path, value, schema):
-    """Write a JSON object with its schema, e.g. "edgesynth.network/1", atomically."""
+def json_text(value, schema):
+    """The lines of a JSON object with its schema, e.g. "edgesynth.network/1", for people and programs."""
     document = {"schema": schema}
     document.update(value)
-    write_text(path, json.dumps(document, indent=1, sort_keys=False, allow_nan=False, ensure_ascii=False) + "\n")
+    return json.dumps(document, indent=1, sort_keys=False, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_json(path, value, schema):
+    """Write the `json_text` of a JSON object, atomically."""
+    write_text(path, json_text(value, schema))
 
 
 def read_json(path, schema):

@@ -1,6 +1,4 @@
 """The comparison of two models measured in turns, schema "edgesynth.compare/1": made, checked, shown to a person."""
-import json
-
 from devices.support.errors import UserError
 from devices.support.files import read_json
 from edge_bench.agent import metrics, pair, ratio, result, store
@@ -147,7 +145,3 @@ def interval_words(found):
     if found["low"] is None:
         return ""
     return "[{:.1f}, {:.1f}] %".format(100 * (found["low"] - 1), 100 * (found["high"] - 1))
-
-
-def to_json_text(comparison):
-    return json.dumps(dict({"schema": SCHEMA}, **comparison), indent=1, allow_nan=False, ensure_ascii=False) + "\n"

@@ -1,6 +1,4 @@
 """The result of a measurement, schema "edgesynth.result/1": its check, and its table for a person."""
-import json
-
 from devices.support.errors import UserError
 from devices.support.files import read_json
 from devices.support.reading import MEASURED, Reading
@@ -152,7 +150,3 @@ def figure(value):
     if abs(value) >= 100:
         return "{:,.0f}".format(value).replace(",", "\u202f") if abs(value) >= 10000 else "{:.0f}".format(value)
     return "{:.3g}".format(value)
-
-
-def to_json_text(result):
-    return json.dumps(dict({"schema": SCHEMA}, **result), indent=1, allow_nan=False, ensure_ascii=False) + "\n"

@@ -6,6 +6,7 @@ import os
 import sys
 
 from devices.support.errors import UserError
+from devices.support.files import json_text
 from edge_bench.agent import arguments, jobs, protocol, spawn
 
 PROTOCOL = 1
@@ -84,7 +85,7 @@ def bench(options, lines):
         found = end["result"]
         path = store.save(found, store.unpack(base64.b64decode(end["record"])), options.save or store.FOLDER)
         sys.stderr.write("saved {}\n".format(path))
-    _show(options, result.to_json_text(found), result.to_text(found) + "\n")
+    _show(options, json_text(found, result.SCHEMA), result.to_text(found) + "\n")
     return 0
 
 
@@ -104,7 +105,7 @@ def compare(options, lines):
         return end.get("exit_code", 0)
     record = store.unpack(base64.b64decode(end["record"]), schema=pair.SCHEMA)
     sys.stderr.write("saved {}\n".format(comparison.save(end["result"], record, options.save or store.FOLDER)))
-    _show(options, comparison.to_json_text(end["result"]), comparison.to_text(end["result"]) + "\n")
+    _show(options, json_text(end["result"], comparison.SCHEMA), comparison.to_text(end["result"]) + "\n")
     return 0
 
 
@@ -175,9 +176,9 @@ def _tell_end(options, job, end):
     if end["event"] == "cancelled":
         sys.stdout.write("{id} cancelled\n".format(**job))
     elif job["kind"] == "bench":
-        _show(options, result.to_json_text(end["result"]), result.to_text(end["result"]) + "\n")
+        _show(options, json_text(end["result"], result.SCHEMA), result.to_text(end["result"]) + "\n")
     elif job["kind"] == "compare":
-        _show(options, comparison.to_json_text(end["result"]), comparison.to_text(end["result"]) + "\n")
+        _show(options, json_text(end["result"], comparison.SCHEMA), comparison.to_text(end["result"]) + "\n")
     else:
         _show(options, dump(end["result"]), "{engine}\n".format(**end["result"]))
 

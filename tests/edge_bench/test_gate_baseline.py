@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.support.errors import UserError
+from devices.support.files import json_text
 from edge_bench.agent import evaluate, store
 from edge_bench.agent import result as results
 from edge_bench.gate import baseline, checking
@@ -175,7 +176,7 @@ def test_throttled_results_are_refused(tmp_path):
 
 def test_a_result_without_its_raw_samples_is_refused_unless_forced(tmp_path):
     path, target = tmp_path / "alone.json", tmp_path / "b.json"
-    path.write_text(results.to_json_text(make_result()))
+    path.write_text(json_text(make_result(), results.SCHEMA))
     with pytest.raises(UserError, match="no raw samples beside it"):
         checking.update_baseline([path], target)
     checking.update_baseline([path], target, force=True)

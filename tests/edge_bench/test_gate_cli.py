@@ -12,6 +12,7 @@ from front_door import call
 from test_gate_revision import git
 
 from devices.support.errors import CannotMeasure, UserError
+from devices.support.files import json_text
 from edge_bench import compare
 from edge_bench.agent import comparison, evaluate, store
 from edge_bench.agent import result as results
@@ -177,10 +178,10 @@ def test_bad_input_is_one_sentence(folder, monkeypatch, words, sentence):
     (folder / "torn.json").write_text('{"schema": "edges')
     (folder / "empty.json").write_text("{}")
     result = evaluate.evaluate(make_record())
-    (folder / "new.json").write_text(results.to_json_text(result))
-    (folder / "none.json").write_text(results.to_json_text({**result, "trials": []}))
+    (folder / "new.json").write_text(json_text(result, results.SCHEMA))
+    (folder / "none.json").write_text(json_text({**result, "trials": []}, results.SCHEMA))
     record = make_pair_record()
-    (folder / "pair.json").write_text(comparison.to_json_text(comparison.make(record)))
+    (folder / "pair.json").write_text(json_text(comparison.make(record), comparison.SCHEMA))
     done = call("check", *words)
     assert done.code == 2 and sentence in done.sentence
 
