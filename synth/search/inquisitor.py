@@ -43,8 +43,8 @@ class Pace:
 
 
 # While cycles learn, seeds keep to where they are and apart, so that what is wanted of them changes little. In the end
-# they need not: fitted closely to targets that may be neighbours, what G makes is 1.8 to 2.5 NetScore points better at as
-# much 1r (replayed on digits, numbers 1 to 9), and less different.
+# they need not: fitted closely to targets that may be neighbours, what G makes is 1.8 to 2.5 NetScore points better at
+# as much 1r (replayed on digits, numbers 1 to 9), and less different.
 IN_CYCLES, AT_THE_END = Pace(3.0, 1.0, 24), Pace(0.0, 0.1, 50)
 
 

@@ -247,13 +247,13 @@ def test_a_recipe_that_makes_no_sense(wrong):
 
 
 def test_a_batch_of_one_is_enough_but_for_a_norm_of_one_value(split):
-    few = split.subset(slice(0, 4))
+    few = Split(split.images[:4], split.labels[:4])
     train(network(), few, Recipe(1, batch=1), seed=1)
     single = nn.Sequential(nn.Conv2d(1, 4, 8), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 10))  # 8 x 8 px to 1 x 1
     with pytest.raises(UserError, match=r"4 images in batches of 1: .* use a larger batch"):
         train(single, few, Recipe(1, batch=1), seed=1)
     with pytest.raises(UserError, match="give more images for training"):
-        train(single, split.subset(slice(0, 1)), Recipe(1), seed=1)
+        train(single, Split(split.images[:1], split.labels[:1]), Recipe(1), seed=1)
     train(single, few, Recipe(1, batch=2), seed=1)
 
 
