@@ -38,12 +38,18 @@ class Bench:
         environment["PYTHONPATH"] = f"{REPOSITORY}:{environment['PYTHONPATH']}"
         model = write_net(folder / "net.onnx", build_s=60)
         self.terminal, inner = pty.openpty() if terminal else (None, None)
+
+        def prepare() -> None:
+            if terminal:
+                fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            # whatever these tests were started under
+            signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(self.board.root), "bench", str(model), "--runner", "tensorrt",
              "--mode", "maxn", "--lock", "--board-python", sys.executable], cwd=folder, env=environment,
             stdin=inner, stdout=inner or subprocess.PIPE, stderr=inner or subprocess.PIPE, start_new_session=True,
-            preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if terminal else
-            (lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if ignored else None)
+            preexec_fn=prepare)
         if inner is not None:
             os.close(inner)
         self.builder = wait_for(self._builder)
