@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,10 +136,11 @@ class NetworkProblem:
 
     def recall_bank(self, cycles: int) -> None:
         """The bank as the last of `cycles` cycles left it."""
-        own = [load_cycle(self._folder.path / _place(cycle)) for cycle in range(cycles)]
-        for evaluated in (*self._earlier, *own):
+        own = (load_cycle(self._folder.path / _place(cycle)) for cycle in reversed(range(cycles)))
+        for evaluated in itertools.chain(own, reversed(self._earlier)):
             if evaluated.bank is not None:
                 self.space.parent.bank = evaluated.bank
+                return
 
     # --- candidates ------------------------------------------------------------------------------------------------
 
