@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from devices.support.errors import CannotMeasure, UserError
+from devices.support.errors import CannotMeasure, UserError, last_line
 from edge_bench.agent import protocol
 from edge_bench.agent_build import agent_bytes, agent_hash
 
@@ -98,7 +98,7 @@ class Connection:
                 for words, remedy in rows:
                     if words in text.lower():
                         return kind(f"{self.host}: {remedy}")
-            return ConnectionLost(f"{self.host}: the connection was lost ({_last_line(text)})")
+            return ConnectionLost(f"{self.host}: the connection was lost ({last_line(text).strip()})")
         if code - KILLED in ENDED_FROM_OUTSIDE:
             return ConnectionLost(f"{self.host}: the agent there was killed ({signal.Signals(code - KILLED).name})")
         if code == NOT_FOUND:
@@ -107,7 +107,7 @@ class Connection:
             return CannotMeasure(f"{self.host}: its disk is full: free some space there")
         if "SyntaxError" in text:
             return CannotMeasure(f"{self.host}: its python3 is too old: Python 3.6 or newer is needed")
-        return CannotMeasure(f"{self.host}: the agent failed ({_last_line(text)})")
+        return CannotMeasure(f"{self.host}: the agent failed ({last_line(text).strip()})")
 
     def send(self, command: str, data: bytes) -> None:
         """Run a command with data on its standard input. CannotMeasure when it fails."""
@@ -196,8 +196,3 @@ class Connection:
         """End the shared connection."""
         subprocess.run(["ssh", *self.options, "-O", "exit", "--", self.host], stdin=subprocess.DEVNULL,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"

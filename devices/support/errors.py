@@ -35,3 +35,9 @@ def unknown(kind, word, known):
     near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     hint = "did you mean {}?".format(near[0]) if near else "known: {}".format(", ".join(known) or "none")
     return UserError("unknown {} '{}': {}".format(kind, word, hint))
+
+
+def last_line(text):
+    """What a program that failed said last: where it says why, that is there."""
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

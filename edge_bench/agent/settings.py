@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 
-from devices.support.errors import CannotMeasure, UserError, unknown
+from devices.support.errors import CannotMeasure, UserError, last_line, unknown
 from devices.support.files import read_json, write_json
 from edge_bench.agent import lock, power_mode, state
 from edge_bench.agent.identity import board_of_model, boot_id, read
@@ -61,7 +61,7 @@ def run_tool(name, *words, answer=b""):
     if code != 0:
         refused = "password" in text or "not allowed" in text or "sudoers" in text
         raise CannotMeasure("no permission to run {}: let `edgesynth devices prepare` show what to install".format(name)
-                            if refused else "{} failed: {}".format(name, _last_line(text)))
+                            if refused else "{} failed: {}".format(name, last_line(text)))
     errors = [line for line in text.splitlines() if line.startswith("Error")]  # jetson_clocks ends with 0 all the same
     if errors:
         raise CannotMeasure("{} failed: {}".format(name, errors[0]))
@@ -93,11 +93,6 @@ def _undisturbed():
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _last_line(text):
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
 
 
 def resolve_mode(word, root="/"):

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from devices.support.errors import CannotMeasure, UserError
+from devices.support.errors import CannotMeasure, UserError, last_line
 from devices.support.files import write_bytes
 from edge_bench.agent import engines, runners
 from edge_bench.agent.sidecar import sidecar_path
@@ -63,7 +63,8 @@ class Revision:
             return False
         done = self._git("cat-file", "--filters", place)
         if done.returncode != 0:
-            raise UserError(f"git cannot read {path} of {self.ref}: {_last_line(done.stderr)}")
+            said = done.stderr.decode("utf-8", "replace")
+            raise UserError(f"git cannot read {path} of {self.ref}: {last_line(said)}")
         if done.stdout.startswith(LFS_POINTER):
             raise UserError(f"{path} of {self.ref} is in Git LFS and its content is not here: install git-lfs and run "
                             f"git lfs fetch origin {self.commit[:12]}")
@@ -88,8 +89,3 @@ def _is_pointer(path: Path) -> bool:
             return stream.read(len(LFS_POINTER)) == LFS_POINTER
     except OSError:
         return False
-
-
-def _last_line(text: bytes) -> str:
-    lines = text.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"

@@ -8,7 +8,7 @@ import tempfile
 import time
 from typing import Any
 
-from devices.support.errors import CannotMeasure, UserError
+from devices.support.errors import CannotMeasure, UserError, last_line
 from edge_bench.agent import interpreter
 from edge_bench.agent import sidecar as sidecars
 from edge_bench.agent.arguments import shapes
@@ -128,7 +128,7 @@ class TrtexecRunner(Runner):
                 raise CannotMeasure("trtexec wrote no times that can be read; its version may be unknown here")
         span = _SPAN.search(output)
         if not latencies or not span or began is None:
-            raise CannotMeasure("trtexec measured nothing: {}".format(_last_line(output)))
+            raise CannotMeasure("trtexec measured nothing: {}".format(last_line(output)))
         start = began + rows[0]["startComputeMs"] / 1000.0
         return start, start + float(span.group(2)), latencies, compute
 
@@ -183,10 +183,5 @@ def _run(words):
             process.stdout.close()
     if code != 0:
         errors = [text for text in output if "[E]" in text] or output
-        raise CannotMeasure("trtexec failed with exit code {}: {}".format(code, _last_line("".join(errors))))
+        raise CannotMeasure("trtexec failed with exit code {}: {}".format(code, last_line("".join(errors))))
     return start, "".join(output)
-
-
-def _last_line(text):
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
