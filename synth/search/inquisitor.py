@@ -18,7 +18,7 @@ from synth.search.generator import PREFERENCES, Generator, preference
 from synth.search.moves import Moves, violation
 from synth.search.probe_table import ProbeTable
 from synth.search.scaled import scaled_networks
-from synth.search.step import Step, fit_step
+from synth.search.step import Step, fit
 from synth.search.theory import Theory
 
 HUNTERS, DRAWN = 6, 6  # local searches that start from the best networks evaluated so far, and from scaled ones
@@ -46,17 +46,6 @@ class Pace:
 # they need not: fitted closely to targets that may be neighbours, what G makes is 1.8 to 2.5 NetScore points better at
 # as much 1r (replayed on digits, numbers 1 to 9), and less different.
 IN_CYCLES, AT_THE_END = Pace(3.0, 1.0, 24), Pace(0.0, 0.1, 50)
-
-
-@dataclass(frozen=True)
-class Insight:
-    """One Δθ_G with its reasons. targets: [seeds, sites] N*; predicted_gain: mean gain in log improvement that the
-    inquisitor expects for the same seeds."""
-
-    step: Step
-    seeds: list[int]
-    targets: IntArray
-    predicted_gain: float
 
 
 class Inquisitor:
@@ -129,7 +118,7 @@ class Inquisitor:
         greedy = Wish(np.full(len(hunters), wish.demand), np.full(len(hunters), wish.reference))
         climb(self.moves, lambda d: self.theory.believe(d, self.margin), hunters, greedy, self.pool, GREEDY_STEPS)
 
-    def step(self, generator: Generator, seeds: Sequence[int], pace: Pace = IN_CYCLES) -> Insight:
+    def step(self, generator: Generator, seeds: Sequence[int], pace: Pace = IN_CYCLES) -> Step:
         """Δθ_G = I(G): search from G(s) for what each seed should have become, and the step that makes it so."""
         seeds = list(seeds)
         wish, starts = self.wishes(seeds), self.space.canonical(generator.generate(seeds))
@@ -140,13 +129,12 @@ class Inquisitor:
         away = self.moves.distance(starts, decisions)
         values = values - pace.pull * (away - away.mean(axis=0))
         chosen = spread_targets(self.moves, decisions, values, NEAREST, pace.crowded)
-        targets = decisions[chosen]
-        step = fit_step(generator, seeds, targets, self.radius, pace.iterations)
+        delta = fit(generator, seeds, decisions[chosen], self.radius, pace.iterations)
         before = self.worth(generator, seeds, wish)
-        generator.move(step.delta)
+        generator.move(delta)
         after = self.worth(generator, seeds, wish)
-        generator.move(-step.delta)
-        return Insight(step, seeds, targets, after - before)
+        generator.move(-delta)
+        return Step(delta, seeds, after - before)
 
     def worth(self, generator: Generator, seeds: Sequence[int], wish: Wish) -> float:
         """Mean log improvement of what G makes of the seeds, each for its wish; clipped, so that no single network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,16 +19,17 @@ FLOOR_WEIGHT = 1.0
 
 @dataclass(frozen=True)
 class Step:
-    """delta: Δθ_G as a vector. divergence: KL(old, new) per site in nats. loss: cross-entropy per site at its end."""
+    """delta: Δθ_G as a vector. seeds: what it was worked out on. predicted_gain: mean gain in log improvement that the
+    inquisitor expects of it for these seeds."""
 
     delta: Tensor
-    divergence: float
-    loss: float
+    seeds: list[int]
+    predicted_gain: float
 
 
-def fit_step(generator: Generator, seeds: list[int], targets: IntArray, radius: float, iterations: int) -> Step:
-    """The step that makes `targets` [n, sites] likely for `seeds` [n], with KL(old, new) per site at most `radius`, by
-    so many iterations of Adam."""
+def fit(generator: Generator, seeds: Sequence[int], targets: IntArray, radius: float, iterations: int) -> Tensor:
+    """The Δθ_G that makes `targets` [n, sites] likely for `seeds` [n], with KL(old, new) per site, in nats, at most
+    `radius`, by so many iterations of Adam."""
     latents, preferences = generator.conditions(seeds)
     want = torch.from_numpy(targets)[..., None]
     new = copy.deepcopy(generator)
@@ -37,7 +39,6 @@ def fit_step(generator: Generator, seeds: list[int], targets: IntArray, radius: 
     weights = list(new.parameters())
     mean, square = torch.zeros_like(start), torch.zeros_like(start)
     greatest = torch.log(torch.tensor(generator.counts, dtype=torch.float64)).clamp_min(1e-9)
-    loss = torch.zeros(())
     for number in range(1, iterations + 1):
         now = new.log_probabilities(latents, preferences)
         loss = -now.gather(-1, want).mean()
@@ -59,7 +60,7 @@ def fit_step(generator: Generator, seeds: list[int], targets: IntArray, radius: 
         if far <= radius * 1.001:
             break
         delta = delta * max(0.3, 0.95 * (radius / far) ** 0.5)  # the divergence grows with the square of the step
-    return Step(delta, far, float(loss.detach()))
+    return delta
 
 
 def _divergence(old: Tensor, new: Tensor) -> Tensor:

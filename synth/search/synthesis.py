@@ -16,7 +16,7 @@ import torch
 from synth.search.acquisition import Belief
 from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, Problem, rows
 from synth.search.generator import Generator
-from synth.search.inquisitor import AT_THE_END, Inquisitor, Insight
+from synth.search.inquisitor import AT_THE_END, Inquisitor
 from synth.search.moves import log_cost, repair, violation
 
 FRESH_COUNT = 64  # seeds of the unbiased count
@@ -44,8 +44,7 @@ class CycleReport:
 
     candidates and observations: what was evaluated, in order, with why ("improve", "uncertain", "fresh").
     incumbent: the U to improve on after the cycle. feasible_share: of fresh seeds, requirements on costs only, before
-    repair. radius, divergence, predicted_gain, realised_gain: of the step of the generator (the realised one belongs
-    to the step before). foreseen: what the inquisitor believed of the candidates before they were evaluated.
+    repair. foreseen: what the inquisitor believed of the candidates before they were evaluated.
     """
 
     cycle: int
@@ -54,10 +53,6 @@ class CycleReport:
     observations: list[Observation]
     incumbent: float
     feasible_share: float
-    radius: float
-    divergence: float
-    predicted_gain: float
-    realised_gain: float
     generator: Generator = field(repr=False)
     inquisitor: Inquisitor = field(repr=False)
     foreseen: Belief = field(repr=False)
@@ -119,7 +114,7 @@ class Synthesis:
         first = (self.settings.cycles + 1) * BATCH_SEEDS
         for number in range(LAST_STEPS):
             seeds = list(range(first + number * LAST_SEEDS, first + (number + 1) * LAST_SEEDS))
-            self.generator.move(self.inquisitor.step(self.generator, seeds, AT_THE_END).step.delta)
+            self.generator.move(self.inquisitor.step(self.generator, seeds, AT_THE_END).delta)
             fresh = self._fresh()
             self.inquisitor.keep_clear(fresh)
             share = float(self.inquisitor.theory.believe(fresh).holds(self.inquisitor.theory.bound).mean())
@@ -132,15 +127,14 @@ class Synthesis:
         candidates = [observation.decisions for observation in observations]
         foreseen = self.inquisitor.theory.believe(rows(candidates, len(self.problem.space.sites)))
         self.inquisitor.theory.observe(observations, self.problem.probe_table())
-        realised = self._judge_last_step()
-        insight = self._move_generator(cycle + 1)
+        self._judge_last_step()
+        self._move_generator(cycle + 1)
         fresh = self._fresh()
         self.inquisitor.keep_clear(fresh)
         share = float((violation(self.problem.requirements, self.problem.space.costs(fresh)) <= 0).mean())
         report = CycleReport(
             cycle, candidates, list(proposed.values()), observations, self.inquisitor.theory.incumbent()[2], share,
-            self.inquisitor.radius, insight.step.divergence, insight.predicted_gain, realised, self.generator,
-            self.inquisitor, foreseen)
+            self.generator, self.inquisitor, foreseen)
         self.reports.append(report)
         self.problem.end_cycle(cycle, report)
         return report
@@ -169,18 +163,15 @@ class Synthesis:
         fixed, _, _ = repair(self.inquisitor.moves, self.problem.requirements, self.generator.generate(seeds))
         return [tuple(int(c) for c in row) for row in fixed]
 
-    def _move_generator(self, cycle: int) -> Insight:
+    def _move_generator(self, cycle: int) -> None:
         """Δθ_G = I(G); θ_G ← θ_G + Δθ_G. Keeps what is needed to judge the step once more is known."""
-        insight = self.inquisitor.step(self.generator, self.seeds_of(cycle))
-        decisions, belief = self.inquisitor.pool.join()
-        self.pool = decisions, belief
+        self._last = self.inquisitor.step(self.generator, self.seeds_of(cycle))
+        self.pool = self.inquisitor.pool.join()
         self._before = self.generator.vector()
-        self.generator.move(insight.step.delta)
-        self._last = insight
-        return insight
+        self.generator.move(self._last.delta)
 
-    def _judge_last_step(self) -> float:
-        """The gain of the last step by the inquisitor as it is now; sets the trust region."""
+    def _judge_last_step(self) -> None:
+        """Set the trust region by what the last step gained, by the inquisitor as it is now."""
         wish = self.inquisitor.wishes(self._last.seeds)
         after = self.inquisitor.worth(self.generator, self._last.seeds, wish)
         now = self.generator.vector()
@@ -188,4 +179,3 @@ class Synthesis:
         before = self.inquisitor.worth(self.generator, self._last.seeds, wish)
         self.generator.move(now - self._before)
         self.inquisitor.trust(after - before, self._last.predicted_gain)
-        return after - before

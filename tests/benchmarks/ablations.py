@@ -13,7 +13,7 @@ from rivals import observed, ours, synthesise
 from synth.search.acquisition import Pool, log_improvement
 from synth.search.decisions import Decisions, FloatArray, IntArray, Observation, Problem, choice_counts, rows
 from synth.search.generator import Generator
-from synth.search.inquisitor import IN_CYCLES, Inquisitor, Insight, Pace
+from synth.search.inquisitor import IN_CYCLES, Inquisitor, Pace
 from synth.search.moves import Moves
 from synth.search.probe_table import ProbeTable
 from synth.search.step import Step
@@ -135,7 +135,7 @@ class ReinforceInquisitor(DrawingInquisitor):
     """Δθ_G by REINFORCE (Williams 1992) on the same belief and wishes: no local search, no targets; what is evaluated
     comes from what was drawn."""
 
-    def step(self, generator: Generator, seeds: Sequence[int], pace: Pace = IN_CYCLES) -> Insight:
+    def step(self, generator: Generator, seeds: Sequence[int], pace: Pace = IN_CYCLES) -> Step:
         seeds = list(seeds)
         wish = self.wishes(seeds)
         self.pool = Pool(len(self.space.sites))
@@ -144,7 +144,6 @@ class ReinforceInquisitor(DrawingInquisitor):
         random = torch.Generator().manual_seed(int(self.random.integers(2**31)))
         mean, square = torch.zeros_like(start), torch.zeros_like(start)
         parameters = list(generator.parameters())
-        drawn = np.zeros((0, len(self.space.sites)), dtype=np.int64)
         for number in range(1, ROUNDS + 1):
             log_p = generator.log_probabilities(latents, preferences)
             flat = log_p.detach().exp().reshape(-1, log_p.shape[-1])
@@ -167,8 +166,7 @@ class ReinforceInquisitor(DrawingInquisitor):
         delta = generator.vector() - start
         after = self.worth(generator, seeds, wish)
         generator.move(start - generator.vector())
-        targets = drawn.reshape(len(seeds), SAMPLES, -1)[:, 0]
-        return Insight(Step(delta, 0.0, float(loss.detach())), seeds, targets, after - before)
+        return Step(delta, seeds, after - before)
 
 
 class EvolvingInquisitor(DrawingInquisitor):
@@ -176,7 +174,7 @@ class EvolvingInquisitor(DrawingInquisitor):
     the seeds: no local search, no targets, as many networks looked at as by REINFORCE; what is evaluated comes from
     these."""
 
-    def step(self, generator: Generator, seeds: Sequence[int], pace: Pace = IN_CYCLES) -> Insight:
+    def step(self, generator: Generator, seeds: Sequence[int], pace: Pace = IN_CYCLES) -> Step:
         import cmaes
 
         seeds = list(seeds)
@@ -199,10 +197,8 @@ class EvolvingInquisitor(DrawingInquisitor):
                     best, delta = worth, torch.from_numpy(point)
                 tried.append((point, -worth))
             evolution.tell(tried)
-        generator.move(start + delta - generator.vector())
-        targets = self.space.canonical(generator.generate(seeds))
         generator.move(start - generator.vector())
-        return Insight(Step(delta, 0.0, -best), seeds, targets, best - before)
+        return Step(delta, seeds, best - before)
 
 
 def evolved(landscape: Landscape, evaluations: int, batch: int) -> list[Observation]:

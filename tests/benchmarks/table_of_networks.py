@@ -146,7 +146,7 @@ def learnt_parts(lab: Laboratory, moves: Moves, sample: Sample, problem: Network
     middle = float(np.median(log_cost(lab.space, inquisitor.theory.incumbent()[0][:8])))
     generator.aim(lambda d: log_cost(lab.space, lab.space.canonical(d)), middle - 0.5, middle + 0.5, range(16))
     for step in range(10):
-        generator.move(inquisitor.step(generator, range(16 * step, 16 * step + 16)).step.delta)
+        generator.move(inquisitor.step(generator, range(16 * step, 16 * step + 16)).delta)
     pool, belief = inquisitor.pool.join()
     pool, belief = pool[belief.violation <= 0], belief.take(np.flatnonzero(belief.violation <= 0))
     chance, u = belief.holds(inquisitor.theory.bound), belief.performance()
