@@ -87,7 +87,8 @@ def finish(lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folde
     by belief from generated seeds, trained with distillation, kept where 1r holds on validation and, where boards take
     part, as measured by the full protocol; what fails is replaced by the next best of what was learnt from it: seeds,
     what the search evaluated, and what the inquisitor would evaluate next. Then as many again are trained that may be
-    better still: full trainings teach more than anything else (4 points on the same replay)."""
+    better still: full trainings teach more than anything else (4 points on the same replay). What was trained in full
+    before, in cycles or by earlier runs, may be among them as it is."""
     rounds = Rounds(lab, problem, synthesis, folder)
     if lab.loop is not None:
         lab.loop.decide("prototype", [(lab.prototype.network, lab.prototype.weights)])
@@ -100,17 +101,17 @@ def finish(lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folde
 class Rounds:
     """Full trainings, round by round; each teaches the inquisitor what the next is chosen by. wanted: FermiNets, one
     for each of `levels` of accuracy (greatest log errors, the loosest first); finalists: networks to train in full,
-    beside those that earlier runs have trained, and more where 1r does not hold for enough of them."""
+    beside those that cycles and earlier runs have trained, and more where 1r does not hold for enough of them."""
 
     def __init__(self, lab: Laboratory, problem: NetworkProblem, synthesis: Synthesis, folder: RunFolder) -> None:
         self.lab, self.problem, self.folder = lab, problem, folder
         self.inquisitor, self.generator = synthesis.inquisitor, synthesis.generator
         self.wanted = lab.order.ferminets
         finalists = lab.order.finalists or 2 * self.wanted
-        self.push = max(PUSH, finalists // 3)
-        self.finalists = finalists + len(lab.known.in_full)
+        self.first, self.push = finalists // 2, max(PUSH, finalists // 3)
         self.levels = self._levels()
-        self.done = _known(lab)
+        self.done = _known(lab, problem)
+        self.finalists = finalists + len(self.done)
         if lab.loop is not None and self.done:
             self.done = _decided(lab, lab.loop, "known", self.done)
         self._tried = {f.decisions for f in self.done}
@@ -120,14 +121,15 @@ class Rounds:
         self._generated = self._generate()
 
     def fill(self, stage: Stage) -> None:
-        """Until 1r holds for as many as are wanted: seeds that it holds for by belief; after the first round also what
-        the search evaluated and what the inquisitor wants, and more surely from round to round."""
+        """Until 1r holds for as many as are wanted: first, unless earlier runs have trained some, seeds that it holds
+        for by belief; then also what the search evaluated and what the inquisitor wants, and more surely from round to
+        round."""
         for least in LIKELY:
-            missing = self.wanted - sum(f.holds for f in self.done)
-            if missing <= 0:
+            missing = max(self.wanted - sum(f.holds for f in self.done), 0)
+            if not self._rounds and not self.lab.known.in_full:
+                made, count = self._generated, max(self.first, missing)
+            elif not missing:
                 return
-            if not self.done:
-                made, count = self._generated, max(self.finalists // 2, missing)
             else:
                 made = self._all(self._wishes())
                 count = max(missing + (missing < self.wanted), self.push)  # one to spare, once some hold
@@ -206,9 +208,10 @@ class Rounds:
         return make(self.lab, self.generator, range(SEEDS), label="" if self.lab.loop is None else f"-{self._rounds}")
 
 
-def _known(lab: Laboratory) -> list[Finished]:
-    """What earlier runs trained in full, judged by what is required now."""
-    found = []
+def _known(lab: Laboratory, problem: NetworkProblem) -> list[Finished]:
+    """What cycles and earlier runs trained in full, judged by what is required now."""
+    found = [_finished(lab, f"in-cycle-{number}", None, decisions, False, outcome)
+             for number, (decisions, outcome) in enumerate(problem.in_full.items())]
     for number, trained in enumerate(lab.known.in_full):
         finished = _finished(lab, f"known-{number}", None, trained.decisions, trained.repaired, trained.outcome)
         if finished.network.digest != trained.digest:

@@ -22,12 +22,13 @@ from synth.search.synthesis import CycleReport
 from synth.space.anchors import anchors
 from synth.space.parent import Origin
 from synth.space.space import NetworkSpace
+from synth.storage.network_folder import WEIGHTS
 from synth.storage.run_folder import RunFolder
 from synth.storage.tensors import load_tensors, save_tensors
 from synth.training.recipe import Recipe
 from synth.training.workers import Pool
 
-BANK, BANK_FILE = "edgesynth.bank/1", "bank.safetensors"
+BANK, BANK_FILE, FINAL_FILE = "edgesynth.bank/1", "bank.safetensors", "final.safetensors"
 EVALUATED = "edgesynth.evaluated/2"
 CYCLES = "cycles"  # folder of what they left
 WRITE_BACK_STEP = 0.1
@@ -49,17 +50,18 @@ class Recipes:
 class Evaluated:
     """What one cycle left on disk: its candidates (words of `decisions.to_words`) and their outcomes, and the bank with
     what they learnt written back; None where the cycle left it as it was. final: the first candidate's outcome after
-    full training, in the cycles that have one."""
+    full training, in the cycles that have one, with weights unless an earlier version left it."""
 
     candidates: list[list[str]]
     outcomes: list[dict[str, Any]]
-    final: dict[str, Any] | None
+    final: Outcome | None
     bank: Weights | None
     rolled_back: bool
 
 
 class NetworkProblem:
-    """A `synth.search.decisions.Problem`. Every cycle is a step of the run folder, so that a resumed run replays it."""
+    """A `synth.search.decisions.Problem`. Every cycle is a step of the run folder, so that a resumed run replays it.
+    in_full: what cycles, those of earlier runs as well, trained in full and kept."""
 
     def __init__(self, space: NetworkSpace, requirements: Requirements, probes: Probes, pool: Pool, folder: RunFolder,
                  recipes: Recipes, seed: int, parent_outcome: Outcome,
@@ -71,6 +73,7 @@ class NetworkProblem:
         self._parent_outcome, self._on_cycle, self._loop = parent_outcome, on_cycle, loop
         self._on_training, self._earlier = on_training, earlier
         self.anchors = anchors(space)
+        self.in_full: dict[Decisions, Outcome] = {}
 
     # --- the problem -----------------------------------------------------------------------------------------------
 
@@ -122,8 +125,10 @@ class NetworkProblem:
         for number, (decisions, row) in enumerate(zip(candidates, evaluated.outcomes, strict=True)):
             outcome = Outcome.from_json(row)
             self.probes.record(decisions, outcome.insights)
-            final = Outcome.from_json(evaluated.final).metrics.accuracy if evaluated.final and number == 0 else None
-            observations.append(_observation(decisions, outcome, final))
+            final = evaluated.final if number == 0 else None
+            if final is not None and final.weights is not None:
+                self.in_full[decisions] = final
+            observations.append(_observation(decisions, outcome, None if final is None else final.metrics.accuracy))
         return observations
 
     def probe_table(self) -> ProbeTable:
@@ -161,8 +166,11 @@ class NetworkProblem:
 
     def finish(self, batch: Sequence[Decisions]) -> Iterator[Outcome]:
         """Train candidates in full, with distillation; outcomes with weights, in order, as soon as they are there."""
-        tasks = [self.task(d, self._recipes.final, FINAL_LOGITS, FINAL, keep_weights=True)[0] for d in batch]
+        tasks = [self._full(d) for d in batch]
         return self._pool.map(run_task, tasks) if tasks else iter(())
+
+    def _full(self, decisions: Decisions) -> Task:
+        return self.task(decisions, self._recipes.final, FINAL_LOGITS, FINAL, keep_weights=True)[0]
 
     def _trained(self, what: str, tasks: Sequence[Task]) -> list[Outcome]:
         outcomes = []
@@ -173,10 +181,10 @@ class NetworkProblem:
 
     def _evaluate(self, batch: Sequence[Decisions], in_full: bool) -> Evaluated:
         short = [self.task(d, self._recipes.short, SHORT_LOGITS, "short", keep_weights=True) for d in batch]
-        full = [self.task(d, self._recipes.final, FINAL_LOGITS, FINAL)[0] for d in batch[:int(in_full)]]
+        full = [self._full(d) for d in batch[:int(in_full)]]
         outcomes = self._trained("candidates", [*full, *(task for task, _ in short)])  # the longest first
         results = [(outcome, origins) for outcome, (_, origins) in zip(outcomes[len(full):], short, strict=True)]
-        parent, final = self.space.parent, outcomes[0].to_json() if full else None
+        parent, final = self.space.parent, outcomes[0] if full else None
         candidates, found = [to_words(self.space.sites, d) for d in batch], [o.to_json() for o, _ in results]
         if not self._recipes.short.inherits:  # what fresh weights learnt is no neighbour of what the bank holds
             return Evaluated(candidates, found, final, None, False)
@@ -210,9 +218,12 @@ def _place(cycle: int) -> str:
 
 def _save_cycle(path: Path, evaluated: Evaluated) -> None:
     path.mkdir(parents=True, exist_ok=True)
-    value = {"candidates": evaluated.candidates, "outcomes": evaluated.outcomes, "final": evaluated.final,
-             "rolled_back": evaluated.rolled_back}
+    final = evaluated.final
+    value = {"candidates": evaluated.candidates, "outcomes": evaluated.outcomes,
+             "final": None if final is None else final.to_json(), "rolled_back": evaluated.rolled_back}
     write_json(path / "outcomes.json", value, EVALUATED)
+    if final is not None and final.weights is not None:
+        save_tensors(path / FINAL_FILE, final.weights, WEIGHTS)
     if evaluated.bank is not None:
         save_tensors(path / BANK_FILE, evaluated.bank, BANK)
 
@@ -220,5 +231,7 @@ def _save_cycle(path: Path, evaluated: Evaluated) -> None:
 def load_cycle(path: Path) -> Evaluated:
     """What a cycle left in its folder."""
     value = read_json(path / "outcomes.json", EVALUATED)
-    bank = load_tensors(path / BANK_FILE, BANK)[0] if (path / BANK_FILE).exists() else None
-    return Evaluated(value["candidates"], value["outcomes"], value["final"], bank, value["rolled_back"])
+    bank, weights = (load_tensors(path / name, schema)[0] if (path / name).exists() else None
+                     for name, schema in ((BANK_FILE, BANK), (FINAL_FILE, WEIGHTS)))
+    final = None if value["final"] is None else Outcome.from_json(value["final"], weights)
+    return Evaluated(value["candidates"], value["outcomes"], final, bank, value["rolled_back"])

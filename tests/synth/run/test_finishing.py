@@ -103,15 +103,16 @@ class Believer:
         return Wish(np.float64(demand), np.float64(7.0))
 
 
-def rounds(bound=BOUND, own=0.97, wanted=3, known=()):
-    """Of φ with this accuracy, under 1r with this bound. known: trained in full by earlier runs."""
+def rounds(bound=BOUND, own=0.97, wanted=3, known=(), in_cycles=()):
+    """Of φ with this accuracy, under 1r with this bound. known: trained in full by earlier runs. in_cycles: pairs of
+    decisions and outcome."""
     space = SimpleNamespace(design=lambda decisions: GRAPHS[decisions[0]],
                             parent=SimpleNamespace(draw=lambda network: (network, {})))
     lab = SimpleNamespace(order=SimpleNamespace(ferminets=wanted, finalists=None), loop=None, space=space,
                           known=WarmStart(in_full=tuple(known)), requirements=SimpleNamespace(items=()),
                           prototype=SimpleNamespace(metrics=one(12, own).metrics))
     synthesis = SimpleNamespace(inquisitor=SimpleNamespace(theory=Believer(bound)), generator=None, reports=[])
-    return Rounds(lab, None, synthesis, None)
+    return Rounds(lab, SimpleNamespace(in_full=dict(in_cycles)), synthesis, None)
 
 
 @pytest.fixture(autouse=True)
@@ -145,26 +146,31 @@ def test_each_level_has_its_turn():
     assert len(rounds(own=0.8)._in_turn()) == 1
 
 
-def test_what_earlier_runs_trained_is_done_and_takes_the_place_of_no_finalist():
+def test_what_cycles_and_earlier_runs_trained_is_done_and_takes_the_place_of_no_finalist():
     earlier = one(4, 0.96)
     outcome = Outcome(earlier.metrics, {}, {})
     known = [Trained((4,), True, outcome, GRAPHS[4].digest), Trained((6,), False, outcome, GRAPHS[6].digest)]
-    these, alone = rounds(known=known), rounds()
+    these, alone = rounds(known=known, in_cycles=[((8,), outcome)]), rounds()
     assert [(f.name, f.seed, f.network) for f in these.done] == [
-        ("known-0", None, GRAPHS[4]), ("known-1", None, GRAPHS[6])]
-    assert these._tried == {(4,), (6,)} and these.done[0].repaired and these.done[0].metrics == earlier.metrics
-    assert (these.finalists - 2, these.push) == (alone.finalists, alone.push)
+        ("in-cycle-0", None, GRAPHS[8]), ("known-0", None, GRAPHS[4]), ("known-1", None, GRAPHS[6])]
+    assert these._tried == {(4,), (6,), (8,)} and all(f.metrics == earlier.metrics for f in these.done)
+    assert [f.repaired for f in these.done] == [False, True, False]
+    assert (these.finalists - 3, these.push) == (alone.finalists, alone.push)
     with pytest.raises(UserError, match="decided on other things"):
         rounds(known=[replace(known[0], digest=GRAPHS[6].digest)])
 
 
-@pytest.mark.parametrize(("failing", "rounds"), [(0, [3, 2, 1]), (3, [3, 3]), (2, [3, 3]), (4, [3, 3, 2])])
-def test_finalists_are_trained_until_enough_hold_and_then_for_better_ones(monkeypatch, failing, rounds):
-    """All teach the inquisitor, round by round. failing: so many of the first do not hold 1r."""
+@pytest.mark.parametrize(("failing", "before", "rounds"), [
+    (0, 0, [3, 2, 1]), (3, 0, [3, 3]), (2, 0, [3, 3]), (4, 0, [3, 3, 2]), (0, 3, [3, 2, 1]), (4, 1, [3, 3])])
+def test_finalists_are_trained_until_enough_hold_and_then_for_better_ones(monkeypatch, failing, before, rounds):
+    """All teach the inquisitor, round by round; the first are seeds. failing: so many of the first do not hold 1r.
+    before: networks for which 1r holds that cycles trained in full."""
     problem = ToyProblem()
     run = Synthesis(problem, Settings(cycles=3, batch=4, seed=0))
     run.run()
-    trained, known, sizes = [], [], []
+    trained, known, sizes, names = [], [], [], []
+    outcome = Outcome(one(12, 0.9).metrics, {}, {})
+    problem.in_full = dict.fromkeys(run.reports[0].candidates[:before], outcome)
 
     def trainings(lab, problem, made, chosen, folder):
         known.append(len(run.inquisitor.theory.in_full))
@@ -172,11 +178,14 @@ def test_finalists_are_trained_until_enough_hold_and_then_for_better_ones(monkey
         for i in chosen:
             width = sorted(GRAPHS)[len(trained) % len(GRAPHS)]
             trained.append(made.row(i))
+            names.append(made.names[i])
             finished = one(width, 0.9, YES if len(trained) > failing else NO)
             yield replace(finished, name=made.names[i], decisions=made.row(i))
 
     monkeypatch.setattr(Rounds, "_generate", GENERATE)
     monkeypatch.setattr("synth.run.finishing.train_in_full", trainings)
+    monkeypatch.setattr("synth.run.finishing._finished", lambda lab, name, seed, decisions, repaired, outcome: replace(
+        one(12, 0.9), name=name, decisions=decisions))
     lab = SimpleNamespace(order=SimpleNamespace(ferminets=3, finalists=None), loop=None, known=WarmStart(),
                           prototype=SimpleNamespace(metrics=one(12, 0.97).metrics), space=problem.space,
                           requirements=problem.requirements)
@@ -184,7 +193,9 @@ def test_finalists_are_trained_until_enough_hold_and_then_for_better_ones(monkey
     assert sizes == rounds and len(set(trained)) == sum(rounds)
     assert known == [sum(rounds[:number]) for number in range(len(rounds))]
     assert run.inquisitor.theory.in_full == [(row, 0.9) for row in trained]
-    assert len(made) == 3 and all(f.holds for f in made) and {f.decisions for f in made} <= set(trained)
+    assert all(name.startswith("seed-") for name in names[:rounds[0]])
+    assert len(made) == 3 and all(f.holds for f in made)
+    assert {f.decisions for f in made} <= {*trained, *problem.in_full} and not set(trained) & set(problem.in_full)
 
 
 def test_a_level_improves_on_what_reached_it_or_on_what_is_believed():

@@ -12,12 +12,23 @@ from synth.networks.tracing import trace
 from synth.objective.requirements import Requirements
 from synth.probing.probing import Probes, order_of_units
 from synth.prototypes.resnet import ResNet
-from synth.run.problem import FINAL, LINK_EVERY, Evaluated, NetworkProblem, Recipes, _save_cycle, teaches_the_link
+from synth.run.candidates import Outcome
+from synth.run.problem import (
+    FINAL,
+    LINK_EVERY,
+    Evaluated,
+    NetworkProblem,
+    Recipes,
+    _save_cycle,
+    load_cycle,
+    teaches_the_link,
+)
 from synth.run.scope import scope_of
 from synth.search.probe_table import FIRM_SLOPE_SD, SLOPE_SD
 from synth.space.bank import elastic_parent
 from synth.space.prices import Prices
 from synth.space.space import NetworkSpace
+from synth.training.evaluation import Metrics
 from synth.training.recipe import recipe_for
 
 
@@ -68,6 +79,19 @@ def test_a_recipe_may_want_fresh_weights(problem):
 def test_one_candidate_of_so_many_is_trained_in_full_but_no_more_than_one_a_cycle(batch):
     cycles = 60
     assert sum(teaches_the_link(cycle, batch) for cycle in range(cycles)) == min(cycles * batch // LINK_EVERY, cycles)
+
+
+def test_what_a_cycle_trained_in_full_is_kept_with_its_weights(problem, tmp_path):
+    task, _ = problem.task(problem.anchors[0], None, None, FINAL)
+    whole = Outcome(Metrics(0.5, -0.7, 0.1, 0.9, 0.01, 100), {}, task.weights)
+    for name, final in (("whole", whole), ("none", None), ("of-an-earlier-version", replace(whole, weights=None))):
+        _save_cycle(tmp_path / name, Evaluated([], [], final, None, False))
+        found = load_cycle(tmp_path / name).final
+        if final is None or final.weights is None:
+            assert found == final
+        else:
+            assert found.metrics == final.metrics and found.weights.keys() == final.weights.keys()
+            assert all(torch.equal(found.weights[key], tensor) for key, tensor in final.weights.items())
 
 
 def test_the_bank_is_as_the_last_left_it_that_wrote_back_earlier_runs_before_ones_own(problem, tmp_path):

@@ -27,7 +27,7 @@ from synth.objective.share import share_error
 from synth.progress import Progress
 from synth.report.summary import RunSummary
 from synth.run.preparation import _load_parent, _refuse_unreachable_accuracy, _save_parent, comes_trained
-from synth.run.problem import NetworkProblem
+from synth.run.problem import NetworkProblem, load_cycle
 from synth.run.run import generate
 from synth.run.scope import recipe_of, scope_of
 from synth.search.generator import Generator
@@ -164,6 +164,27 @@ def test_a_damaged_file_is_named_and_nothing_is_lost(finished, tmp_path):
     with pytest.raises(UserError, match=r"prototype.weights\.safetensors"):
         tiny_run.run(copy, resume=True)
     assert weights.exists() and (copy / "generator" / "generator.safetensors").exists()
+
+
+def test_what_a_cycle_trained_in_full_may_be_a_ferminet_and_is_not_trained_again(tmp_path, monkeypatch):
+    """Nor by a run that starts from it."""
+    monkeypatch.setattr("synth.run.problem.LINK_EVERY", 2)  # one in each cycle
+    monkeypatch.setattr("synth.run.run.measure_here", lambda *_: {})
+    kept, finish_of = [], NetworkProblem.finish
+
+    def finish(self, batch):
+        kept[-1:] = [dict(self.in_full)]
+        assert not set(batch) & set(self.in_full)
+        return finish_of(self, batch)
+
+    monkeypatch.setattr(NetworkProblem, "finish", finish)
+    first = tmp_path / "first"
+    tiny_run.run(first)
+    finals = [load_cycle(place).final for place in sorted((first / "cycles").iterdir())]
+    assert [outcome.metrics for outcome in kept[0].values()] == [final.metrics for final in finals]
+    kept.append({})
+    tiny_run.run(tmp_path / "second", warm_start=str(first), cycles=1)
+    assert list(kept[1])[:3] == list(kept[0]) and len(kept[1]) == 4
 
 
 def test_more_networks_come_from_the_saved_generator(finished, tmp_path, monkeypatch):
