@@ -38,7 +38,7 @@ MEASURED_BESIDE = 2  # measurements beside a cycle, where a board takes part and
                       "  edgesynth synth --target tx2 --host nvidia@tx2 --require 'img_per_joule >= 60 @ batch=8'\n"
                       "  edgesynth synth --target tx2 --prototype resnet20 --data cifar10 --teacher resnet20x2\n"
                       "  edgesynth synth --target tx2 --prototype net.py:make --data data.py:load --out runs/mine\n"
-                      "  edgesynth synth --warm-start runs/mine --require 'accuracy >= 95%' --cycles 4")
+                      "  edgesynth synth --warm-start runs/mine --require 'accuracy >= 95%' --cycles 0")
 @click.option("--target", default="tx2", show_default=True, help="Board, board:mode, or a board's file such as "
               "my-board.json, that networks are made for.")
 @click.option("--prototype", help="A known network, or a factory: package.module:name or file.py:name.")
@@ -55,7 +55,8 @@ MEASURED_BESIDE = 2  # measurements beside a cycle, where a board takes part and
               help="With --host, when no board answers any more: stop, to be resumed, or go on with predictions.")
 @click.option("--precision", default="fp16", show_default=True, help="Of predictions for the target, and of engines.")
 @click.option("--seed", default=0, show_default=True, help="Of everything: the same seed gives the same FermiNets.")
-@click.option("--cycles", default=16, show_default=True, help="Of generator and inquisitor.")
+@click.option("--cycles", default=16, show_default=True, help="Of generator and inquisitor; with --warm-start, 0 goes "
+              "straight to the finalists.")
 @click.option("--batch", default=4, show_default=True, help="Candidates evaluated in each cycle.")
 @click.option("--epochs", type=click.IntRange(1), help="Of the training of what is kept, in place of the recipe's own.")
 @click.option("--short-epochs", type=click.IntRange(1), help="Of the training of candidates, in place of the recipe's.")
@@ -68,7 +69,8 @@ MEASURED_BESIDE = 2  # measurements beside a cycle, where a board takes part and
                    "here is as it was there.")
 @click.option("--ferminets", default=4, show_default=True, help="How many to finish.")
 @click.option("--finalists", type=click.IntRange(1), help="Networks trained in full, of which those are chosen; "
-              "more where 1r does not hold for enough of them.  [default: twice as many]")
+              "more where 1r does not hold for enough of them; "
+              "those of earlier runs are not counted.  [default: twice as many]")
 @click.option("--out", type=click.Path(), help="Run folder.  [default: a new one in runs/]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @workers_option

@@ -51,13 +51,15 @@ class Order:
     warm_start: str | None = None
 
     def __post_init__(self) -> None:
-        for name, low, high in (("cycles", 1, 10_000), ("batch", 2, 1_000), ("ferminets", 1, 26), ("measure", 0, 100)):
+        least = 1 if self.warm_start is None else 0  # what earlier runs evaluated can be finished as it is
+        for name, low, high in (("cycles", least, 10_000), ("batch", 2, 1_000), ("ferminets", 1, 26),
+                                ("measure", 0, 100)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"--{name} {getattr(self, name)}: it must be {low} to {high}")
         for name in ("epochs", "short_epochs"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be 1 or more")
-        if self.finalists is not None and self.finalists < self.ferminets:
+        if self.finalists is not None and self.finalists < self.ferminets and self.warm_start is None:
             raise UserError(f"--finalists {self.finalists}: {self.ferminets} FermiNets are to be chosen from them")
         if self.changes:
             from synth.training.recipe import PURPOSES, changes_of  # which needs torch

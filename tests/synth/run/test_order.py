@@ -28,6 +28,8 @@ def test_what_older_versions_do_not_know_is_left_out_where_it_was_not_asked():
 @pytest.mark.parametrize(("changes", "said"), [
     ({"epochs": 0}, "--epochs 0: it must be 1 or more"),
     ({"short_epochs": 0}, "--short-epochs 0: it must be 1 or more"),
+    ({"cycles": 0}, "--cycles 0: it must be 1 to 10000"),
+    ({"cycles": -1, "warm_start": "earlier"}, "--cycles -1: it must be 0 to 10000"),
     ({"finalists": 3}, "--finalists 3: 4 FermiNets are to be chosen from them"),
     ({"changes": ("batch",)}, "--set batch: NAME=VALUE is expected"),
     ({"changes": ("first.batch=3",)}, "for one of prototype, short, final"),

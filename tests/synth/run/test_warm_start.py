@@ -87,6 +87,14 @@ def test_what_was_trained_in_full_is_judged_by_the_new_requirements(earlier, war
             assert row.readings["params"].value <= 9000 and row.seed is None
 
 
+def test_what_is_known_can_be_finished_without_another_cycle(earlier, tmp_path):
+    out, asked = tmp_path / "finished", {**STRICTER, "warm_start": str(earlier), "cycles": 0, "finalists": 1}
+    summary = tiny_run.run(out, **asked)
+    assert not (out / "cycles").exists() and len(networks_of(out, "finished")) == 1
+    assert len(summary.ferminets) == 2 and not summary.cycles and (out / "report.html").is_file()
+    assert tiny_run.run(out, resume=True, **asked) == summary
+
+
 def test_a_run_that_starts_from_one_that_did_knows_both(earlier, warm, tmp_path):
     out, first = tmp_path / "third", warm[0]
     tiny_run.run(out, warm_start=str(first), **STRICTER)
