@@ -35,8 +35,8 @@ def load_prototype(name: str, dataset: Dataset, *, seed: int = 0) -> nn.Module:
 
     A factory may take any of `channels`, `size` (height, width) and `classes`, by name, or nothing. Initial weights
     come from `seed`; the global random state is left as it was. UserError when there is no such prototype, when it is
-    no nn.Module, does not accept the data's shape, gives another number of outputs than there are classes, or holds
-    NaN.
+    no nn.Module, does not accept the data's shape, gives another number of outputs than there are classes, or
+    probabilities in place of logits, or holds NaN.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -65,6 +65,9 @@ def check_prototype(module: nn.Module, dataset: Dataset, name: str) -> None:
         )
     if not torch.isfinite(outputs).all():
         raise UserError(f"{name}: answers an image of {dataset.name} with NaN or infinity; load sound weights")
+    if outputs.min() >= 0 and torch.allclose(outputs.sum(dim=1), torch.ones(images), atol=1e-4):
+        # taken for logits, the surest answer of ten classes would still have a cross-entropy of 1.46
+        raise UserError(f"{name}: returns probabilities; return logits, that is, leave the softmax at its end out")
 
 
 def _registered(name: str, dataset: Dataset) -> nn.Module:

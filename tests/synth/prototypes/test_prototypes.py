@@ -94,6 +94,8 @@ OWN = """
     def maps(): return nn.Conv2d(3, 4, 3)
     def frozen(): return Net(3, 4).requires_grad_(False)
     def broken(): return missing_name
+    def certain(): return nn.Sequential(Net(3, 4), nn.Softmax(1))
+    def log_softmax(): return nn.Sequential(Net(3, 4), nn.LogSoftmax(1))
     def pair():
         class Two(Net):
             def forward(self, x): return x, x
@@ -117,7 +119,7 @@ def own(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", ["plain", "sized", "anything", "Net", "lazy"])
+@pytest.mark.parametrize("name", ["plain", "sized", "anything", "Net", "lazy", "log_softmax"])
 def test_a_users_own(own, small_rgb, name):
     module = load_prototype(f"{own}:{name}", small_rgb)
     assert module(small_rgb.test.images[:3]).shape == (3, 4) and module.training
@@ -135,6 +137,7 @@ def test_a_users_own(own, small_rgb, name):
         ("pair", "returns tuple"),
         ("nan", r"head\.weight holds NaN or infinity"),
         ("overflow", "answers an image of made with NaN"),
+        ("certain", "returns probabilities; return logits"),
         ("frozen", "no weights that can be trained"),
         ("broken", r"nets\.py:\d+: NameError: name 'missing_name' is not defined"),
         ("plian", "did you mean plain"),
