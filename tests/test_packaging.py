@@ -51,7 +51,7 @@ def own_folder(tmp_path_factory) -> Path:
                 images = np.random.default_rng(count).integers(0, 100, (count, 1, 8, 8))
                 images += 100 * labels[:, None, None, None]
                 return images.astype(np.uint8), labels
-            return {"train": part(48), "validation": part(24), "test": part(24)}
+            return {"train": part(48), "validation": part(24), "test": part(26)}
 
         def network():
             def block(inputs, outputs):

@@ -20,6 +20,12 @@ from devices.support.factories import accepted, is_factory, load_factory
 SPLITS = ("train", "validation", "test")
 LEAST_TRAIN = 2  # batch norm has no statistics of one image
 LARGEST = 1e30  # of a pixel: its square must fit float32 sums
+# what an accuracy would be worth on a split whose images are all in one before it
+SEEN_BEFORE = (
+    ("validation", "train", "so that it would tell nothing"),
+    ("test", "train", "so that it would tell nothing"),
+    ("test", "validation", "by which networks are chosen, so that it would flatter them"),
+)
 
 # One line a data set: its loader takes the folder that holds the user's copy (None: not given) and whether it may be
 # downloaded, and gives a Dataset.
@@ -270,18 +276,18 @@ def _check_alike(shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 def _check_together(raw: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """What no training and no accuracy can be made of, though each split is sound."""
-    images, labels = raw["train"]
-    known = np.unique(labels)
+    known = np.unique(raw["train"][1])
     if len(known) < 2:
         raise UserError(f"train: all images have label {int(known[0])}; give it two classes or more")
     for split in ("validation", "test"):
-        others, theirs = raw[split]
-        unseen = np.setdiff1d(theirs, known)
+        unseen = np.setdiff1d(raw[split][1], known)
         if len(unseen):
             raise UserError(f"{split}: there are images of label {int(unseen[0])}, but train has none; put some into "
                             "train")
-        if np.array_equal(images, others):
-            raise UserError(f"{split}: its images are those of train, so that it would tell nothing; give it others")
+    seen = {split: {hash(image.tobytes()) for image in raw[split][0]} for split in SPLITS}
+    for split, before, so in SEEN_BEFORE:
+        if seen[split] <= seen[before]:
+            raise UserError(f"{split}: its images are those of {before}, {so}; give it others")
 
 
 def _checked(dataset: Dataset, where: str) -> Dataset:

@@ -14,7 +14,7 @@ def pair(count, classes=3):
 
 
 def data(**changes):
-    return {"train": pair(24), "validation": pair(12), "test": pair(12), "classes": CLASSES} | changes
+    return {"train": pair(24), "validation": pair(12), "test": pair(13), "classes": CLASSES} | changes
 
 
 def network(outputs=3, channels=3):

@@ -43,11 +43,11 @@ def test_images_are_normalised_by_the_training_split():
 
 def test_floating_point_is_taken_as_it_is_and_a_constant_channel_does_no_harm():
     splits = arrays(np.float64)
-    for images, _ in splits.values():
-        images[:] = 0.25
-    dataset = build({**splits, **{split: (splits[split][0][:9], splits[split][1][:9]) for split in SPLITS[1:]}})
+    for (images, _), value in zip(splits.values(), (0.25, 0.5, 0.75), strict=True):
+        images[:] = value
+    dataset = build(splits)
     assert dataset.pixel_scale == 1.0 and dataset.mean == (0.25,) and dataset.std == (1.0,)
-    assert torch.count_nonzero(dataset.test.images) == 0
+    assert torch.count_nonzero(dataset.train.images) == 0 and (dataset.test.images == 0.5).all()
 
 
 def test_what_the_user_holds_is_not_changed():
@@ -200,10 +200,10 @@ def test_a_factory_that_asks_for_the_data_root_gets_it(tmp_path):
 
         def data(root):
             images = np.load(f"{root}/images.npy")
-            return {name: (images[:count], np.arange(count) % 2)
-                    for name, count in (("train", 6), ("validation", 4), ("test", 4))}
+            return {name: (images[part], np.arange(14)[part] % 2) for name, part in
+                    (("train", slice(6)), ("validation", slice(6, 10)), ("test", slice(10, 14)))}
     """))
-    np.save(tmp_path / "images.npy", np.zeros((6, 1, 3, 3), np.uint8))
+    np.save(tmp_path / "images.npy", np.arange(14 * 9, dtype=np.uint8).reshape(14, 1, 3, 3))
     assert len(load_dataset(f"{path}:data", tmp_path).train) == 6
     with pytest.raises(UserError, match=r"FileNotFoundError"):
         load_dataset(f"{path}:data", tmp_path / "nowhere")
@@ -245,8 +245,8 @@ def test_wild_arrays_are_sound_or_refused(images, labels):
 def test_other_containers(images, sentence):
     with pytest.raises(UserError, match=sentence):
         build({split: (images, np.zeros(len(images), int)) for split in SPLITS})
-    fine = build({split: (torch.ones(count, 1, 3, 3, dtype=torch.bfloat16), [0, 1, 2] * (count // 3))
-                  for split, count in zip(SPLITS, (6, 3, 3), strict=True)})
+    fine = build({split: (torch.full((6, 1, 3, 3), value, dtype=torch.bfloat16), [0, 1, 2] * 2)
+                  for split, value in zip(SPLITS, (0.25, 0.5, 0.75), strict=True)})
     assert fine.train.images.dtype == torch.float32
 
 
@@ -255,9 +255,18 @@ def test_other_containers(images, sentence):
     ("train", lambda x, y, train: (x, y % 2), "validation: there are images of label 2, but train has none"),
     ("validation", lambda x, y, train: train, "validation: its images are those of train"),
     ("test", lambda x, y, train: train, "test: its images are those of train"),
+    ("validation", lambda x, y, train: (train[0][6:3:-1], train[1][6:3:-1]), "validation: its images are those of"),
 ])
 def test_splits_that_do_not_go_together(split, spoil, sentence):
     splits = arrays()
     splits[split] = spoil(*splits[split], splits["train"])
     with pytest.raises(UserError, match=sentence):
         build(splits)
+
+
+def test_validation_images_are_no_test():
+    splits = arrays()
+    images, labels = splits["validation"]
+    with pytest.raises(UserError, match="test: its images are those of validation, by which networks are chosen"):
+        build({**splits, "test": (images[::-1], labels[::-1])})
+    assert len(build({**splits, "test": (np.concatenate([images, images[:1] + 1]), [*labels, 0])}).test) == 13
