@@ -93,6 +93,10 @@ def test_norms_are_kept_for_each_operator():
     assert norm is not None
     own = parent.bank[f"{norm.name}.running_var"]
     assert not torch.equal(own, parent.bank[f"pointwise:{norm.name}.running_var"])
+    for choice in OTHERS:
+        _, origins = parent.draw(Design(ALL_KEPT, {name: choice}, ()))
+        assert {origins[f"{norm.name}.{t}"].key for t in ("weight", "bias", "running_mean", "running_var")} == {
+            f"{choice}:{norm.name}.{t}" for t in ("weight", "bias", "running_mean", "running_var")}
 
 
 def test_write_back_moves_just_the_slice_that_was_used_and_by_its_step():

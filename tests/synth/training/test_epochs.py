@@ -37,6 +37,19 @@ def logits(recipe: Recipe) -> torch.Tensor:
     return torch.randn(recipe.different_views, IMAGES, 10, generator=torch.Generator().manual_seed(0))
 
 
+def test_the_loss_by_hand():
+    """(1 - distil) of the cross-entropy on smoothed labels, distil T² of the divergence from the teacher at T."""
+    random = torch.Generator().manual_seed(0)
+    student, teacher = (2 * torch.randn(5, 10, generator=random) for _ in range(2))
+    labels = torch.arange(5)
+    plain, wanted, found = student.log_softmax(1), (teacher / 3).log_softmax(1), (student / 3).log_softmax(1)
+    hard = -(0.9 * plain[labels, labels] + 0.1 * plain.mean(1)).mean()
+    soft = (wanted.exp() * (wanted - found)).sum(1).mean()
+    loss = lesson(Recipe(1, smoothing=0.1, distil=0.3, temperature=3.0)).loss
+    torch.testing.assert_close(loss(student, labels, teacher), 0.7 * hard + 0.3 * 9 * soft)
+    torch.testing.assert_close(loss(student, labels, None), hard)
+
+
 @pytest.mark.parametrize("recipe", [*(replace(CIFAR, optimiser=one) for one in OPTIMISERS), BENT],
                          ids=[*OPTIMISERS, "bent"])
 @pytest.mark.parametrize("taught", [False, True])

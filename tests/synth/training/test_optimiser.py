@@ -85,3 +85,18 @@ def test_a_network_without_matrices_is_adamws():
             parameter.grad.copy_(gradient)
         optimiser.step(0.1)
     assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
+
+
+def test_a_young_average_follows_faster():
+    """It has forgotten the first weights long before an average of 1000 steps could have."""
+    module = Small()
+    start = module.head.weight.detach().clone()
+    optimiser = FlatOptimiser(module, "sgd", decay=0.0, momentum=0.0, average_steps=1000)
+    for _ in range(100):
+        optimiser.weights.add_(1.0)
+        optimiser.step(0.0)
+    assert optimiser.coefficients(100, 0.0)[3] == pytest.approx(10 / 110)
+    assert optimiser.coefficients(10**6, 0.0)[3] == pytest.approx(1 / 1000)
+    optimiser.release()
+    behind = 100 - (module.head.weight - start).mean()
+    assert 0 < behind < 12  # about a tenth of the way, where steps are alike

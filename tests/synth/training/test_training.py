@@ -44,6 +44,11 @@ def network(seed: int = 0) -> nn.Module:
     return ResNet(1, 10, widths=(4, 8), blocks=1)
 
 
+def dropping(seed: int = 0) -> nn.Module:
+    whole = network(seed)
+    return nn.Sequential(*list(whole.children())[:-1], nn.Dropout(0.3), whole.head)
+
+
 def weights(module: nn.Module) -> torch.Tensor:
     return torch.cat([value.flatten().double() for value in module.state_dict().values()])
 
@@ -57,17 +62,15 @@ def trained(split: Split, **more) -> nn.Module:
 def test_one_seed_one_result_whatever_the_global_state(split):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    one = network()
-    dropping = nn.Sequential(*list(one.children())[:-1], nn.Dropout(0.3), one.head)
+    one = dropping()
     torch.set_rng_state(before)
-    train(dropping, split, RECIPE, seed=1)
+    train(one, split, RECIPE, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
 
-    two = network()
-    again = nn.Sequential(*list(two.children())[:-1], nn.Dropout(0.3), two.head)
+    again = dropping()
     torch.manual_seed(99)
     train(again, split, RECIPE, seed=1)
-    assert torch.equal(weights(dropping), weights(again))
+    assert torch.equal(weights(one), weights(again))
     assert not torch.equal(weights(trained(split, seed=1)), weights(trained(split, seed=2)))
     assert not torch.equal(weights(trained(split)), weights(trained(split, view_seed=7)))
 
@@ -221,6 +224,16 @@ def test_batch_norms_are_recalibrated(split):
     recalibrate_batch_norm(nn.Sequential(nn.Conv2d(1, 1, 1)), split.images, IMAGES)
 
 
+def test_averaged_weights_have_norms_of_their_own(split):
+    """Those of the last steps belong to other weights; without an average they are kept."""
+    for epochs, kept in ((1, False), (0, True)):
+        module = trained(split, recipe=replace(RECIPE, average_epochs=epochs))
+        norm = module.stem[1]
+        before = norm.running_mean.clone()
+        recalibrate_batch_norm(module, split.images, len(split))
+        assert torch.equal(before, norm.running_mean) != kept
+
+
 @pytest.mark.parametrize("order", ["by class", "in turns"])
 def test_batch_norms_see_all_classes_however_the_images_lie(order):
     """Own data are often read folder by folder; classes in turns make every third image one of the same class."""
@@ -277,13 +290,13 @@ def cut_after(epochs: int):
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_a_training_that_was_cut_goes_on_to_the_same_bits(split, tmp_path, optimiser):
     recipe = replace(RECIPE, epochs=4, optimiser=optimiser, small_px=6, small_share=0.5)
-    whole = trained(split, recipe=recipe)
-    module, place = network(), tmp_path / "new" / "c.safetensors"
+    whole, module, place = dropping(), dropping(), tmp_path / "new" / "c.safetensors"
+    train(whole, split, recipe, seed=1)
     about = {"recipe": recipe.to_json(), "teacher": None}
     with pytest.raises(Cut):
         train(module, split, recipe, seed=1, checkpoint=Checkpoint(place, 0, about), progress=cut_after(3))
     shown = []
-    again = network(5)  # whatever the weights were
+    again = dropping(5)  # whatever the weights were
     history = train(again, split, recipe, seed=1, checkpoint=Checkpoint(place, 0, about),
                     progress=lambda done, _: shown.append(done))
     assert shown == [4] and len(history.losses) == 4
