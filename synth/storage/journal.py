@@ -47,9 +47,10 @@ class Journal:
 
     def replace(self, key: Any, value: Any) -> Any:
         """As `append`, of a key that may be there: the last value counts."""
+        # through the same text as a later reading, which sorts the keys of objects as text
+        key, value = _through_json(key), _through_json(value)
         files.append_line(self.path, {"key": key, "value": value, "check": _check(key, value)})
-        # through the same text as a later reading
-        return self._keep(_through_json(key), _through_json(value))
+        return self._keep(key, value)
 
     def _keep(self, key: Any, value: Any) -> Any:
         name = files.canonical_json(key)

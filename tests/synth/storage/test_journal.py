@@ -19,6 +19,13 @@ def test_values_come_back_as_they_went_in_and_in_order(tmp_path):
     assert (0, (1, 2)) in again and again[(1, (0, 0))] is None and len(again) == 2
 
 
+def test_numbers_that_json_makes_text_are_kept(tmp_path):
+    """As keys of an object they are sorted otherwise than as numbers."""
+    journal = Journal(tmp_path / "j.jsonl", SCHEMA)
+    assert journal.append("a", {9: 1, 10: 2}) == {"9": 1, "10": 2}
+    assert list(Journal(tmp_path / "j.jsonl", SCHEMA).items()) == list(journal.items())
+
+
 def test_a_key_is_recorded_once(tmp_path):
     journal = Journal(tmp_path / "j.jsonl", SCHEMA)
     journal.append("a", 1)
