@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -89,9 +90,14 @@ def refuse_impossible(space: NetworkSpace, hopeful: bool = False) -> None:
         slack = wanted.cost_slack(space.costs(fixed))
         row = int(violation(wanted, space.costs(fixed)).argmin())
         worst = requirements.on_costs[int(slack[row].argmin())]
-        missed = 100 * (1 - np.exp(slack[row].min()))
         raise UserError("no network of this space meets all requirements at once: the one that comes nearest misses "
-                        f"'{worst}' by {missed:.0f} %; relax it or another")
+                        f"'{worst}' by {_missed_percent(worst, slack[row].min()):.0f} %; relax it or another")
+
+
+def _missed_percent(item: Requirement, slack: float) -> float:
+    """By how much of its bound a requirement is missed, given its (negative) slack: three times an upper bound is 200 %
+    too much."""
+    return 100 * abs(math.expm1(slack if item.lower else -slack))
 
 
 def refuse_unshowable_accuracy(requirements: Requirements, count: int) -> None:

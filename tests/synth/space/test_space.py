@@ -13,12 +13,18 @@ from synth.networks.costs import costs
 from synth.networks.module import build, check
 from synth.networks.rewriting import OPERATORS
 from synth.networks.tracing import trace
-from synth.objective.requirements import Requirements
+from synth.objective.requirements import Requirement, Requirements
 from synth.objective.share import share_error
 from synth.probing.probing import order_of_units
 from synth.search.decisions import from_words, to_words
 from synth.search.scaled import scaled_networks
-from synth.space.feasibility import best_for, beyond_accuracy, refuse_impossible, refuse_unshowable_accuracy
+from synth.space.feasibility import (
+    _missed_percent,
+    best_for,
+    beyond_accuracy,
+    refuse_impossible,
+    refuse_unshowable_accuracy,
+)
 from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
 from synth.space.space import (
@@ -372,6 +378,13 @@ def test_requirements_that_cannot_hold_together_are_refused():
         refuse_impossible(space_of("resnet", (alone,)))
     with pytest.raises(UserError, match="all requirements at once"):
         refuse_impossible(space_of("resnet", words))
+
+
+@pytest.mark.parametrize("words, value, percent", [
+    ("latency <= 10 ms", 30.0, 200.0), ("latency <= 10 ms", 11.0, 10.0), ("img_per_joule >= 60", 45.0, 25.0)])
+def test_what_is_missed_is_said_as_a_share_of_the_bound(words, value, percent):
+    item = Requirement.parse(words)
+    assert _missed_percent(item, float(item.slack(value))) == pytest.approx(percent)
 
 
 def test_width_sites_name_real_groups():
