@@ -45,6 +45,19 @@ def test_stimuli_may_be_looked_at_in_parts(monkeypatch):
         assert np.allclose(one, other, rtol=1e-4)
 
 
+def test_importance_by_hand():
+    """Where one linear layer reads the units: the slope of the loss there is known."""
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+                                 torch.nn.Flatten(), torch.nn.Linear(4, 10))
+    network, weights = trace(module, module_zoo.INPUT_SHAPE)
+    channels, split = channels_of(network), stimuli()
+    with torch.no_grad():
+        wrong = module(split.images).softmax(1) - torch.nn.functional.one_hot(split.labels, 10)
+        expected = (module[:4](split.images) * (wrong @ module[4].weight)).square().mean(0)
+    found = probing.importance(build(network, weights), channels, split)
+    assert found[channels.labels["0"]] == pytest.approx(expected.numpy(), rel=1e-4)
+
+
 def test_of_large_stimuli_the_fit_looks_at_fewer(monkeypatch):
     seen = []
     monkeypatch.setattr(bank, "PIXELS", 24 * module_zoo.INPUT_SHAPE[1] * module_zoo.INPUT_SHAPE[2])

@@ -135,3 +135,5 @@ def test_a_reading_without_an_interval_is_not_believed_to_the_last_digit():
     found = logarithms(readings(width=1e-9), ["energy_mj", "latency_p50_ms", "power_mw"])
     assert found["energy_mj"] == (pytest.approx(math.log(2.0)), 0.01)
     assert found["latency_p50_ms"] == (0.0, 0.05) and "power_mw" not in found
+    _, noise = logarithms(readings(width=0.2), ["energy_mj"])["energy_mj"]
+    assert noise == pytest.approx(math.log(1.2 / 0.8) / 3.92, rel=1e-3)  # 95 % are 3.92 standard errors wide
