@@ -4,6 +4,7 @@ import functools
 
 import module_zoo
 import pytest
+from torch import nn
 
 from synth.networks.module import build, check
 from synth.networks.rewriting import (
@@ -74,6 +75,20 @@ def test_a_projection_shortcut_is_no_block_that_can_go():
                  and all(network[s].op in ("batch_norm", "conv") for s in v.inputs)]
     assert projected, "the zoo's resnet has a projection"
     assert not {v.name for v in projected} & {block.addition for block in residual_blocks(network)}
+
+
+@pytest.mark.parametrize("activation, goes", [(nn.ReLU, True), (nn.ReLU6, True), (nn.Hardswish, False)])
+def test_a_block_between_activations_can_go_where_twice_is_the_same_as_once(activation, goes):
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.after = nn.Conv2d(4, 4, 3, padding=1), activation()
+
+        def forward(self, x):
+            return self.after(x + self.conv(x))
+
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), activation(), Block(), nn.Conv2d(4, 2, 3))
+    assert len(residual_blocks(trace(module, module_zoo.INPUT_SHAPE)[0])) == goes
 
 
 def test_separable_convolutions_with_relu_have_it_behind_the_norm_and_else_are_the_same():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from synth.networks.module import build, check, responses, weights_of
-from synth.networks.rewriting import OPERATORS
+from synth.networks.rewriting import INVERTED, OPERATORS
 from synth.networks.tracing import trace
 from synth.space.bank import _regress, elastic_parent
 from synth.space.parent import Design, following_norm
@@ -59,10 +59,26 @@ def test_a_fitted_operator_answers_better_than_the_mean(choice):
     network, origins = parent.draw(Design(design(parent).kept, {name: choice}, ()))
     with torch.no_grad():
         wanted = responses(build(parent.network, parent.weights()).eval(), images)[name]
-        found = responses(build(network, parent.inherit(origins)).eval(), images)[name]
+        found = responses(build(network, parent.inherit(origins)).eval(), images)
     centred = wanted - wanted.mean(dim=(0, 2, 3), keepdim=True)
-    left = (found - found.mean(dim=(0, 2, 3), keepdim=True)) - centred
+    left = (found[name] - found[name].mean(dim=(0, 2, 3), keepdim=True)) - centred
     assert left.square().mean() < 0.98 * centred.square().mean()
+    if choice != INVERTED:  # there each channel is fitted on its own
+        last = network[name]
+        read = torch.nn.functional.unfold(found[last.inputs[0]], last.attrs["kernel"], padding=last.attrs["padding"],
+                                          stride=last.attrs["stride"]).transpose(1, 2).flatten(0, 1)
+        target = centred.permute(0, 2, 3, 1).flatten(0, 2)
+        read = read - read.mean(0)
+        best = target - read @ torch.linalg.lstsq(read, target).solution
+        assert left.square().mean() < 1.05 * best.square().mean(), "of what the last convolution reads"
+
+
+def test_without_a_constant_the_regression_goes_through_the_origin():
+    random = torch.Generator().manual_seed(4)
+    x, y = 1 + torch.randn(4, 3, 10, 10, generator=random), 3 + torch.randn(4, 2, 10, 10, generator=random)
+    weight, _ = _regress(x, y, 1, (1, 1), False)
+    design, target = (each.permute(0, 2, 3, 1).flatten(0, 2) for each in (x, y))
+    torch.testing.assert_close(weight.flatten(1), torch.linalg.lstsq(design, target).solution.T, rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("kernel, stride", [(1, 1), (3, 2), (5, 1)])
