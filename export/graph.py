@@ -180,6 +180,12 @@ def given(node: onnx.NodeProto, index: int) -> str:
     return node.input[index] if index < len(node.input) else ""
 
 
+def stem(node: onnx.NodeProto) -> str:
+    """What the names of nodes that stand for this one begin with: its name, or what it makes where it has none. Many
+    nodes have none, and ONNX Runtime takes no name twice."""
+    return node.name or node.output[0]
+
+
 def label(node: onnx.NodeProto) -> str:
     """How a node is named to a person: its name, or what it makes where it has none."""
     return node.name or f"{node.op_type} -> {', '.join(name for name in node.output if name)}"

@@ -14,7 +14,7 @@ import numpy as np
 from devices.support.errors import UserError
 from export.calibration import activation_scales, weight_scales
 from export.document import inputs_of, opset_of
-from export.graph import Graph, attribute, given, set_attribute, subgraphs
+from export.graph import Graph, attribute, given, set_attribute, stem, subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -74,11 +74,11 @@ def _cast_islands(graph: Graph) -> None:
             name = node.input[i]
             if name and graph.constant(name) is None:
                 node.input[i] = graph.free_name(f"{name}_fp32")
-                nodes.append(make("Cast", [name], [node.input[i]], f"{node.name}/fp32_{i}", to=types.FLOAT))
+                nodes.append(make("Cast", [name], [node.input[i]], f"{stem(node)}/fp32_{i}", to=types.FLOAT))
         nodes.append(node)
         for i in outputs:
             name, node.output[i] = node.output[i], graph.free_name(f"{node.output[i]}_fp32")
-            nodes.append(make("Cast", [node.output[i]], [name], f"{node.name}/fp16_{i}", to=types.FLOAT16))
+            nodes.append(make("Cast", [node.output[i]], [name], f"{stem(node)}/fp16_{i}", to=types.FLOAT16))
     copies = [_copied(node) for node in nodes]
     del graph.proto.node[:]
     graph.proto.node.extend(copies)

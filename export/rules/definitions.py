@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.document import opset_of
-from export.graph import Graph, attribute, given, label
+from export.graph import Graph, attribute, given, label, stem
 from export.rules.finding import MENDED, Finding
 from export.rules.operators import refused
 
@@ -34,7 +34,7 @@ class _Steps:
         import onnx
 
         name = self.graph.free_name(f"{self.node.output[0]}_{kind}")
-        title = f"{self.node.name}/{kind}_{len(self.nodes)}"  # ONNX Runtime wants no name twice
+        title = f"{stem(self.node)}/{kind}_{len(self.nodes)}"
         self.nodes.append(onnx.helper.make_node(kind, inputs, [name], title, **attributes))
         return name
 

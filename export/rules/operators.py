@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.graph import Graph, all_nodes, attribute, drop_attribute, given, is_standard, label
+from export.graph import Graph, all_nodes, attribute, drop_attribute, given, is_standard, label, stem
 from export.rules.finding import ERROR, MENDED, WARNING, Finding
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _gathered(graph: Graph, node: onnx.NodeProto, mode: str) -> list[onnx.NodePr
         places = np.pad(np.arange(size), (int(before), int(after)), mode)  # type: ignore[call-overload]
         name = graph.add_constant(f"{node.output[0]}_places_{axis}", places.astype(np.int64))
         padded = graph.free_name(f"{node.output[0]}_{axis}")
-        steps.append(onnx.helper.make_node("Gather", [tensor, name], [padded], f"{node.name}/{axis}", axis=axis))
+        steps.append(onnx.helper.make_node("Gather", [tensor, name], [padded], f"{stem(node)}/{axis}", axis=axis))
         tensor = padded
     if steps:
         steps[-1].output[0] = node.output[0]

@@ -128,6 +128,16 @@ def test_operators_are_written_by_their_definition(name):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+def test_nodes_without_names_are_mended_too():
+    """ONNX Runtime takes no name twice, and many tools give none."""
+    pads = {"p": np.int64([0, 0, 1, 2, 0, 0, 3, 1])}
+    nodes = [helper.make_node("HardSwish", [one], [other]) for one, other in ("xa", "ab")]
+    nodes += [helper.make_node("Pad", [one, "p"], [other], mode="reflect") for one, other in ("bc", "cy")]
+    found = lint(model(nodes, pads, opset=14), TX2)
+    assert [n.op_type for n in found.model.graph.node] == ["HardSigmoid", "Mul"] * 2 + ["Gather"] * 4
+    OnnxRunner(found.model.SerializeToString())(X)
+
+
 def test_parts_of_a_shape():
     """torch's newer exporter asks for the batch alone, which opset 13 cannot; what is fixed is known anyway."""
     nodes = [

@@ -54,6 +54,14 @@ def test_what_onnx_allows_in_fp32_alone_is_cast_around():
     assert 1e-6 < np.abs(want - got).max() < 1e-2
 
 
+def test_casts_around_nodes_without_names_have_names_of_their_own():
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy"]
+    nodes = [helper.make_node("Celu", [one], [other]) for one, other in ("xa", "ay")]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:])
+    half = to_fp16(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7))
+    assert OnnxRunner(half.SerializeToString())(np.float32([1, 2]))[0].tolist() == [1, 2]
+
+
 def test_classes_are_compared_as_equal_or_not():
     """A rounding flips a class where two are near each other; by how much the numbers differ says nothing."""
     wanted, found = [np.int64([[3, 90], [2, 1]])], [np.int64([[3, 1], [2, 1]])]
