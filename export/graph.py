@@ -49,11 +49,13 @@ class Graph:
         return None
 
     def shape(self, name: str) -> list[int | str | None] | None:
-        """The sizes of a tensor as shape inference finds them; None where it finds none."""
+        """The sizes of a tensor, stored or as shape inference finds them; None where it finds none."""
         import onnx
 
         from export.document import shape_of
 
+        if name in self.initializers:
+            return list(self.initializers[name].dims)
         if self._shapes is None:
             inferred = onnx.shape_inference.infer_shapes(self.model).graph
             values = [*inferred.input, *inferred.output, *inferred.value_info]

@@ -134,8 +134,8 @@ def _attention(steps: _Steps, x: str) -> bool:
     asked = {name for name in asked if attribute(node, name) not in (0, 0.0)}
     if any(given(node, i) for i in range(4, 8)) or any(node.output[1:]) or asked or not shape or len(shape) != 4:
         return False
-    if not isinstance(shape[3], int):
-        return False
+    if not isinstance(shape[3], int) or (graph.shape(node.input[1]) or [0, 0])[1] != shape[1]:
+        return False  # fewer heads of keys than of queries: each serves a group
     scale = steps.number(attribute(node, "scale", 1 / math.sqrt(shape[3])))
     turned = steps("Transpose", node.input[1], perm=[0, 1, 3, 2])
     weights = steps("Mul", steps("MatMul", x, turned), scale)

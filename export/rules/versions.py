@@ -106,6 +106,8 @@ def _lower(graph: Graph, node: onnx.NodeProto, have: int, dialect: Dialect) -> I
             continue
         name, value = new.inputs[index].name, graph.constant(given(node, index))
         if name in old.attributes and value is not None:
+            if not value.size:  # which means what leaving it out does
+                continue
             set_attribute(node, name, [int(v) for v in value.ravel()])
             yield Finding(
                 "axes",
@@ -129,6 +131,24 @@ def _lower(graph: Graph, node: onnx.NodeProto, have: int, dialect: Dialect) -> I
             yield stuck(f"has no {item.name}={attribute(node, item.name)}")
     if len(node.output) > len(old.outputs) and _fixed_inputs(old):
         yield stuck(f"has only {len(old.outputs)} outputs")
+    kinds = _kinds_lost(graph, node, old, new)
+    if kinds:
+        yield stuck(f"takes no {kinds[0]}")
+
+
+def _kinds_lost(graph: Graph, node: onnx.NodeProto, old, new) -> list[str]:
+    """The types of the node's inputs, such as BOOL, that the later operator allows and the earlier one does not."""
+    import onnx
+
+    def allows(schema, index: int, kind: str) -> bool:
+        form = schema.inputs[min(index, len(schema.inputs) - 1)].type_str
+        types = {item.type_param_str: item.allowed_type_strs for item in schema.type_constraints}.get(form, [form])
+        return f"tensor({kind.lower()})" in types
+
+    names = [(i, name) for i, name in enumerate(node.input) if name]
+    kinds = [(i, onnx.TensorProto.DataType.Name(onnx.helper.np_dtype_to_tensor_dtype(graph.dtype(name))))
+             for i, name in names]
+    return [kind for i, kind in kinds if allows(new, i, kind) and not allows(old, i, kind)]
 
 
 def _fixed_inputs(schema) -> bool:

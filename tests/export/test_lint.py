@@ -62,6 +62,23 @@ def test_every_reduction_is_lowered(kind):
     mended(model([node(kind, ["x", "axes"])], {"axes": np.int64([1])}, 18), rule="axes")
 
 
+def test_axes_that_hold_nothing_mean_all_of_them():
+    before = model([node("ReduceMean", ["x", "axes"])], {"axes": np.int64([])}, 18)
+    (reduced,) = mended(before, rule="opset").graph.node
+    assert len(reduced.input) == 1 and [item.name for item in reduced.attribute] == []
+    kept = model([node("ReduceMean", ["x", "axes"], noop_with_empty_axes=1)], {"axes": np.int64([])}, 18)
+    (finding,) = lint(kept, TX2).errors
+    assert "has no noop_with_empty_axes=1" in finding.problem
+
+
+def test_types_that_the_earlier_operator_does_not_take_are_named():
+    nodes = [node("Greater", ["x", "c"], ["b"]), node("ReduceMax", ["b", "a"], ["m"]), node("Cast", ["m"], to=1)]
+    before = model(nodes, {"c": np.float32(0), "a": np.int64([1])}, 20)
+    (finding,) = lint(before, TX2).errors
+    assert finding.node == "the_ReduceMax" and "takes no BOOL in opset 13" in finding.problem
+    assert lint(before, dialect_of("orin-nx", "6.2")).errors == []
+
+
 def test_neutral_attributes_are_taken_out():
     resize = node("Resize", ["x", "", "s"], mode="linear", antialias=0, keep_aspect_ratio_policy="stretch")
     mended(model([resize], {"s": np.float32([1, 1, 2, 2])}, 18), rule="opset")
@@ -126,6 +143,14 @@ def test_operators_are_written_by_their_definition(name):
     onnx.checker.check_model(found.model, full_check=True)
     want, got = (OnnxRunner(m.SerializeToString())(X)[0] for m in (before, found.model))
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_of_grouped_queries_is_not_taken_for_plain_attention():
+    half = node("Slice", ["x", "start", "end", "axis"], ["k"])
+    places = {"start": np.int64([0]), "end": np.int64([2]), "axis": np.int64([1])}
+    before = model([half, node("Attention", ["x", "k", "k"])], places, 23)
+    assert OnnxRunner(before.SerializeToString())(X)[0].shape == X.shape
+    assert "Attention does not exist in opset 13" in lint(before, TX2).errors[0].problem
 
 
 def test_nodes_without_names_are_mended_too():
