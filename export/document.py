@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ PREFIX = "edgesynth."
 BATCH_AXIS = "batch"
 NOTHING = "nothing was kept"
 LARGEST_BYTES = 2**31 - 1  # of one protobuf message
+TOO_LARGE = "the network is larger than 2 GB, which one ONNX file cannot hold: export a smaller one"
 
 
 def describe(model: onnx.ModelProto, values: Mapping[str, object]) -> None:
@@ -48,9 +50,10 @@ def inputs_of(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def shape_of(value: onnx.ValueInfoProto) -> list[int | str | None]:
-    """Sizes of a tensor: a number, the name of a size that varies, or None for one that is not known."""
-    tensor = value.type.tensor_type
-    return [d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim]
+    """Sizes of a tensor: a number, the name of a size that varies, or None for one that is not known (some tools write
+    -1 for it)."""
+    dims = value.type.tensor_type.shape.dim
+    return [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else (d.dim_param or None) for d in dims]
 
 
 def parameter_count(model: onnx.ModelProto) -> int:
@@ -70,9 +73,10 @@ def parameter_count(model: onnx.ModelProto) -> int:
 
 def serialise(model: onnx.ModelProto) -> bytes:
     """The bytes of the one file; UserError beyond the 2 GB that it can hold."""
-    if model.ByteSize() > LARGEST_BYTES:
-        raise UserError("the network is larger than 2 GB, which one ONNX file cannot hold: export a smaller one")
-    return model.SerializeToString(deterministic=True)
+    try:
+        return model.SerializeToString(deterministic=True)
+    except Exception as error:  # protobuf's EncodeError is another class in each of its builds
+        raise UserError(TOO_LARGE) from error
 
 
 def read_back(
@@ -147,6 +151,11 @@ def _load_side_files(model: onnx.ModelProto, path: str | os.PathLike[str]) -> No
     for name in external_files(model):
         if not os.path.isfile(os.path.join(folder, name)):
             raise UserError(f"{path}: its weights file {name} is missing: put it beside the model")
+    beside = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    kinds = [onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type) for tensor in beside]
+    sizes = [kind.itemsize * math.prod(tensor.dims) for kind, tensor in zip(kinds, beside, strict=True)]
+    if sum(sizes, model.ByteSize()) > LARGEST_BYTES:
+        raise UserError(f"{path}: {TOO_LARGE}")
     try:
         onnx.external_data_helper.load_external_data_for_model(model, folder)
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
@@ -225,13 +234,10 @@ def with_input(model: onnx.ModelProto, batch: Batch, input_shape: Sequence[int] 
             dim.dim_param = want
     for output in copy.graph.output:
         dims = output.type.tensor_type.shape.dim
-        if dims and not dims[0].HasField("dim_value"):
-            dims[0].Clear()
-        if dims and not isinstance(have[0], int):
-            if batch.is_dynamic:
-                dims[0].dim_param = BATCH_AXIS
-            else:
-                dims[0].dim_value = batch.max
+        if dims and batch.is_dynamic:
+            dims[0].dim_param = BATCH_AXIS
+        elif dims:
+            dims[0].dim_value = batch.max
     del copy.graph.value_info[:]
     return copy
 

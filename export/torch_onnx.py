@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from devices.support.errors import CheckFailed, UserError
 from export.batch import Batch
-from export.document import BATCH_AXIS, external_files, first_line, opset_of, require_batch_first
+from export.document import (
+    BATCH_AXIS,
+    LARGEST_BYTES,
+    TOO_LARGE,
+    external_files,
+    first_line,
+    opset_of,
+    require_batch_first,
+)
 from export.substitutes import writable
 from export.values_taken import ValuesTaken, watching
 
@@ -77,8 +85,8 @@ def trace(
             except Exception as error:  # what its symbolic functions raise is of any kind
                 raise UserError(_why_not(error, opset)) from error
         _refuse_decisions(values.decide(caught))
-    if buffer.tell() >= 2**31:
-        raise UserError("the network is larger than 2 GB, which one ONNX file cannot hold: export a smaller one")
+    if buffer.tell() > LARGEST_BYTES:
+        raise UserError(TOO_LARGE)
     model = onnx.load_from_string(buffer.getvalue())
     if not batch.is_dynamic:
         _state_shapes(model, outputs)
