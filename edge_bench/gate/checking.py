@@ -81,7 +81,7 @@ def check_sessions(sessions: list[Result], entries: list[baseline.Entry], allowe
             del allowed["energy"]
     found.method = "sessions"
     found.sessions = {"baseline": len(entry["sessions"]), "present": len(sessions), "more": 0}
-    sessions = _decide(found, sessions, allowed, lambda name, measured: _row(name, measured, entry), more)
+    sessions = _decide(found, sessions, allowed, lambda name, measured: _row(name, measured, entry, force), more)
     found.layers = _layers(sessions, entry)
     return found.judged()
 
@@ -138,9 +138,9 @@ def _obstacles(sessions: list[Result], present: dict[str, Any], entry: baseline.
     return found
 
 
-def _row(name: str, sessions: list[Result], entry: baseline.Entry) -> dict[str, Any]:
+def _row(name: str, sessions: list[Result], entry: baseline.Entry, force: bool) -> dict[str, Any]:
     """One metric of sessions against those of a baseline entry, as `agent.comparison.row` makes it of pairs, before it
-    is judged."""
+    is judged. Of the stored ones, those count that have the metric."""
     metric = metrics.METRICS[name]
     new = [metrics.values(session, metric.field) for session in sessions]
     stored = [session for session in entry["sessions"] if metric.field in session["trials"]]
@@ -148,6 +148,9 @@ def _row(name: str, sessions: list[Result], entry: baseline.Entry) -> dict[str, 
     for side, parts in (("the result", new), ("the baseline", old)):
         if not parts or not all(parts):
             return metrics.unmeasured(name, f"{side} has no {name}: measure it" + " with --power" * (name == "energy"))
+    if len(stored) < baseline.SESSIONS and not force:
+        return metrics.unmeasured(name, f"{len(stored)} of {baseline.SESSIONS} sessions of the baseline have {name}: "
+                                        "add more with --update, or compare all the same with --force")
     if name == "energy":
         scopes = {(session.get("power") or {}).get("scope") for session in sessions} | {one["scope"] for one in stored}
         if metrics.scopes_differ(scopes):

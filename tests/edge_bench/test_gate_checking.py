@@ -140,6 +140,14 @@ def test_energy_is_checked_where_the_baseline_has_it():
     assert [row["metric"] for row in check(with_energy(), allowed=None).metrics] == ["latency"]
 
 
+def test_a_baseline_has_to_have_the_energy_of_three_sessions():
+    """A spread between sessions that nothing shows would make the noise of one look like a regression."""
+    found = check(with_energy(1.1), base=[ENERGY[0], *BASE[1:]], allowed={"energy": 0.05})
+    assert found.verdict == "could not measure" and "1 of 3 sessions of the baseline have energy" in found.line
+    forced = check(with_energy(1.1), base=[ENERGY[0], *BASE[1:]], allowed={"energy": 0.05}, force=True)
+    assert forced.verdict == "regression"
+
+
 def test_the_module_is_never_held_against_the_board():
     found = check(with_energy(scope="board"), base=ENERGY, allowed={"energy": 0.05})
     assert found.verdict == "could not measure" and "not of what the other is of (board and module)" in found.line
