@@ -83,6 +83,29 @@ def test_an_output_that_is_also_used_inside_survives_fp16():
     assert [o.tolist() for o in OnnxRunner(half.SerializeToString())(np.float32([1, -2]))] == [[1, 0], [-1, 0]]
 
 
+def test_what_fp16_engines_cannot_compute_is_refused_though_the_file_is_fp32(tmp_path):
+    class Loud(torch.nn.Module):
+        def forward(self, x):
+            return (x * 1e4) * 1e4 * 1e-8
+
+    with pytest.raises(CheckFailed, match="does not compute what the network does"):
+        export_network(Loud(), (4,), None, tmp_path / "a.onnx", "tx2", precision="fp16")
+    assert not list(tmp_path.iterdir())
+
+
+def test_int8_quantises_the_skip_branch_of_an_addition_and_not_what_a_layer_gives_it():
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in "xy"]
+    nodes = [("Relu", "x", "a"), ("Conv", "a", "w", "b"), ("Add", "b", "a", "y")]
+    graph = helper.make_graph([helper.make_node(kind, inputs, [made]) for kind, *inputs, made in nodes], "g", ports[:1],
+                              ports[1:], [numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    small = to_int8(model, np.random.default_rng(0).standard_normal((16, 3, 8, 8)).astype(np.float32), origin="given")
+    makers = {name: node.op_type for node in small.graph.node for name in node.output}
+    (layer,), (addition,) = ([n for n in small.graph.node if n.op_type == kind] for kind in ("Conv", "Add"))
+    assert [makers[name] for name in layer.input] == ["DequantizeLinear"] * 2
+    assert [makers[name] for name in addition.input] == ["Conv", "DequantizeLinear"]
+
+
 def test_int8_wants_real_images_and_enough(resnet):
     for images, origin, words in [(zoo.images(32), "random", "real images"), (zoo.images(3), "given", "at least 16")]:
         with pytest.raises(UserError, match=words):
