@@ -76,12 +76,16 @@ def _images(module: nn.Module, shape: tuple[int, int, int], batch: int) -> Tenso
     return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch)).to(device)
 
 
+def check_float32(module: nn.Module) -> None:
+    """UserError naming the first parameter or buffer that is of another floating-point type."""
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise UserError(f"{name} is not float32; call .float() on the module first")
+
+
 def _first_run(module: nn.Module, images: Tensor) -> list[Tensor]:
     """Once without recording: lazy layers are made, and a module that does not fit its input says so itself."""
-    odd = [n for n, p in (*module.named_parameters(), *module.named_buffers())
-           if p.is_floating_point() and p.dtype != torch.float32]
-    if odd:
-        raise UserError(f"{odd[0]} is not float32; call .float() on the module first")
+    check_float32(module)
     outputs = answers(module, images)
     if not outputs:
         raise UserError("the module returns no tensor")

@@ -12,6 +12,7 @@ from torch import nn
 from devices.support.errors import EdgesynthError, UserError, unknown
 from devices.support.factories import accepted, is_factory, load_factory
 from synth.data.dataset import Dataset, blame
+from synth.networks.tracing import check_float32
 
 # One line a prototype: a function of (channels, size (height, width), classes) that returns an nn.Module.
 PROTOTYPES = {
@@ -35,8 +36,8 @@ def load_prototype(name: str, dataset: Dataset, *, seed: int = 0) -> nn.Module:
 
     A factory may take any of `channels`, `size` (height, width) and `classes`, by name, or nothing. Initial weights
     come from `seed`; the global random state is left as it was. UserError when there is no such prototype, when it is
-    no nn.Module, does not accept the data's shape, gives another number of outputs than there are classes, or
-    probabilities in place of logits, or holds NaN.
+    no nn.Module or a scripted one, is not in float32, does not accept the data's shape, gives another number of
+    outputs than there are classes, or probabilities in place of logits, or holds NaN.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -48,6 +49,13 @@ def load_prototype(name: str, dataset: Dataset, *, seed: int = 0) -> nn.Module:
 
 def check_prototype(module: nn.Module, dataset: Dataset, name: str) -> None:
     """UserError when this module cannot be a prototype for this data. Its mode is left as it was."""
+    for place, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):  # it hides its operations, and takes no hooks
+            raise UserError(f"{name}: {place or 'it'} is a scripted module; return the one that was scripted")
+    try:
+        check_float32(module)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
     outputs = _answer(module, dataset.validation.images[:2], name)
     for place, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -122,9 +130,10 @@ def _expectation(reached: list[tuple[str, nn.Module, tuple[Any, ...]]], error: E
     if reached:
         place, part, inputs = reached[-1]
         found = list(inputs[0].shape) if inputs and isinstance(inputs[0], torch.Tensor) else "no tensor"
-        if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        # only where that is what is wrong: a kernel may be larger than its map, too
+        if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and found[1:2] != [part.in_channels]:
             return f"{place} expects {part.in_channels} channels, found {found}"
-        if isinstance(part, nn.Linear):
+        if isinstance(part, nn.Linear) and found[-1:] != [part.in_features]:
             return f"{place} expects {part.in_features} features, found {found}"
         return f"{place or 'it'} ({type(part).__name__}) found {found}: {blame(error)}"
     return blame(error)

@@ -93,6 +93,10 @@ OWN = """
     def odd(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(20))
     def maps(): return nn.Conv2d(3, 4, 3)
     def frozen(): return Net(3, 4).requires_grad_(False)
+    def double(): return Net(3, 4).double()
+    def large_kernel(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 11))
+    def scripted(): return torch.jit.script(Net(3, 4))
+    def partly_scripted(): return nn.Sequential(torch.jit.script(Net(3, 4)), nn.Linear(4, 4))
     def broken(): return missing_name
     def certain(): return nn.Sequential(Net(3, 4), nn.Softmax(1))
     def log_softmax(): return nn.Sequential(Net(3, 4), nn.LogSoftmax(1))
@@ -139,6 +143,10 @@ def test_a_users_own(own, small_rgb, name):
         ("overflow", "answers an image of made with NaN"),
         ("certain", "returns probabilities; return logits"),
         ("frozen", "no weights that can be trained"),
+        ("double", r"body\.0\.weight is not float32; call \.float\(\)"),
+        ("large_kernel", r"1 \(Conv2d\) found \[2, 4, 8, 10\]: .*Kernel size can't be greater"),
+        ("scripted", "it is a scripted module; return the one that was scripted"),
+        ("partly_scripted", "0 is a scripted module"),
         ("broken", r"nets\.py:\d+: NameError: name 'missing_name' is not defined"),
         ("plian", "did you mean plain"),
     ],
