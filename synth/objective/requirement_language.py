@@ -138,6 +138,9 @@ def _conditions(line: str, metric: Metric, shape: re.Match[str]) -> tuple[int | 
         return batch, scope
     if not where.strip():
         _refuse(line, shape.start("where") - 1, len(line), "after @ comes batch=N, module or board")
+    if "@" in where:
+        at = shape.start("where") + where.index("@")
+        _refuse(line, at, at + 1, "a second @: conditions are joined by a comma, as in @ batch=8, board")
     seen: set[str] = set()
     for piece in _CONDITION.finditer(where):
         word = piece[0].strip()

@@ -64,6 +64,7 @@ def test_what_words_mean(text, clause):
         ("energy <= 3 mJ @ batch=0", "batch=0", "whole number from 1"),
         ("energy <= 3 mJ @ batch=-2", "batch=-2", "whole number from 1"),
         ("energy <= 3 mJ @ bord", "bord", "did you mean board?"),
+        ("energy <= 3 mJ @ batch=8 @ board", "@", "joined by a comma, as in @ batch=8, board"),
         ("energy <= 3 mJ @ board, batch=2, module", "module", "twice"),
         ("energy <= 3 mJ @ batch=1, batch=2", "batch=2", "twice"),
     ],
