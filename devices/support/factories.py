@@ -39,7 +39,8 @@ def load_factory(text):
     with _user_path(folder):
         module = _load_file(place) if place.endswith(".py") else _load_module(place)
     if not hasattr(module, name):
-        raise unknown("factory in {}".format(place), name, [k for k in vars(module) if not k.startswith("_")])
+        own = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]  # no `np`, no `torch`
+        raise unknown("factory in {}".format(place), name, own)
     factory = getattr(module, name)
     if not callable(factory):
         raise UserError("{} is not a function: name one that returns what is wanted".format(text))
