@@ -144,10 +144,15 @@ def _plain(given: dict[str, Any]) -> dict[str, Any]:
 def _refuse_nonsense(paths: list[str], baseline_path: str | None, against: str | None, update: bool,
                      options: dict[str, Any], said: list[str]) -> None:
     """UserError for options that do not go together. options: those for --against; said: those of check itself."""
+    from edge_bench.agent import runners
+
     if not paths:
         raise UserError("name a result or a model: edgesynth check RESULT --baseline FILE")
     if against and (baseline_path or update):
         raise UserError("--against measures both sides itself: leave --baseline and --update out")
+    if not against and any(runners.is_onnx(path) or runners.is_engine(path) for path in paths):
+        raise UserError("a model is held against a revision with --against REF; --baseline FILE is for results, which "
+                        "`edgesynth bench` makes of it")
     if options and not against:
         raise UserError(f"--{next(iter(options)).replace('_', '-')} is for --against: results are measured already")
     if update and not baseline_path:
@@ -167,7 +172,7 @@ def _refuse(said: list[str], senseless: tuple[str, ...], why: str) -> None:
 def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str, float] | None, force: bool,
                  said: list[str], more: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """The verdicts of results or of comparisons, and what they were held against. more: see `measure_again`."""
-    from edge_bench.agent import comparison, runners
+    from edge_bench.agent import comparison
     from edge_bench.gate import checking, remeasuring
 
     kinds = [_schema(path) for path in paths]
@@ -179,8 +184,6 @@ def _check_files(paths: list[str], baseline_path: str | None, allowed: dict[str,
     if comparison.SCHEMA in kinds:
         raise UserError("check results and comparisons apart: a comparison needs no baseline")
     if baseline_path is None:
-        if any(runners.is_onnx(path) or runners.is_engine(path) for path in paths):
-            raise UserError("a model is held against a revision with --against REF; results need --baseline FILE")
         raise UserError("name what to hold them against: --baseline FILE, or --against REF for models")
 
     def measured(result: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:

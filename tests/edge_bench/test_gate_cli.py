@@ -156,6 +156,8 @@ def test_a_session_counts_once_however_often_it_is_named(folder):
     (["new.json", "--baseline", "nowhere.json"], "nowhere.json: there is no such file"),
     (["new.json", "--baseline", "torn.json"], "torn.json: damaged JSON"),
     (["new.json"], "name what to hold them against"), (["net.onnx"], "a model is held against a revision"),
+    (["net.onnx", "--baseline", "b.json"], "--baseline FILE is for results, which `edgesynth bench` makes"),
+    (["net.onnx", "--baseline", "b.json", "--update"], "a model is held against a revision"),
     (["--baseline", "b.json", "energy=5%"], "name a result or a model"),
     (["new.json", "--baseline", "b.json", "--batch", "4"], "--batch is for --against"),
     (["net.onnx", "--against", "HEAD", "--baseline", "b.json"], "leave --baseline and --update out"),
