@@ -11,6 +11,7 @@ from synth.data.dataset import DATASETS, Dataset, load_dataset
 from synth.networks.module import Weights
 from synth.networks.network import Network
 from synth.storage.network_folder import card_of, load_network
+from synth.storage.run_folder import MANIFEST
 
 SHELF = Path(__file__).parent
 
@@ -22,7 +23,9 @@ def shipped() -> dict[tuple[str, str], Path]:
 
 def find(word: str, data: str | None = None) -> Path:
     """The folder of a trained network: a path, or the name of a shipped one such as "anchor" (of `data`, or of
-    whichever data set has it). UserError when there is neither."""
+    whichever data set has it). UserError when there is neither, or a whole run."""
+    if Path(word, MANIFEST).is_file():
+        raise UserError(f"{word}: it is a run; name one network in it, such as {Path(word, 'ferminet-a')}")
     if Path(word).exists():
         return Path(word)
     known = {name: folder for (of, name), folder in shipped().items() if data in (None, of)}

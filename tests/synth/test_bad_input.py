@@ -205,6 +205,15 @@ def test_other_commands(folder, words, said):
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize("words", [("evaluate",), ("export", "--target", "tx2"), ("train", "--out", "trained")])
+def test_a_run_in_the_place_of_one_of_its_networks(folder, words):
+    Path("run").mkdir()
+    Path("run/run.json").write_text("{}")
+    before = contents(folder)
+    refused(call(*words, "run"), "run: it is a run; name one network in it, such as run/ferminet-a")
+    assert contents(folder) == before
+
+
 def ordinary_user(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The command line as a user who may not write everywhere: also root may not, once it gave up its capabilities."""
     program = ("import ctypes, edgesynth\n"
