@@ -67,7 +67,7 @@ class Progress:
             self.bars = None
         seconds = time.monotonic() - started
         self.times[name] = self.times.get(name, 0.0) + seconds
-        self.say(f"{name:<12}{stage.done}/{stage.total}  {stage.text:<52}{_clock(seconds)}")
+        self.say(f"{name:<11} {stage.done}/{stage.total}  {stage.text:<52}{_clock(seconds)}")
 
 
 def _clock(seconds: float) -> str:
