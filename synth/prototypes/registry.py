@@ -61,7 +61,7 @@ def check_prototype(module: nn.Module, dataset: Dataset, name: str) -> None:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(f"{name}: {place} holds NaN or infinity; load sound weights")
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise UserError(f"{name}: has no weights that can be trained")
+        raise UserError(f"{name}: has no weights that can be trained; thaw them with .requires_grad_(True)")
     if not isinstance(outputs, torch.Tensor):
         raise UserError(f"{name}: returns {type(outputs).__name__}, not one tensor of logits [N, classes]")
     images = min(2, len(dataset.validation))

@@ -200,5 +200,5 @@ def _print_generated(rows: list[dict[str, Any]]) -> None:
     console = Console()
     console.print(table)
     holding, different = sum(r["holds"] for r in rows), len({r["network"] for r in rows})
-    console.print(f"{holding} of {len(rows)} satisfy 1r on the validation split; {different} different networks",
+    console.print(f"{holding} of {len(rows)} satisfy 1r on the validation split; different networks: {different}",
                   highlight=False)
