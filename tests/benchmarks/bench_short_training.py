@@ -1,7 +1,9 @@
 """What the short training of a run is worth, read off a table of trained networks (table_of_networks.py).
 
     python tests/benchmarks/bench_short_training.py --json short.json
-    python tests/benchmarks/bench_short_training.py --table cifar10_table.json --data-root CIFAR --splits 0
+    python tests/benchmarks/bench_short_training.py --splits 0 --data-root CIFAR --table FILE
+
+FILE: another table, such as cifar10_table.json beside the one of digits.
 
 Ranks: within one cost level (root of parameters times MACs within ±20 %), how well the short training ranks networks by
 what full training makes of them, beside the parameter and MAC counts alone; partial: what it tells beyond the parameter
@@ -203,8 +205,8 @@ def main() -> None:
         shown.add_row(f.what, str(f.n), f"{f.value:.3f}", f"{f.low:.3f} .. {f.high:.3f}")
     Console(width=130).print(shown)
     noise: dict[str, Any] = {"loss": table.loss_noise, "error": table.error_noise, "reported_se": table.loss_se.mean()}
-    print("noise between trainings of one network: log loss {loss:.3f} (the run believes {reported_se:.3f}), log error "
-          "{error:.3f}".format(**noise))
+    print("noise between trainings of one network (nan: none was trained twice): log loss {loss:.3f} (the run believes "
+          "{reported_se:.3f}), log error {error:.3f}".format(**noise))
     if options.json:
         write_json(options.json, {"noise": noise, "figures": [vars(f) for f in figures]}, SCHEMA)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,8 +55,8 @@ BEAM = 48  # networks that the search with the truth in hand goes on from
 class Table:
     """decisions [n, sites]; loss, loss_se, short_error [n]: log loss, its standard error and log error of the short
     training; error [n]: log error after full training (mean accuracy of the repeats). loss_noise, error_noise: standard
-    deviations between trainings of one network that differ in the seed alone. images: of the validation split.
-    entries: the rows of the file, with every training."""
+    deviations between trainings of one network that differ in the seed alone, NaN where none was trained twice. images:
+    of the validation split. entries: the rows of the file, with every training."""
 
     space: NetworkSpace
     requirements: Requirements
@@ -117,10 +118,10 @@ def probes_of(space: NetworkSpace, probed: dict, data: str) -> ProbeTable:
 
 
 def spread(samples: Sequence[FloatArray]) -> float:
-    """Pooled standard deviation within groups of at least two."""
+    """Pooled standard deviation within groups of at least two; NaN where there is none."""
     several = [s for s in samples if len(s) > 1]
     if not several:
-        raise SystemExit("the table has no network that was trained twice: let table_of_networks.py end its work")
+        return math.nan
     return float(np.sqrt(sum(((s - s.mean()) ** 2).sum() for s in several) / sum(len(s) - 1 for s in several)))
 
 
@@ -155,6 +156,8 @@ class Emulated:
     """What the table says of every network, and with what error of networks that were left out."""
 
     def __init__(self, table: Table) -> None:
+        if math.isnan(table.loss_noise + table.error_noise):
+            raise SystemExit("the table has no network that was trained twice: let table_of_networks.py end its work")
         self.table = table
         at = features(table.space, table.decisions)
         self.targets = np.column_stack([table.loss, table.error])
