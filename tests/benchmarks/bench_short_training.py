@@ -71,7 +71,8 @@ def partial(a: FloatArray, b: FloatArray, given: FloatArray) -> float:
 
 def bootstrapped(what: str, statistic: Callable[..., float], *columns: FloatArray) -> Figure:
     random, n = np.random.default_rng(1), len(columns[0])
-    draws = [statistic(*(c[at] for c in columns)) for at in random.integers(0, n, (RESAMPLES, n))]
+    with np.errstate(invalid="ignore"):  # a few networks may be drawn as one only, which ranks nothing
+        draws = [statistic(*(c[at] for c in columns)) for at in random.integers(0, n, (RESAMPLES, n))]
     low, high = np.nanquantile(draws, [0.025, 0.975])
     return Figure(what, n, statistic(*columns), float(low), float(high))
 
