@@ -74,7 +74,7 @@ def show(board: str, json_path: str | None) -> None:
     \b
     edgesynth devices show tx2
     """
-    known = resolve_target(board).board  # "board:mode", as --target takes it, is of that board
+    known = load_board(board)
     if json_path:
         give_json(known.data, json_path)
     if json_path == "-":

@@ -35,12 +35,16 @@ def save_tensors(
 def load_tensors(path: str | os.PathLike[str], schema: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors and the card that `save_tensors` wrote; UserError when damaged or of another kind or version."""
     from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
 
     try:
-        open(path, "rb").close()  # its OSError says more than safetensors' own
-        with safe_open(os.fspath(path), framework="pt") as stream:
+        with open(path, "rb") as file:  # its OSError says more than safetensors' own
+            data = file.read()
+        with safe_open(os.fspath(path), framework="np") as stream:
             header = json.loads((stream.metadata() or {}).get("edgesynth", "{}"))
-            tensors = {name: stream.get_tensor(name).clone() for name in stream.keys()}  # noqa: SIM118
+            names = list(stream.keys())
+        loaded = load(data)  # get_tensor would take a Ctrl-C meanwhile for a damaged file
+        tensors = {name: loaded[name].clone() for name in names}
     except OSError as error:
         raise files.explain(error, path) from error
     except (SafetensorError, ValueError) as error:

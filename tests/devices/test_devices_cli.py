@@ -34,7 +34,6 @@ def test_show_gives_every_value_its_source() -> None:
     for word in ("VDD_IN", "JetsonPowerRails.md", "MAXP_CORE_ARM", "int8", "DP4A"):
         assert word in output
     assert json.loads(run(show, "nano", "--json", "-"))["name"] == "nano"
-    assert run(show, "tx2:maxq") == output
 
 
 def test_predict_as_table_and_as_json(tmp_path: pathlib.Path) -> None:
