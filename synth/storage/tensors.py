@@ -34,17 +34,16 @@ def save_tensors(
 
 def load_tensors(path: str | os.PathLike[str], schema: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors and the card that `save_tensors` wrote; UserError when damaged or of another kind or version."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        with open(path, "rb") as file:  # its OSError says more than safetensors' own
-            data = file.read()
-        with safe_open(os.fspath(path), framework="np") as stream:
-            header = json.loads((stream.metadata() or {}).get("edgesynth", "{}"))
-            names = list(stream.keys())
-        loaded = load(data)  # get_tensor would take a Ctrl-C meanwhile for a damaged file
-        tensors = {name: loaded[name].clone() for name in names}
+        with open(path, "rb") as stream:  # its OSError says more than safetensors' own
+            data = stream.read()
+        loaded = load(data)  # safe_open's get_tensor would take a Ctrl-C meanwhile for a damaged file
+        about = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # what load has checked
+        header = json.loads(about.get("__metadata__", {}).get("edgesynth", "{}"))
+        tensors = {name: loaded[name].clone() for name in sorted(loaded)}
     except OSError as error:
         raise files.explain(error, path) from error
     except (SafetensorError, ValueError) as error:
