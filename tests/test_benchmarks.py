@@ -61,6 +61,17 @@ def test_the_job_calls_commands_that_there_are(job, tmp_path):
                       "train"]
 
 
+def test_fresh_seeds_are_tried_beside_the_search_that_trains_its_finalists(job, tmp_path):
+    for name in ("generator/theta", "finished/half-written", "checkpoints/one", "cycles/0000/outcomes.json", ".lock"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_text(name)
+    (command,) = job.STAGES["many"].commands(tmp_path, Namespace(lanes=3, device="cpu"))
+    assert command[2] == str(tmp_path / "learned")
+    learned = tmp_path / "learned"
+    copied = {str(path.relative_to(learned)) for path in learned.rglob("*") if path.is_file()}
+    assert copied == {"generator/theta", "cycles/0000/outcomes.json"}
+
+
 @pytest.fixture
 def stages(job, monkeypatch, tmp_path):
     """Four stages that write when they begin and end; b needs a, which ends with this code, c has two commands."""
@@ -69,9 +80,10 @@ def stages(job, monkeypatch, tmp_path):
                  f"f.write('+{name}\\n'); time.sleep({seconds}); f.write('-{name}\\n'); sys.exit({code})"]
         return job.Stage(lambda work, options: [words] * times, **after)
 
-    def run(at_once=2, until=60.0, code=0, last=0.3):
+    def run(at_once=2, until=60.0, code=0, last=0.3, left=""):
         monkeypatch.setattr(job, "STAGES", {
-            "a": stage("a", 0.6, code), "b": stage("b", after="a"), "c": stage("c", times=2), "d": stage("d", last)})
+            "a": stage("a", 0.6, code), "b": stage("b", after="a", left=left), "c": stage("c", times=2),
+            "d": stage("d", last)})
         failing = pytest.raises(SystemExit, match="a, b: failed") if code > 1 else contextlib.nullcontext()
         with failing:
             job.Stages(tmp_path, Namespace(stages=list(job.STAGES))).run(at_once, time.monotonic() + until)
@@ -88,6 +100,14 @@ def test_stages_run_side_by_side_and_after_what_they_need(stages):
     assert said.index("+b") > said.index("-a") > said.index("+c"), "c beside a, b after it"
     alone = stages(at_once=1)
     assert [word[1] for word in alone] == list("aabbccccdd")
+
+
+def test_a_stage_may_begin_when_what_it_needs_is_there(stages, tmp_path):
+    (tmp_path / "there").touch()
+    said = stages(left="there")
+    assert said.index("+b") < said.index("-a")
+    said = stages(left="elsewhere")
+    assert said.index("+b") > said.index("-a")
 
 
 def test_where_a_stage_fails_what_needs_it_is_left_out_and_the_others_go_on(stages):

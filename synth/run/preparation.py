@@ -244,7 +244,7 @@ def _train_prototype(order: Order, traced: Traced, dataset: Dataset, folder: Run
             progress.say(f"prototype   {name}, trained on {dataset.name}, comes with edgesynth")
             own, found = load_network(shipped)
             if own.digest == network.digest:
-                return found, evaluate(build(network, found).eval(), dataset.validation), False
+                return found, evaluate(build(network, found).eval().to(device), dataset.validation), False
         module = build(network, weights).eval()
         before = evaluate(module, dataset.validation)
         if ":" in name and comes_trained(before, dataset.validation.labels):

@@ -89,7 +89,7 @@ def synthesise(order: Order, out: str | os.PathLike[str], *, command: str, compu
             done = finish(lab, learned.problem, learned.synthesis, folder, progress)
             exported = export_all(lab, done, folder, progress)
             measured = measure_here(exported, folder, progress)
-            results = Results(exported, test_once(lab, done, folder), measured)
+            results = Results(exported, test_once(lab, done, folder, compute.device), measured)
             summary = summarise(lab, learned.synthesis, done, results, folder, progress)
         summary.save(folder.path / FILE_NAME)
         _report(summary, folder.path)
@@ -228,12 +228,13 @@ def checksums(order: Order, dataset: Dataset) -> dict[str, str]:
             **teachers_named(order.teachers, dataset, VALIDATION).checksums}
 
 
-def test_once(lab: Laboratory, done: Sequence[Finished], folder: RunFolder) -> dict[str, Metrics]:
+def test_once(lab: Laboratory, done: Sequence[Finished], folder: RunFolder, device: str) -> dict[str, Metrics]:
     """The test split, read once, for networks that are chosen already; it changes nothing."""
     def compute() -> dict[str, Metrics]:
         networks = [("prototype", lab.prototype.network, lab.prototype.weights),
                     *((f.name, f.network, f.weights) for f in done)]
-        return {name: evaluate(build(network, weights), lab.dataset.test) for name, network, weights in networks}
+        return {name: evaluate(build(network, weights).to(device), lab.dataset.test)
+                for name, network, weights in networks}
 
     def save(path: Path, found: dict[str, Metrics]) -> None:
         write_json(path, {"metrics": {name: metrics.to_json() for name, metrics in found.items()}}, TESTED)

@@ -7,8 +7,9 @@ from: the share that holds the exact requirements before and after repair; how m
 pairwise distance (cost-weighted share of decisions that differ); what the inquisitor believes of their accuracy after
 full training; the range of their costs. Beside them random mutations (three decisions) of the best network that the run
 knows, repaired alike. Then the same seeds under each preference of `edgesynth generate --prefer`. --short N trains N of
-the fresh ones briefly, as candidates are, and up to 16 of each other kind; it says what accuracy that gives, and how
-likely 1r is for them by it (the short log loss in place of the believed one, through the run's link to full training).
+the fresh ones briefly, as candidates are, and up to 16 of each other kind (--beside); it says what accuracy that gives,
+and how likely 1r is for them by it (the short log loss in place of the believed one, through the run's link to full
+training).
 Nothing is trained in full, and the test split is not read.
 """
 
@@ -44,7 +45,6 @@ from synth.storage.run_folder import Manifest, RunFolder
 from synth.training.device import AUTO, DEVICES, Compute, device_named
 
 FRESH = 5_000_000  # seeds that no run learns from
-BESIDE = 16  # networks of each kind beside the fresh ones that are trained briefly at most
 
 
 class Judge:
@@ -93,7 +93,7 @@ def quartiles(values: np.ndarray) -> list[float]:
     return [float(value) for value in np.quantile(values, (0, 0.25, 0.5, 0.75, 1))]
 
 
-def rows_of(folder: Path, seeds: int, short: int, compute: Compute) -> list[dict[str, Any]]:
+def rows_of(folder: Path, seeds: int, short: int, beside: int, compute: Compute) -> list[dict[str, Any]]:
     manifest = Manifest.read(folder)
     order = Order.from_arguments(dict(manifest.arguments))
     dataset = load_dataset(order.data, order.data_root)
@@ -104,7 +104,7 @@ def rows_of(folder: Path, seeds: int, short: int, compute: Compute) -> list[dict
         learned = learn(lab, run_folder, quiet)
         synthesis = learned.synthesis
         judge = Judge(lab, learned.problem, synthesis.inquisitor)
-        beside = min(short, BESIDE)
+        beside = min(short, beside)
         fresh = range(FRESH, FRESH + seeds)
         best = synthesis.inquisitor.theory.incumbent()[0][0]
         random = np.random.default_rng(0)
@@ -123,12 +123,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--short", type=int, default=0)
+    parser.add_argument("--beside", type=int, default=16)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", choices=DEVICES, default=AUTO)
     parser.add_argument("--json")
     options = parser.parse_args()
     compute = Compute(options.workers, device_named(options.device))
-    rows = rows_of(options.run, options.seeds, options.short, compute)
+    rows = rows_of(options.run, options.seeds, options.short, options.beside, compute)
     table = Table(title=f"{options.seeds} networks each; medians [quartiles]")
     for title in ("", "exact before / after repair", "1r by belief", "different", "distance", "accuracy believed",
                   "parameters", "MACs", "img/J p", *(["short accuracy", "1r by it"] if options.short else [])):

@@ -13,7 +13,8 @@ command goes on:
            (bench_short_training.py)
   finals   `edgesynth train` of each FermiNet (or of --networks) and of what people draw (DRAWN) by one recipe: on all
            50,000 images, distilled from resnet20x2, three seeds each
-  many     what 100 fresh seeds of the generator give, trained briefly (bench_many_networks.py)
+  many     what 100 fresh seeds of the generator give, trained briefly (bench_many_networks.py), as soon as the search's
+           cycles are done
   peers    MobileNetV2 and ShuffleNet, which the paper compares with, trained as the finals are, one seed each
 
 --collect is for a machine that is handed back: at the end, or when time is up, one archive of networks, one of the run,
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,14 +45,14 @@ from synth.training.device import AUTO, CPU, CUDA, DEVICES, device_named
 HERE = Path(__file__).parent
 EDGESYNTH = [sys.executable, "-m", "edgesynth"]
 GRACE_S = 20.0  # for a command to write its checkpoint after Ctrl-C
-SEARCH = {"require": "accuracy >= 86 %", "cycles": 6, "batch": 16, "epochs": 20, "finalists": 16}
+TEACHER = "resnet20x2"
+SEARCH = {"require": "accuracy >= 87 %", "cycles": 6, "batch": 16, "epochs": 20, "finalists": 16, "teacher": TEACHER}
 FASTER = ("--set", "batch=256", "--set", "final.rate=0.02", "--set", "short.rate=0.014",  # for a GPU: half the steps
           "--set", "final.small_share=0.5")
-TEACHER = "resnet20x2"
 SEEDS = "0:3"
 TABLE = "cifar10_table.json"
 FERMINETS = ("ferminet-a", "ferminet-b", "ferminet-c", "ferminet-d")
-DRAWN = (f"{HERE / 'drawn.py'}:hardswish_narrow",)
+DRAWN = (f"{HERE / 'drawn.py'}:hardswish_narrower",)
 PEERS = ("mobilenetv2", "shufflenet")
 AT_ONCE = {CUDA: 2, CPU: 1}  # stages
 ARCHIVES = {"networks": ("finals", "peers"), "run": ("run",), "table": ("table", "*.json")}  # of WORK
@@ -100,7 +102,8 @@ class Stages:
 
     def _waits(self, name: str) -> bool:
         """Whether this needs what another stage has not left yet."""
-        return STAGES[name].after in {*self.waiting, *self.running}
+        stage = STAGES[name]
+        return stage.after in {*self.waiting, *self.running} and not (stage.left and (self.work / stage.left).exists())
 
     def _next(self, name: str) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -143,8 +146,11 @@ def trained(work: Path, options: argparse.Namespace, networks: Sequence[str], ou
 
 
 def many(work: Path, options: argparse.Namespace) -> list[list[str]]:
-    return [[sys.executable, str(HERE / "bench_many_networks.py"), str(work / "run"), "--short", "100", "--workers",
-             str(options.lanes), "--device", options.device, "--json", str(work / "many.json")]]
+    learned = work / "learned"  # a copy, since the search may still be training its finalists
+    if (work / "run").exists() and not learned.exists():
+        shutil.copytree(work / "run", learned, ignore=shutil.ignore_patterns("finished", "checkpoints", ".*"))
+    return [[sys.executable, str(HERE / "bench_many_networks.py"), str(learned), "--short", "100", "--beside", "8",
+             "--workers", str(options.lanes), "--device", options.device, "--json", str(work / "many.json")]]
 
 
 def table(work: Path, options: argparse.Namespace) -> list[list[str]]:
@@ -178,14 +184,16 @@ def _worth_keeping(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 @dataclass(frozen=True)
 class Stage:
-    """commands: one after the other. after: the stage that leaves what they need."""
+    """commands: one after the other. after: the stage that leaves what they need, at its end or when `left` is there,
+    a path in WORK."""
 
     commands: Callable[[Path, argparse.Namespace], list[list[str]]]
     after: str = ""
+    left: str = ""
 
 
 STAGES = {"search": Stage(search), "table": Stage(table), "finals": Stage(finals, "search"),
-          "many": Stage(many, "search"), "peers": Stage(peers)}
+          "many": Stage(many, "search", "run/generator"), "peers": Stage(peers)}
 
 
 def main() -> None:
