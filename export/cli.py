@@ -203,8 +203,9 @@ def _print_findings(path: str, dialect: Any, found: Lint, out: str | None) -> No
             words = (escape(text) for text in (item.node, item.problem, item.remedy))
             table.add_row(f"[{colours[state]}]{state}[/]", *words)
     console.print(table)
-    if out is None and found.of("mended") and not found.errors:
-        console.print("mended in the check alone; write the mended file with --out")
+    if found.of("mended") and not found.errors:
+        console.print("mended in the check alone; write the mended file with --out" if out is None else
+                      f"{out}: mended; that it answers as before is what export without --check proves", markup=False)
 
 
 def _print_report(report: ExportReport, engine: dict[str, Any] | None, target: str) -> None:

@@ -22,6 +22,8 @@ Predict = Callable[[np.ndarray], Arrays]
 # stay. FP32 leaves room for another order of summation, FP16 for 11 bits through some hundred layers, INT8 for 8.
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "int8": 2.5e-1}
 LEAST_AGREEMENT = {"fp32": 0.99, "fp16": 0.95, "int8": 0.9}
+# Scores are judged apart from what else an output holds where that is so many times larger; less than this is no score.
+GAP, LEAST_SCORE = 30.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,11 @@ class Parity:
     """How far the file's answers are from torch's over all images and outputs.
 
     max_error: largest absolute difference. relative_error: the same as a share of the largest absolute answer of
-    that output. rms_error: root of the mean squared difference, as a share of the answers' own. top1_agreement:
-    share of images with the same best class, where a class within the tolerance of the best counts as best, and the
-    share of equal values of outputs that are whole numbers or truths; the least of all outputs, None when there is no
-    such. images: how many were compared; origin: "given" or "random"; tolerance: on
-    relative_error.
+    that output, or of that part of it (`parts`). rms_error: root of the mean squared difference, as a share of the
+    answers' own. top1_agreement: share of images with the same best class, where a class within the tolerance of the
+    best counts as best, and the share of equal values of outputs that are whole numbers or truths; the least of all
+    outputs, None when there is no such. images: how many were compared; origin: "given" or "random"; tolerance: on
+    relative_error. where: the part that relative_error is of, empty for a whole output.
     """
 
     max_error: float
@@ -43,15 +45,17 @@ class Parity:
     images: int
     origin: str
     tolerance: float
+    where: str = ""
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
 
     def __str__(self) -> str:
         agreement = "" if self.top1_agreement is None else f", top-1 agreement {self.top1_agreement:.1%}"
+        where = f" in {self.where}" if self.where else ""
         return (
-            f"largest error {self.max_error:.2g} ({self.relative_error:.2g} relative, {self.tolerance:g} allowed)"
-            f"{agreement} on {self.images} {self.origin} images"
+            f"largest error {self.max_error:.2g} ({self.relative_error:.2g} relative{where}, "
+            f"{self.tolerance:g} allowed){agreement} on {self.images} {self.origin} images"
         )
 
 
@@ -132,6 +136,22 @@ def in_batches(predict: Predict, images: np.ndarray, sizes: Sequence[int]) -> Ar
     return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
 
+def parts(answers: np.ndarray) -> tuple[int, list[np.ndarray]]:
+    """(axis, channels of each part): all of the answers [N, ...], or a detector's boxes in pixels and, apart from them,
+    its scores, where one output holds both: an error of 1 in a score is little beside answers of 640.
+
+    The axis is the second or the last; scores are channels that stay in 0..1.
+    """
+    for axis in {1, answers.ndim - 1} if answers.ndim > 1 else ():
+        others = tuple(i for i in range(answers.ndim) if i != axis)
+        least, most = answers.min(others), answers.max(others)
+        is_score = (least >= 0) & (most <= 1)
+        score = most.max(initial=0, where=is_score)
+        if score > LEAST_SCORE and max(most.max(), -least.min()) > GAP * score:
+            return axis, [np.flatnonzero(~is_score), np.flatnonzero(is_score)]
+    return 0, [np.arange(len(answers))]
+
+
 def compare(wanted: Arrays, found: Arrays, precision: str, origin: str) -> Parity:
     """Parity of two sets of outputs, in order. UserError when the network itself answers NaN or infinity."""
     if [w.shape for w in wanted] != [f.shape for f in found]:
@@ -142,8 +162,8 @@ def compare(wanted: Arrays, found: Arrays, precision: str, origin: str) -> Parit
     if not all(np.isfinite(w).all() for w in wanted):
         raise UserError("the network answers NaN or infinity on the sample images: mend its weights or the images")
     tolerance = TOLERANCE[precision]
-    largest, relative, noise, agreement = 0.0, 0.0, 0.0, None
-    for want, got in zip(wanted, found, strict=True):
+    largest, relative, noise, agreement, where = 0.0, 0.0, 0.0, None, ""
+    for number, (want, got) in enumerate(zip(wanted, found, strict=True)):
         if want.dtype.kind in "biu":  # classes or truths: a rounding flips some of them, and by how much says nothing
             same = float(np.mean(want == got))
             agreement = same if agreement is None else min(agreement, same)
@@ -151,14 +171,22 @@ def compare(wanted: Arrays, found: Arrays, precision: str, origin: str) -> Parit
         want, got = want.astype(np.float64), got.astype(np.float64)
         difference = np.abs(want - got)
         difference[~np.isfinite(difference)] = np.inf
-        scale = max(np.abs(want).max(), 1e-12)
-        largest, relative = max(largest, difference.max()), max(relative, difference.max() / scale)
-        noise = max(noise, float(np.sqrt(np.mean(difference**2) / max(np.mean(want**2), 1e-24))))
+        largest = max(largest, difference.max())
+        axis, channels = parts(want)
+        for part in channels:
+            answers, errors = want.take(part, axis), difference.take(part, axis)
+            reach = np.abs(answers).max()
+            share = errors.max() / max(reach, 1e-12)
+            if share > relative:
+                relative = share
+                where = "" if len(channels) == 1 else (
+                    f"channels {part[0]} to {part[-1]} of output {number}, which reach {reach:.2g}")
+            noise = max(noise, float(np.sqrt(np.mean(errors**2) / max(np.mean(answers**2), 1e-24))))
         if want.ndim == 2 and want.shape[1] > 1 and np.isfinite(got).all():
             chosen = np.take_along_axis(want, got.argmax(1)[:, None], 1)[:, 0]
-            same = float(np.mean(want.max(1) - chosen <= tolerance * scale))
+            same = float(np.mean(want.max(1) - chosen <= tolerance * max(np.abs(want).max(), 1e-12)))
             agreement = same if agreement is None else min(agreement, same)
-    return Parity(float(largest), float(relative), noise, agreement, len(wanted[0]), origin, tolerance)
+    return Parity(float(largest), float(relative), noise, agreement, len(wanted[0]), origin, tolerance, where)
 
 
 def require(parity: Parity, precision: str) -> None:

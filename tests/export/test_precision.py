@@ -161,6 +161,43 @@ def test_parity_counts_a_tie_as_agreement_and_a_change_as_none():
     assert compare([np.zeros((2, 3, 4, 4))], [np.ones((2, 3, 4, 4))], "fp32", "given").top1_agreement is None
 
 
+class TestADetectorsAnswers:
+    """Boxes in pixels and scores in one output: [N, 4 + classes, anchors], or the same the other way round."""
+
+    @staticmethod
+    def answers(score=0.9, reach=640.0):
+        random = np.random.default_rng(0)
+        boxes, scores = reach * random.random((2, 4, 50)), score * random.random((2, 8, 50))
+        return np.concatenate([boxes, scores], 1)
+
+    @pytest.mark.parametrize("turned", [False, True], ids=["channels first", "channels last"])
+    def test_scores_are_judged_beside_scores(self, turned):
+        wanted = self.answers()
+        found = wanted.copy()
+        found[:, 4:] *= 0.5
+        if turned:
+            wanted, found = wanted.swapaxes(1, 2), found.swapaxes(1, 2)
+        told = compare([np.ones((2, 1)), wanted], [np.ones((2, 1)), found], "fp16", "given")
+        assert told.relative_error == pytest.approx(0.5, rel=1e-6)
+        with pytest.raises(CheckFailed, match=r"0\.5 relative in channels 4 to 11 of output 1, which reach 0\.9"):
+            parity.require(told, "fp16")
+
+    def test_boxes_are_judged_beside_boxes(self):
+        wanted = self.answers()
+        told = compare([wanted], [wanted + np.where(np.arange(12) < 4, 6.4, 0)[:, None]], "fp16", "given")
+        assert told.relative_error == pytest.approx(0.01, rel=0.02) and "channels 0 to 3" in told.where
+        parity.require(told, "fp16")
+
+    @pytest.mark.parametrize("wanted", [
+        pytest.param({"reach": 1.0}, id="boxes as shares of the image"), pytest.param({"score": 1e-3}, id="no score"),
+        pytest.param({"score": 10.0}, id="logits in the place of scores"),
+    ])
+    def test_other_answers_are_judged_together(self, wanted):
+        wanted = self.answers(**wanted)
+        told = compare([wanted], [wanted * 1.01], "fp16", "given")
+        assert told.relative_error == pytest.approx(0.01) and not told.where
+
+
 def test_answers_that_are_not_finite():
     with pytest.raises(UserError, match="answers NaN"):
         compare([np.array([[np.nan, 1]])], [np.zeros((1, 2))], "fp32", "given")
