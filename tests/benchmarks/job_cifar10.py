@@ -44,7 +44,7 @@ from synth.training.device import AUTO, CPU, CUDA, DEVICES, device_named
 
 HERE = Path(__file__).parent
 EDGESYNTH = [sys.executable, "-m", "edgesynth"]
-GRACE_S = 20.0  # for a command to write its checkpoint after Ctrl-C
+GRACE_S = 20.0  # for a command to write its checkpoint
 TEACHER = "resnet20x2"
 SEARCH = {"require": "accuracy >= 87 %", "cycles": 6, "batch": 16, "epochs": 20, "finalists": 16, "teacher": TEACHER}
 FASTER = ("--set", "batch=256", "--set", "final.rate=0.02", "--set", "short.rate=0.014",  # for a GPU: half the steps
@@ -75,7 +75,7 @@ class Stages:
         self.failed: list[str] = []
 
     def run(self, at_once: int, until: float) -> None:
-        """All of them. TimeUp when it is, after Ctrl-C for those under way; SystemExit at the end where some failed."""
+        """All of them. TimeUp when it is, those under way being stopped; SystemExit at the end where some failed."""
         try:
             while self.waiting or self.running:
                 for name in [n for n in self.waiting if not self._waits(n)][: at_once - len(self.running)]:
@@ -93,7 +93,7 @@ class Stages:
                 raise SystemExit(f"{', '.join(self.failed)}: failed, see above")
         finally:
             for process in self.running.values():
-                os.killpg(process.pid, signal.SIGINT)
+                os.killpg(process.pid, signal.SIGTERM)  # as Ctrl-C, which is ignored where the job is in the background
             for process in self.running.values():
                 try:
                     process.wait(GRACE_S)
