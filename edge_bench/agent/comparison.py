@@ -1,7 +1,7 @@
 """The comparison of two models measured in turns, schema "edgesynth.compare/1": made, checked, shown to a person."""
 from devices.support.errors import UserError
 from devices.support.files import read_json
-from edge_bench.agent import metrics, pair, ratio, result, store
+from edge_bench.agent import metrics, pair, ratio, result, statistics, store
 from edge_bench.agent.arguments import PAIRS
 
 SCHEMA = "edgesynth.compare/1"
@@ -52,7 +52,8 @@ def row(name, sessions):
     estimate = ratio.of_pairs(pairs, bounds)
     if not metric.more_is_worse:
         estimate = ratio.inverse(estimate)
-    found = dict(metrics.unmeasured(name, "one pair shows no spread: measure at least {} of each".format(PAIRS)),
+    found = dict(metrics.unmeasured(name, "fewer than {} pairs show no interval: measure {} of each".format(
+        statistics.FEWEST, PAIRS)),
                  ratio=estimate.value, baseline=ratio.centre([[old for old, _ in pairs]]),
                  present=ratio.centre([[new for _, new in pairs]]))
     if estimate.low is not None:

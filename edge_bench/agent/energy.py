@@ -155,7 +155,7 @@ def per_image(samples, windows, idle=None, scope=None):
     def between(name, weights, weight, shared_mw):
         """Interval of a figure of the trials; weights, weight: what 1 mW makes of it, trial by trial and at all."""
         values = [trial[name] for trial in trials]
-        if bounds and len(values) > 1:
+        if bounds and len(values) >= statistics.FEWEST:
             spread = rounding.interval([value - below * k for value, (below, _), k in zip(values, bounds, weights)],
                                        [value + above * k for value, (_, above), k in zip(values, bounds, weights)])
         else:

@@ -10,7 +10,7 @@ import math
 from edge_bench.agent import statistics
 
 Ratio = collections.namedtuple("Ratio", "value low high units")
-Ratio.__doc__ = """new / old (1.05 is 5 % more) and its interval; low and high are None where nothing shows a spread.
+Ratio.__doc__ = """new / old (1.05 is 5 % more) and its interval; low and high are None where too little shows a spread.
 units: how many sessions or pairs the interval rests on."""
 
 
@@ -40,11 +40,11 @@ def of_pairs(pairs, bounds=(), confidence=statistics.CONFIDENCE):
     """The ratio new / old of pairs (old, new) of neighbouring trials: Ratio, by Student's t on the pairs' differences.
 
     What both of a pair share, heat above all, cancels; pairs are turned about (old new, new old), so that a steady
-    drift cancels too. bounds and errors: as for `of_sessions`.
+    drift cancels too. No interval of fewer than 3 pairs. bounds: as for `of_sessions`.
     """
     differences = [new - old for old, new in (_logs(pair) for pair in pairs)]
     half = None
-    if len(differences) > 1:
+    if len(differences) >= statistics.FEWEST:
         half = (statistics.t_quantile(0.5 + confidence / 2, len(differences) - 1) * statistics.stdev(differences)
                 / math.sqrt(len(differences)))
     return _ratio(statistics.mean(differences), half, bounds, len(differences), confidence)

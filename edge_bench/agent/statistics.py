@@ -9,17 +9,18 @@ import math
 import random
 
 CONFIDENCE = 0.95
+FEWEST = 3            # below this many trials no interval: that of two is 13 times as wide as they lie apart
 SMALL = 10            # below this many trials Student's t, from it on the bootstrap
 RESAMPLES = 2000      # of the bootstrap
 MAX_DRIFT_POINTS = 200  # Theil-Sen looks at all pairs; longer series are reduced to medians of blocks
 
 # Standard error of the median of n normal values over that of their mean, from the order statistics (exact to the
-# digits given; tests integrate them anew). For 1 and 2 values median and mean are the same.
-MEDIAN_FACTOR = {1: 1.0, 2: 1.0, 3: 1.1602, 4: 1.0922, 5: 1.1976, 6: 1.1351, 7: 1.2137, 8: 1.1599, 9: 1.2227}
+# digits given; tests integrate them anew).
+MEDIAN_FACTOR = {3: 1.1602, 4: 1.0922, 5: 1.1976, 6: 1.1351, 7: 1.2137, 8: 1.1599, 9: 1.2227}
 
 Interval = collections.namedtuple("Interval", "centre low high method")
 Interval.__doc__ = """Centre and bounds in the unit of the values; method: "t", "bootstrap", "likelihood" (see
-`rounding`), or "none" with low and high None where one value cannot show a spread."""
+`rounding`), or "none" with low and high None where fewer than FEWEST values show too little of their spread."""
 
 Drift = collections.namedtuple("Drift", "slope low high p_value drifting")
 Drift.__doc__ = """Theil-Sen slope (unit of the values per unit of time) with its interval, and the Mann-Kendall
@@ -99,12 +100,12 @@ def outliers(values, threshold=3.5, resolution=None):
 def interval(values, confidence=CONFIDENCE):
     """The median of trials and its confidence interval, from the spread between the trials.
 
-    Below 10 trials: median ± t(n - 1) x factor(n) x s / sqrt(n), where factor(n) is how much wider the median of
-    n normal values scatters than their mean. From 10 on: bootstrap of the median (`_bootstrap_median`).
+    Below 3 trials: none. Below 10: median ± t(n - 1) x factor(n) x s / sqrt(n), where factor(n) is how much wider the
+    median of n normal values scatters than their mean. From 10 on: bootstrap of the median (`_bootstrap_median`).
     """
     values = _checked(values)
     centre, count = median(values), len(values)
-    if count == 1:
+    if count < FEWEST:
         return Interval(centre, None, None, "none")
     if count >= SMALL:
         low, high = _bootstrap_median(values, confidence)

@@ -10,7 +10,7 @@ from typing import Any
 
 from devices.support.errors import EdgesynthError, UserError
 from devices.support.files import sha256_file
-from edge_bench.agent import engines, runners, store
+from edge_bench.agent import engines, runners, statistics, store
 from edge_bench.compare import compare_models
 from edge_bench.gate import checking, verdict
 from edge_bench.gate.revision import Revision
@@ -36,6 +36,9 @@ def check_against(models: Sequence[str], ref: str, allowed: dict[str, float] | N
         if not os.path.isfile(model):
             raise UserError(f"{model}: " + ("it is a folder; name a model file" if os.path.isdir(model)
                                             else "there is no such file"))
+    if (options.get("trials") or statistics.FEWEST) < statistics.FEWEST:  # known before anything is measured
+        raise UserError(f"--trials {options['trials']} would show no interval, without which nothing is judged: "
+                        f"give at least {statistics.FEWEST}")
     if allowed and "energy" in allowed and not options.get("power_source"):
         options["power"] = True
     revisions = [Revision(ref, model) for model in models]

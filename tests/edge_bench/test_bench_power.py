@@ -19,7 +19,7 @@ from edge_bench.agent.power import find_source
 
 def test_energy_of_an_image_comes_from_the_total_rail(agent, tmp_path):
     agent.board.add_tegrastats()
-    request = agent.request(write_net(tmp_path / "net.onnx", ms=2.0), trials=2, window=3.0, batch=2, power=True,
+    request = agent.request(write_net(tmp_path / "net.onnx", ms=2.0), trials=3, window=3.0, batch=2, power=True,
                             layers=True)
     end = agent.call("bench", request)[-1]
     assert end["event"] == "result", end.get("message")

@@ -135,9 +135,12 @@ def test_the_filter_s_lag_is_in_the_interval():
     assert energy.per_image(rising, windows, (1.0, 7.0)).filter_mj == pytest.approx(0.42 * 500 / 1000)
 
 
-def test_one_trial_has_an_energy_and_no_interval():
-    found = energy.per_image(recording(load_after(8, 2000, 7000)), [(10.0, 20.0, 1000)], (1.0, 7.0))
-    assert found.energy_mj.low is None
+@pytest.mark.parametrize("windows", [[(10.0, 20.0, 1000)], [(10.0, 20.0, 1000), (22.0, 32.0, 990)]])
+@pytest.mark.parametrize("quantum_mw", [None, 38])
+def test_one_or_two_trials_have_an_energy_and_no_interval(windows, quantum_mw):
+    samples = recording(load_after(8, 2000, 7000), until_s=40.0, quantum_mw=quantum_mw)
+    found = energy.per_image(samples, windows, (1.0, 7.0))
+    assert found.energy_mj.low is None and found.above_idle_mj.low is None and found.power_mw.low is None
 
 
 def test_a_rail_that_did_not_move_is_an_error():

@@ -293,10 +293,16 @@ def test_energy_in_a_tolerance_turns_power_on(repository, monkeypatch):
     assert asked[0]["power"] is True
 
 
+def test_too_few_trials_to_judge_by_are_refused_before_they_are_measured(repository, monkeypatch):
+    asked = fake_pairs(monkeypatch, (1.0, 1.01))
+    done = call("check", "net.onnx", "--against", "HEAD", "--trials", 2)
+    assert done.code == 2 and "--trials 2 would show no interval" in done.sentence and not asked
+
+
 # the whole way, measured here
 
 def test_models_are_measured_in_turns_here(repository):
-    words = ["check", "net.onnx", "--against", "HEAD:net.onnx", "--trials", "2", "--window", "0.2", "--batch", "8",
+    words = ["check", "net.onnx", "--against", "HEAD:net.onnx", "--trials", "3", "--window", "0.2", "--batch", "8",
              "--warmup-cap", "1", "--more-sessions", "0", "--json", "c.json", "--tolerance", "latency=900%"]
     write_model(repository / "net.onnx", batch="N")
     git(repository, "commit", "-qam", "dynamic")
@@ -305,6 +311,7 @@ def test_models_are_measured_in_turns_here(repository):
     written = json.loads((repository / "c.json").read_text())
     assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
     kept = comparison.load(written["models"][0]["results"][0])
-    assert kept["order"] == ["base", "head", "head", "base"] and kept["base"]["batch"] == kept["head"]["batch"] == 8
+    assert kept["order"] == ["base", "head", "head", "base", "head", "base"]
+    assert kept["base"]["batch"] == kept["head"]["batch"] == 8
     assert kept["base"]["model"]["sha256"] != kept["head"]["model"]["sha256"]
-    assert "base: trial 1/4: measuring 0.2 s" in done.stderr.replace(", not steady", "")
+    assert "base: trial 1/6: measuring 0.2 s" in done.stderr.replace(", not steady", "")

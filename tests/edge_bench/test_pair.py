@@ -114,9 +114,14 @@ def test_a_comparison_knows_both_sides_and_each_metric():
     assert found["layers"] is None and "energy" not in {row["metric"] for row in found["metrics"]}
 
 
-def test_one_pair_has_no_interval():
-    row = comparison.make(make_pair_record((1.0,), (1.1,)))["metrics"][0]
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_few_pairs_have_no_interval_in_table_or_json(pairs):
+    found = comparison.make(make_pair_record((1.0, 1.4)[:pairs], (1.1, 1.54)[:pairs]))
+    row = found["metrics"][0]
     assert row["verdict"] == "could not measure" and row["low"] is None and row["ratio"] == pytest.approx(1.1, rel=0.01)
+    line = next(line for line in comparison.to_text(found).splitlines() if line.startswith("latency "))
+    assert "%]" not in line and "] %" not in line and "fewer than 3 pairs show no interval: measure 6 of each" in line
+    assert all(reading["low"] is None for reading in found["head"]["readings"].values())
 
 
 def test_other_differences_than_the_model_are_warned_of():

@@ -62,7 +62,8 @@ def test_what_both_of_a_pair_share_cancels():
     assert (found.low, found.high) == pytest.approx((1.1, 1.1))
 
 
-@pytest.mark.parametrize("found", [ratio.of_sessions([[2.0]], [[1.0]]), ratio.of_pairs([(1.0, 2.0)])])
+@pytest.mark.parametrize("found", [ratio.of_sessions([[2.0]], [[1.0]]), ratio.of_pairs([(1.0, 2.0)]),
+                                   ratio.of_pairs([(1.0, 1.9), (1.0, 4 / 1.9)])])
 def test_what_shows_no_spread_has_no_interval(found):
     assert found.value == pytest.approx(2) and found.low is None and found.high is None
     assert ratio.inverse(found).value == pytest.approx(0.5) and ratio.inverse(found).low is None
