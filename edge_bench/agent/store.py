@@ -14,6 +14,7 @@ from edge_bench.agent import result as results
 
 RECORD_SCHEMA = "edgesynth.record/1"
 FOLDER = "results"
+LONGEST_WORD = 80  # characters; a file's name takes two such, a board, and what is around it while it is written
 _NUMBERED = re.compile(r"^(\d{4,})-")
 
 
@@ -33,7 +34,7 @@ def keep(document, record, words, schema, folder=FOLDER):
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise explain(error, folder)
-    path = _reserve(folder, "-".join(_word(word) for word in words))
+    path = _reserve(folder, "-".join(file_word(word) or "model" for word in words))
     try:
         data = pack(record)
         name = os.path.splitext(os.path.basename(path))[0] + ".record.gz"
@@ -83,8 +84,9 @@ def _reserve(folder, name):
         raise explain(error, folder)
 
 
-def _word(text):
-    return re.sub(r"[^a-z0-9._]+", "-", str(text).lower()).strip("-.") or "model"
+def file_word(text):
+    """A name as a part of a file's name, "" where nothing of it can be: a file system takes 255 bytes in all."""
+    return re.sub(r"[^a-z0-9._]+", "-", str(text).lower())[:LONGEST_WORD].strip("-.")
 
 
 def pack(record):

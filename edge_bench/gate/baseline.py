@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from devices.support.errors import UserError
 from devices.support.files import canonical_json, explain, read_json, sha256_bytes, sha256_file, write_text
 from edge_bench.agent import metrics
 from edge_bench.agent.result import NOT_COMPARABLE
+from edge_bench.agent.store import file_word
 
 __all__ = ["SESSIONS", "Entry", "add_sessions", "differences", "identity", "load", "nearest",
            "require_one_model_a_name", "require_sound", "save", "without_record"]
@@ -246,7 +246,7 @@ def file_name(entry: Entry) -> str:
     fixed = {name: found[name] for name in SUBJECT + PLACE}
     words = [found["model"], found["precision"], f"b{found['batch']}", found["runner"], found["module"],
              found["power_mode"], sha256_bytes(canonical_json(fixed).encode())[:8]]
-    return "-".join(re.sub(r"[^a-z0-9._]+", "-", str(word).lower()).strip("-.") for word in words if word) + ".json"
+    return "-".join(file_word(word) for word in words if word) + ".json"
 
 
 def to_text(entries: list[Entry]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from bench_samples import make_record
+from bench_samples import make_pair_record, make_record
 
 from devices.support.errors import UserError
-from edge_bench.agent import evaluate, result, store, trial
+from edge_bench.agent import comparison, evaluate, result, store, trial
 
 
 def test_latencies_survive_packing_to_the_tick():
@@ -127,6 +127,16 @@ def test_result_and_record_survive_the_disk(tmp_path):
     kept = result.load(path)
     again = evaluate.evaluate(store.load_record(path[:-5] + ".record.gz"))
     assert json.loads(json.dumps(again)) == {k: v for k, v in kept.items() if k not in ("schema", "record")}
+
+
+def test_a_name_as_long_as_a_file_system_takes_is_kept(tmp_path):
+    name = "n" * 250
+    record = make_record(name=name)
+    assert result.load(store.save(evaluate.evaluate(record), record, str(tmp_path)))["model"]["name"] == name
+    both = make_pair_record()
+    for side in both["models"].values():
+        side["name"] = name
+    assert comparison.load(comparison.save(comparison.make(both), both, str(tmp_path)))
 
 
 def test_same_record_packs_to_the_same_bytes():

@@ -71,6 +71,13 @@ def test_another_model_file_or_version_begins_anew_and_says_so():
     assert len(entries) == 1 and len(entries[0]["sessions"]) == 1
 
 
+def test_a_long_name_has_a_file_in_a_folder(tmp_path):
+    record = make_record(name="n" * 250)
+    path = store.save(evaluate.evaluate(record), record, str(tmp_path))
+    checking.update_baseline([path], f"{tmp_path / 'baselines'}/")
+    assert baseline.load(tmp_path / "baselines")[0]["identity"]["model"] == "n" * 250
+
+
 def test_two_files_of_one_name_are_refused_in_one_call(tmp_path):
     other = make_record(created=day(2))
     other["model"]["sha256"] = "1" * 64
