@@ -30,6 +30,14 @@ def readable(text):
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def whole_path(path):
+    """The absolute path of a file. UserError where its bytes are no UTF-8: no JSON of ours could name it."""
+    found = os.path.abspath(path)
+    if readable(found) != found:
+        raise UserError("{}: only files whose whole path is UTF-8 can be used: rename it".format(readable(found)))
+    return found
+
+
 def require_writable(path):
     """UserError when `write_bytes` could not write there; asked before the long work, not after it."""
     path = os.fspath(path)

@@ -3,7 +3,7 @@ import contextlib
 import os
 
 from devices.support.errors import UserError
-from devices.support.files import sha256_file
+from devices.support.files import sha256_file, whole_path
 from edge_bench.agent import engines, evaluate, interpreter, runners, settings, trials
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.identity import is_jetson
@@ -40,7 +40,7 @@ def prepare(given):
     if not os.path.isfile(model):
         raise UserError("{}: {}".format(model, "it is a folder; name a model file" if os.path.isdir(model)
                                         else "there is no such file"))
-    request["model"] = os.path.abspath(model)
+    request["model"] = whole_path(model)
     root = request.setdefault("root", "/")
     request["runner"] = request["runner"] or runners.runner_for(request["model"], root)
     runners.runner_class(request["runner"])

@@ -6,7 +6,7 @@ import os
 import sys
 
 from devices.support.errors import UserError
-from devices.support.files import json_text
+from devices.support.files import json_text, whole_path
 from edge_bench.agent import arguments, jobs, protocol, spawn
 
 PROTOCOL = 1
@@ -37,10 +37,10 @@ def _absolute(request):
     for name in ("model", "base", "board_python"):
         path = made.get(name)
         if path and isinstance(path, str) and (os.sep in path or name != "board_python"):  # a Python may be a word
-            made[name] = os.path.abspath(path)
+            made[name] = whole_path(path)
     word, colon, path = str(made.get("power_source") or "").partition(":")
     if path:
-        made["power_source"] = word + colon + os.path.abspath(path)
+        made["power_source"] = word + colon + whole_path(path)
     return made
 
 

@@ -95,6 +95,15 @@ def test_a_name_beyond_ascii_is_measured_where_no_locale_says_utf_8(agent, model
     assert json.loads(done.stdout.decode("utf-8"))["model"]["name"] == "größe"
 
 
+def test_a_name_that_is_no_utf_8_is_one_sentence_before_a_job_is_started(agent, model):
+    name = b"n\xe9t.onnx"
+    os.rename(model, os.fsencode(model.parent) + b"/" + name)
+    done = subprocess.run([agent.python, agent.pyz, "bench", name, "--root", agent.board.root], cwd=model.parent,
+                          env=agent.environment, capture_output=True)
+    assert done.returncode == 2 and "/n�t.onnx: only files whose whole path" in done.stderr.decode()
+    assert agent.result("jobs") == []
+
+
 def test_cancel_stops_and_puts_back(agent, model):
     follower = agent.start("bench", long_request(agent, model))
     identity = running(agent)

@@ -11,6 +11,7 @@ from bench_samples import write_model
 from onnx import TensorProto, helper, numpy_helper
 
 from devices.support.errors import UserError
+from edge_bench.agent.measure import prepare
 from edge_bench.agent.runners.onnxruntime import OnnxRuntimeRunner
 
 
@@ -54,5 +55,5 @@ def test_a_quantised_file_of_anybody_is_int8(tmp_path):
 def test_a_name_that_is_no_utf_8_is_one_sentence(tmp_path):
     path = os.fsdecode(os.fsencode(write_model(tmp_path / "net.onnx")).replace(b"net", b"n\xe9t"))
     os.rename(tmp_path / "net.onnx", path)
-    with pytest.raises(UserError, match=r"n�t\.onnx: onnxruntime opens only files whose whole path is UTF-8"):
-        precision_of(path)
+    with pytest.raises(UserError, match=r"n�t\.onnx: only files whose whole path is UTF-8 can be used: rename it"):
+        prepare({"model": path})

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 from devices.support.errors import CannotMeasure, UserError
-from devices.support.files import readable
 from edge_bench.agent import onnx_words, statistics
 from edge_bench.agent.arguments import shapes
 from edge_bench.agent.runners.base import Runner, check_batch, resolve_shape, show_shape
@@ -114,8 +113,6 @@ def _libraries():
 
 
 def _session(runtime, options, model):
-    if readable(model) != model:
-        raise UserError("{}: onnxruntime opens only files whose whole path is UTF-8: rename it".format(readable(model)))
     try:
         return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes, none of which it documents
