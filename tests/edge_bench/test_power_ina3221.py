@@ -165,6 +165,20 @@ def test_eagain_for_ever_is_one_failed_reading(tmp_path, monkeypatch):
     source.close()
 
 
+@pytest.mark.parametrize("content", ["", "no data\n"])
+def test_a_rail_that_falls_silent_takes_no_total_with_it(tmp_path, content, monkeypatch):
+    monkeypatch.setattr(ina3221, "PAUSE_S", 0)
+    with ina3221.Ina3221(str(iio_tree(tmp_path, TX2)), "tx2") as source:
+        for chip, number in (("0-0040", 1), ("0-0042", 3)):  # the GPU's rail; the carrier's, of which a total is made
+            folder = tmp_path / f"sys/bus/i2c/drivers/ina3221x/{chip}/iio:device{number}"
+            (folder / "in_power0_input").write_text(content)
+            if chip == "0-0040":
+                sample = source.read()
+                assert sample.total_mw == 3064 and "VDD_SYS_GPU" not in sample.rails and "VDD_SYS_CPU" in sample.rails
+        with pytest.raises(ReadFailed, match="0-0042"):
+            source.read()
+
+
 def test_a_disabled_channel_is_left_out_and_a_silent_total_is_refused(tmp_path):
     iio_tree(tmp_path / "a", TX2)
     put(tmp_path / "a/sys/bus/i2c/drivers/ina3221x/0-0042/iio:device3/in_power0_input", "no data")

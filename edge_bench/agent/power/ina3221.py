@@ -47,7 +47,7 @@ class Ina3221(PowerSource):
         self._channels = [(channel, [os.open(path, os.O_RDONLY) for path in channel.files]) for channel in channels]
         self._drop_silent(first)
         self.rails = [channel.name for channel, _ in self._channels]
-        self._heads = len(first)
+        self._heads, self._summed = len(first), {name for names in self.totals.values() for name in names}
         facts = facts_of(first, self.board)
         self.quantum_mw = self._quantum() or facts.quantum_mw
         self.filter_s, self.refresh_s = facts.filter_s, facts.refresh_s
@@ -89,13 +89,14 @@ class Ina3221(PowerSource):
         rails = {}
         start = self.clock()
         middle = start
-        try:
-            for index, (channel, handles) in enumerate(self._channels):
+        for index, (channel, handles) in enumerate(self._channels):
+            try:
                 rails[channel.name] = _power(handles)
-                if index == self._heads - 1:
-                    middle = (start + self.clock()) / 2
-        except OSError as error:
-            raise ReadFailed("{}: {}".format(channel.files[0], error.strerror))
+            except (OSError, ReadFailed) as error:
+                if channel.name in self._summed:  # a rail beside the totals may be off or late: they still count
+                    raise ReadFailed("{}: {}".format(channel.files[0], getattr(error, "strerror", None) or error))
+            if index == self._heads - 1:
+                middle = (start + self.clock()) / 2
         return Sample(middle, rails, self.total_mw(rails), None)
 
     def close(self):
