@@ -38,6 +38,12 @@ class PowerSession(object):
     def core(self):
         return self.sampler.core
 
+    @property
+    def step_s(self):
+        """The time between two samples that tell something new: that in which a counter moves, where it is slow."""
+        samples = self.sampler.samples
+        return samples.interval_s if samples.energy_mj is None else max(samples.interval_s, samples.refresh_s or 0.0)
+
     def check(self):
         """Raise when no more samples come."""
         self.sampler.check()
@@ -47,22 +53,21 @@ class PowerSession(object):
 
         So that a shortage of samples is known before the first trial and not after the last.
         """
-        samples = self.sampler.samples
-        step_s = samples.interval_s if samples.energy_mj is None else max(samples.interval_s, samples.refresh_s or 0.0)
-        least_s = math.ceil(round(10 * (energy.LEAST_SAMPLES + 1) * step_s, 6)) / 10
+        least_s = math.ceil(round(10 * (energy.LEAST_SAMPLES + 1) * self.step_s, 6)) / 10
         for request in requests:
             if request["window"] >= least_s:
                 continue
             if request["window_chosen"]:
                 raise CannotMeasure("a window of {:g} s holds too few power samples, of which {} gives one in {:.2g} "
                                     "s: measure with --window {:g} or more".format(
-                                        request["window"], samples.source["name"], step_s, least_s))
+                                        request["window"], self.sampler.samples.source["name"], self.step_s, least_s))
             progress("windows of {:g} s, for {} power samples".format(least_s, energy.LEAST_SAMPLES))
             request["window"] = least_s
 
     def measure_idle(self):
         """Let the board rest, for what it draws without load; as long as the source needs for enough samples."""
-        self.idle = trials.idle(max(IDLE_S, IDLE_SAMPLES * self.sampler.samples.interval_s))
+        time.sleep(2 * self.step_s)  # the window needs a sample before its beginning
+        self.idle = trials.idle(max(IDLE_S, IDLE_SAMPLES * self.step_s))
 
     def mean_power_mw(self, start_s, end_s):
         """Mean of the samples between two moments, for the steadiness of a warm-up; None where there are none yet.
@@ -76,7 +81,7 @@ class PowerSession(object):
 
     def finish(self):
         """End the sampling; what the record keeps: {"samples", "idle"}."""
-        time.sleep(3 * self.sampler.samples.interval_s)  # the last window needs a sample beyond its end
+        time.sleep(3 * self.step_s)  # the last window needs a sample beyond its end
         samples = self.sampler.stop()
         return {"samples": samples.to_json(), "idle": self.idle and list(self.idle)}
 
