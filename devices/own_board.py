@@ -177,6 +177,8 @@ def _mode(base: Board, name: str | None, rows: Sequence[Measured], layers: Mappi
     """A measured mode with its clocks: those of the base's file, else as seen, else nominal."""
     known = next((mode.data for mode in base.modes if str(name).lower() in mode.words), {"name": name or NO_MODE})
     mode = {"source": "calibration", **known}
+    if name is not None and name != mode["name"]:  # the board's own name, by which its constants are kept, goes first
+        mode.update(name=name, aliases=[mode["name"], *mode.get("aliases", ())])
     mine = [row for row in rows if row.mode == name]
     if not mode.get("gpu_mhz"):
         mode["gpu_mhz"] = next((row.gpu_mhz for row in mine if row.gpu_mhz), NOMINAL_MHZ)

@@ -102,6 +102,15 @@ def test_two_modes_are_told_apart():
     assert saving.power_w["module"].value / fast.power_w["module"].value == pytest.approx(0.7, rel=0.1)
 
 
+def test_a_mode_goes_by_the_name_that_the_board_itself_gives_it():
+    rows = [dataclasses.replace(row, mode="15W_6CORE") for row in measurements(same_shape)
+            if row.precision == "fp16" and row.network in FEW]
+    data = calibrated_board(load_board("xavier-nx"), rows, layers(), "mine", "1", "a law").data
+    for word in (None, "15w_6core", "mode_15w_6core"):
+        found = model(data, mode=word).predict(layers_of("cnv_25"), 8)
+        assert found.target == "mine:15w_6core" and not any("was not measured" in text for text in found.warnings)
+
+
 @pytest.mark.parametrize("base", ["cpu", "orin-nano"])
 def test_a_board_of_which_no_peaks_are_known_gets_nominal_ones(base):
     board = load_board(base)
