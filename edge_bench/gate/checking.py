@@ -103,11 +103,15 @@ def _decide(found: ModelVerdict, measured: list[Any], allowed: dict[str, float],
 def _more(found: ModelVerdict, more: Callable[[], list[tuple[str, Any]]], known: list[Any]) -> list[Any]:
     """What `more` measures, counted and noted in the verdict; [] with a note where it cannot be measured.
 
-    What is `known` already is left out: a board whose connection broke may hand out what it had measured before.
+    What is `known` already, or comes twice, is left out: a board that did not hear that a result had arrived hands out
+    the same one at the next call.
     """
+    measured, seen = [], {each["created"] for each in known}
     try:
-        measured = [(path, each) for path, each in more()
-                    if each["created"] not in [other["created"] for other in known]]
+        for path, each in more():
+            if each["created"] not in seen:
+                seen.add(each["created"])
+                measured.append((path, each))
     except EdgesynthError as error:
         found.notes.append(f"the first look told nothing, and more could not be measured: {error}")
         return []

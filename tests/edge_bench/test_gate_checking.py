@@ -179,6 +179,12 @@ def test_what_cannot_be_compared_says_what_differs_and_what_to_do(options, words
     assert "--update" in found.line or "--force" in found.line
 
 
+def test_a_further_session_that_comes_twice_counts_once():
+    first, second = later(1.0, values=NOISY), make_result(STEADY, created="2026-03-01T00:00:00Z")
+    found = check(*first, more=lambda: [("a.json", second), ("b.json", second)])
+    assert found.sessions == {"baseline": 3, "present": 2, "more": 1} and found.results == ["a.json"]
+
+
 @pytest.mark.parametrize("place, word, words", [
     ("software", "l4t", "L4T is 35.1, was 32.7.1"), ("software", "tensorrt", "TensorRT is 35.1, was 8.2.1"),
     ("mode", "name", "power mode is 35.1, was MAXN"), ("board", "board", "module is 35.1, was tx2")])
