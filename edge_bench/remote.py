@@ -93,7 +93,7 @@ class _Follower:
     def __call__(self, event: dict[str, Any]) -> None:
         if event["event"] == "job":
             self.identity = event["id"]
-            self.progress(f"job {event['id']}" + (", which was running already" if event["resumed"] else ""))
+            self.progress(f"job {event['id']}" + (", which an earlier call started" if event["resumed"] else ""))
             if self.interrupted:
                 raise KeyboardInterrupt
         elif event["event"] == "progress":

@@ -3,6 +3,7 @@
 A job is a folder: request.json, events.jsonl (what it says, ending in one of ENDS), log.txt, pid, and `alive`, which
 the job's process keeps locked as long as it lives, so that a dead job is never taken for a running one.
 """
+import contextlib
 import datetime
 import fcntl
 import os
@@ -23,6 +24,7 @@ ENDS = ("result", "error", "cancelled")
 LEFT_S = 86400.0  # a result that nobody fetched for longer is measured anew
 KEEP = 20        # finished jobs whose folders stay
 POLL_S = 0.3     # of a follower; reading the events this often costs the board nothing that shows
+FULL_BYTES = 1 << 20  # less free room than the end of a job may take
 CANCEL_S = 30.0  # how long a cancelled job may take to put the settings back
 
 
@@ -164,8 +166,12 @@ def _fate(identity):
 
 
 def _last_words(identity):
+    path = folder(identity)
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(path).free < FULL_BYTES:  # it had no room for an end, nor for words in its log
+            return ": the disk of {} is full: free some space".format(path)
     try:
-        with open(os.path.join(folder(identity), "log.txt"), "rb") as stream:
+        with open(os.path.join(path, "log.txt"), "rb") as stream:
             words = stream.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
     except OSError:
         return ""
@@ -202,5 +208,6 @@ def acknowledge(identity):
 
 def _forget_old():
     for identity in identities()[:-KEEP]:
-        if not is_alive(identity):
-            shutil.rmtree(folder(identity), ignore_errors=True)
+        with contextlib.suppress(UserError):  # what is no job, or what another start has just removed
+            if not is_alive(identity):
+                shutil.rmtree(folder(identity), ignore_errors=True)

@@ -11,11 +11,14 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from agent_on_board import wait_for, write_net
 
-from edge_bench.agent import evaluate, store, uploads
+from devices.support.errors import CannotMeasure
+from devices.support.files import write_json
+from edge_bench.agent import evaluate, jobs, state, store, uploads
 
 
 @pytest.fixture
@@ -190,6 +193,35 @@ def test_a_killed_job_is_told_and_the_next_one_repairs(agent, model, reboot):
     assert agent.board.mode == "pmode:0003"
     assert agent.board.locked == reboot  # a real reboot unlocks by itself
     assert [job["state"] for job in agent.result("jobs")] == ["died", "result"]
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Makes the folder of a job that died, in a state folder of this process."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+    def make(identity):
+        path = Path(state.make_folder(state.home("jobs", identity)))
+        write_json(path / "request.json", {"kind": "bench", "key": "k", "created": 0.0, "request": {}, "boot_id": None},
+                   jobs.SCHEMA)
+        return path
+    return make
+
+
+def test_a_job_that_a_full_disk_ended_says_so(kept, monkeypatch):
+    (kept("a") / "log.txt").write_text("OSError: [Errno 28]")
+    monkeypatch.setattr(jobs.shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+    with pytest.raises(CannotMeasure, match=r"job a died before its end: the disk of .*/jobs/a is full: free some"):
+        jobs.follow("a", None)
+
+
+def test_old_jobs_are_forgotten_whatever_else_lies_there(kept, monkeypatch):
+    folders = [kept(name) for name in "bcd"]
+    (folders[0].parent / "a").write_text("no job")
+    monkeypatch.setattr(jobs, "KEEP", 1)
+    monkeypatch.setattr(jobs, "agent_command", lambda *words: ["true"])
+    new = jobs.start("bench", {})  # its name begins with the year, and goes before theirs
+    assert {"a", "d"} <= set(jobs.identities()) <= {"a", "d", new}
 
 
 def test_a_person_stops_a_job_with_ctrl_c(agent, model):
