@@ -33,7 +33,7 @@ def folder(identity):
     name = str(identity)
     if not name or name != os.path.basename(name) or name.startswith("."):
         raise UserError("'{}' is no job id".format(name))
-    path = state.home("jobs", name)
+    path = state.place("jobs", name)
     if not os.path.isdir(path):
         raise unknown("job", name, identities())
     return path
@@ -41,7 +41,7 @@ def folder(identity):
 
 def identities():
     """The ids of all jobs, oldest first."""
-    path = state.home("jobs")
+    path = state.place("jobs")
     return sorted(name for name in (os.listdir(path) if os.path.isdir(path) else []) if not name.startswith("."))
 
 

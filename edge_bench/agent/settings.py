@@ -114,7 +114,7 @@ def resolve_mode(word, root="/"):
 
 
 def journal_path():
-    return state.home("journal.json")
+    return state.place("journal.json")
 
 
 @contextlib.contextmanager
@@ -164,6 +164,7 @@ def _store(present, root):
     if _stamp(stored) in (None, before):
         raise CannotMeasure("jetson_clocks did not store the clocks in {}: see what it says when root calls it with "
                             "--store".format(stored))
+    state.make_folder(os.path.dirname(journal_path()))
     write_json(journal_path(), {"mode": (present or {}).get("id"), "clocks": stored, "boot_id": boot_id(root),
                                 "root": root}, SCHEMA)
 

@@ -1,13 +1,19 @@
 """Where the agent keeps what outlives it on a board: jobs, uploaded files, engines, the journal of settings."""
 import os
 
+from devices.support.errors import UserError
 from devices.support.files import explain
 
 
-def home(*parts):
-    """A path below the agent's folder (~/.local/state/edgesynth, or $XDG_STATE_HOME/edgesynth); its folder exists."""
+def place(*parts):
+    """A path below the agent's folder (~/.local/state/edgesynth, or $XDG_STATE_HOME/edgesynth), for who only looks."""
     base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    path = os.path.join(base, "edgesynth", *parts)
+    return os.path.join(base, "edgesynth", *parts)
+
+
+def home(*parts):
+    """The same for who writes there: its folder exists."""
+    path = place(*parts)
     make_folder(os.path.dirname(path))
     return path
 
@@ -17,5 +23,5 @@ def make_folder(path):
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise explain(error, path)
+        raise UserError("{} (XDG_STATE_HOME names another place for what edgesynth keeps)".format(explain(error, path)))
     return path

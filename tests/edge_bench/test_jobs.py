@@ -224,6 +224,14 @@ def test_old_jobs_are_forgotten_whatever_else_lies_there(kept, monkeypatch):
     assert {"a", "d"} <= set(jobs.identities()) <= {"a", "d", new}
 
 
+def test_a_home_that_takes_nothing_stops_no_look(agent, model):
+    agent.environment["XDG_STATE_HOME"] = "/proc/none"
+    assert [event["event"] for event in agent.call("version")] == ["result"]
+    assert agent.result("jobs") == [] and agent.result("probe", {"root": str(agent.board.root)})["jobs"] == []
+    end = agent.call("bench", agent.request(model))[-1]
+    assert end["exit_code"] == 2 and "/proc/none" in end["message"] and "(XDG_STATE_HOME names" in end["message"]
+
+
 def test_a_person_stops_a_job_with_ctrl_c(agent, model):
     words = [agent.python, agent.pyz, "bench", model, "--root", agent.board.root, "--batch", "1", "--trials", "3",
              "--window", "4", "--mode", "maxn"]
