@@ -171,6 +171,15 @@ def read_lines(path):
     return values
 
 
+def end_of_log(path):
+    """": " and the last line of a program's log, to put behind a sentence; "" where it says nothing or is not there."""
+    words = []
+    with contextlib.suppress(OSError), open(path, "rb") as stream:
+        stream.seek(max(0, os.path.getsize(path) - 2000))
+        words = stream.read().decode("utf-8", "replace").strip().splitlines()
+    return ": " + words[-1] if words else ""
+
+
 def sha256_bytes(data):
     return hashlib.sha256(data).hexdigest()
 

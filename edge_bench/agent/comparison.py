@@ -36,7 +36,8 @@ def row(name, sessions):
     """One metric over all pairs of one or more comparisons: what compare/1 and check/1 call a metric.
 
     sessions: [(base result, head result)]. "ratio" is how much worse (1.05: 5 % worse), with its 95 % interval; all
-    None where it could not be measured. "verdict" is of the comparison alone: no tolerance is in it.
+    None where it could not be measured, the interval alone where the pairs are too few. "verdict" is of the comparison
+    alone: no tolerance is in it.
     """
     metric = metrics.METRICS[name]
     sides = [[metrics.values(one, metric.field) for one in side] for side in zip(*sessions)]

@@ -9,7 +9,15 @@ import subprocess
 import time
 
 from devices.support.errors import CannotMeasure, UserError
-from devices.support.files import canonical_json, explain, sha256_bytes, sha256_file, write_bytes, write_json
+from devices.support.files import (
+    canonical_json,
+    end_of_log,
+    explain,
+    sha256_bytes,
+    sha256_file,
+    write_bytes,
+    write_json,
+)
 from edge_bench.agent import identity, interpreter, onnx_words, power_mode, protocol, state
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.onnx_words import external_weights
@@ -232,7 +240,7 @@ def _in_process(request, progress):
             process.stdout.close()
     if end is None:
         raise CannotMeasure("building the engine failed with exit code {}{}; all that it said is in {}".format(
-            process.returncode, _last_line(request["log"]), request["log"]))
+            process.returncode, end_of_log(request["log"]), request["log"]))
     if end["event"] == "error":
         end["message"] = "{}; all that the builder said is in {}".format(end.get("message"), request["log"])
         protocol.raise_error(end)
@@ -264,10 +272,3 @@ def _watch(process, progress):
                 end = event
         if not block:
             return end
-
-
-def _last_line(path):
-    with contextlib.suppress(OSError), open(path, "rb") as stream:
-        words = stream.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
-        return ": " + words[-1] if words else ""
-    return ""

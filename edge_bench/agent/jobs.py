@@ -14,7 +14,15 @@ import subprocess
 import time
 
 from devices.support.errors import CannotMeasure, UserError, unknown
-from devices.support.files import canonical_json, read_json, read_lines, sha256_bytes, write_json, write_text
+from devices.support.files import (
+    canonical_json,
+    end_of_log,
+    read_json,
+    read_lines,
+    sha256_bytes,
+    write_json,
+    write_text,
+)
 from edge_bench.agent import state
 from edge_bench.agent.identity import boot_id
 from edge_bench.agent.spawn import agent_command
@@ -170,12 +178,7 @@ def _last_words(identity):
     with contextlib.suppress(OSError):
         if shutil.disk_usage(path).free < FULL_BYTES:  # it had no room for an end, nor for words in its log
             return ": the disk of {} is full: free some space".format(path)
-    try:
-        with open(os.path.join(path, "log.txt"), "rb") as stream:
-            words = stream.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
-    except OSError:
-        return ""
-    return ": " + words[-1] if words else ""
+    return end_of_log(os.path.join(path, "log.txt"))
 
 
 def cancel(identity):
