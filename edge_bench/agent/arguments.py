@@ -68,6 +68,9 @@ def complete(given):
                 name.replace("_", "-"), request[name], longest))
     if not 0 <= request["wait"] <= 86400:
         raise UserError("--wait {} makes no sense: give seconds from 0 to 86400".format(request["wait"]))
+    if not 0 <= request["seed"] < 1 << 32:  # what numpy takes
+        raise UserError("--seed {} makes no sense: give a whole number from 0 to {}".format(
+            request["seed"], (1 << 32) - 1))
     if request["precision"] not in (None, "fp32", "fp16", "int8"):
         raise UserError("--precision {} is unknown: fp32, fp16 or int8".format(request["precision"]))
     shapes(request)

@@ -28,7 +28,7 @@ def test_quick_is_not_kept_where_trials_and_window_are_sound():
 @pytest.mark.parametrize("given", [
     {"batch": 0}, {"batch": -3}, {"trials": 0}, {"threads": -1}, {"window": 0.0}, {"window": float("nan")},
     {"window": float("inf")}, {"warmup_cap": -1.0}, {"precision": "fp64"}, {"shape": ["x"]}, {"shape": ["x=0x3"]},
-    {"shape": ["x=1x-3"]}, {"wait": -1.0}, {"wait": float("nan")},
+    {"shape": ["x=1x-3"]}, {"wait": -1.0}, {"wait": float("nan")}, {"seed": -1}, {"seed": 1 << 32},
 ])
 def test_senseless_values_are_refused(given):
     with pytest.raises(UserError):
