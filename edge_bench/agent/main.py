@@ -39,6 +39,7 @@ def main(argv=None):
         _read_utf8(argv)
     argv = list(argv)
     if argv and argv[0].startswith("_") and argv[0] in VERBS:
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the first GPU is NVML's first, not the fastest
         return _quietly(lambda: _function(argv[0])(argv[1:]))
     options = parser().parse_args(argv)
     verb = _function(options.verb)

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from devices.support.errors import CannotMeasure, UserError
-from edge_bench.agent import measure
+from edge_bench.agent import main, measure
 from edge_bench.agent.power import find_source
 from edge_bench.agent.power.nvml import Nvml
 from edge_bench.agent.power.rapl import Rapl
@@ -148,6 +148,16 @@ def test_the_gpu_that_cuda_shows_is_measured(monkeypatch, visible, asked):
     source, library = nvml()
     source.open()
     assert library.calls[1] == asked
+
+
+def test_what_runs_on_a_gpu_counts_gpus_as_nvml_does(monkeypatch):
+    """CUDA's own first is the fastest, NVML's first is the first on the bus."""
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "")  # so that it is as before when this ends
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    monkeypatch.setitem(main.VERBS, "_trial", ("builtins:bool", None))
+    main.main(["_trial"])
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
 
 
 @pytest.mark.parametrize(("visible", "reason"), [("7", "knows no GPU '7'"), ("MIG-1", "MIG slice")])
