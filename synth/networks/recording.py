@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,16 +22,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from devices.support.errors import EdgesynthError, UserError
 from synth.networks.arrangement import recognise
+from synth.networks.dropouts import ALPHA_DROPOUTS, DROPOUTS
 from synth.networks.operators import Shape, operator
 from synth.networks.verification import Sample, sample_of
 
 REMEDY = "write it with convolutions, linear layers, norms, pooling, activations, additions, concatenations or slices"
 _LOOKS = "{} looks at values, so that the network would depend on the image; decide on shapes only"
-_DROPOUTS = {
-    functional.dropout: False, torch.dropout: False, torch.dropout_: False,
-    functional.dropout1d: True, functional.dropout2d: True, functional.dropout3d: True,
-    torch.feature_dropout: True, torch.feature_dropout_: True,
-}
 _READS_VALUES = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2"}
 _SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty"}
 _READERS = {Tensor.numpy, Tensor.tolist, Tensor.__array__}  # they pass the dispatcher by
@@ -92,7 +87,8 @@ class Recorder(TorchDispatchMode):
         self.error: EdgesynthError | None = None
         self._parameters = {name for name, _ in module.named_parameters()}
         self._names = {m: name for name, m in module.named_modules()}
-        self.idle: list[str] = []  # modules that give back what they get, such as stochastic depth
+        self.idle: list[str] = []  # what gives back what it gets, such as stochastic depth
+        self.dropouts: list[int | None] = []  # the node of each call, where it reads the images' values
         self._stack: list[tuple[nn.Module, int]] = []  # with the number of nodes before
         self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
@@ -126,7 +122,8 @@ class Recorder(TorchDispatchMode):
         while inside is not module and self._stack:
             inside, nodes = self._stack.pop()
         untouched = bool(args) and out is args[0] and len(self.nodes) == nodes
-        if untouched and not isinstance(module, nn.Identity | nn.Sequential) and module in self._names:
+        known = isinstance(module, nn.Identity | nn.Sequential | nn.AlphaDropout | nn.FeatureAlphaDropout)
+        if untouched and not known and module in self._names:
             self.idle.append(f"{self._names[module]} ({type(module).__name__})")
 
     @property
@@ -240,8 +237,9 @@ class Recorder(TorchDispatchMode):
         if lost is not None:
             raise self.final(UserError(lost.why))
         if torch.Tag.nondeterministic_seeded in func.tags:
+            remedy = "; call it with training=self.training" if self.called in {*DROPOUTS, *ALPHA_DROPOUTS} else ""
             raise self.final(self.refusal(f"{self.function} is random in evaluation; a network must answer the same "
-                                          "every time"))
+                                          f"every time{remedy}"))
         out = func(*args, **kwargs)
         if func.overloadpacket.__name__ in _SHAPE_ONLY or not any(isinstance(v, Value) for v in values):
             sources = frozenset().union(*(v.sources for v in values if isinstance(v, Constant)))
@@ -267,7 +265,9 @@ class _Functions(TorchFunctionMode):
             if func in _READERS and not isinstance(recorder.known(args[0]), Constant):
                 raise recorder.final(recorder.refusal(_LOOKS.format(recorder.function)))
             out = func(*args, **kwargs)
-            return self._dropout(func, args, kwargs, out) if func in _DROPOUTS else out
+            if func in ALPHA_DROPOUTS:
+                recorder.idle.append(f"{recorder.path or 'the module'} ({func.__name__})")
+            return self._dropout(func, args, kwargs, out) if func in DROPOUTS else out
         finally:
             recorder.called = outer
 
@@ -276,10 +276,12 @@ class _Functions(TorchFunctionMode):
         p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
         value = self.recorder.known(out)
         if not isinstance(value, Value):
+            self.recorder.dropouts.append(None)
             return out
         alias = out.view_as(out)
-        node = self.recorder.add_node("dropout", {"p": float(p), "channelwise": _DROPOUTS[func]}, (value.node,))
+        node = self.recorder.add_node("dropout", {"p": float(p), "channelwise": DROPOUTS[func]}, (value.node,))
         self.recorder.nodes[node].sample = self.recorder.nodes[value.node].sample
+        self.recorder.dropouts.append(node)
         self.recorder.bind(alias, Value(node, value.index, None if value.index is None else (node, value.index)))
         return alias
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from devices.support.errors import UserError
+from synth.networks.dropouts import dropped_in_training
 from synth.networks.module import Weights, build, check
 from synth.networks.network import Network, Vertex
 from synth.networks.recording import Lost, Node, Recorder, Value
@@ -39,12 +41,12 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int], name: str = "pro
         recorder = Recorder(module, images, translate)
         with recorder.running():
             outputs = tensors_in(module(images))
-        nodes, outputs_at = recorder.nodes, _output_nodes(recorder, outputs)
+        nodes, outputs_at = _with_true_dropouts(module, images, recorder, _output_nodes(recorder, outputs))
         live = _live(nodes, outputs_at)
         names = _names(nodes, live)
         _check_use(module, nodes, live, names)
         if recorder.idle:
-            log.warning("modules that do nothing in evaluation are left out: %s", _few(recorder.idle))
+            log.warning("modules or calls that do nothing in evaluation are left out: %s", _few(recorder.idle))
         vertices = [Vertex(names[i], nodes[i].op, nodes[i].attrs, tuple(names[j] for j in nodes[i].inputs))
                     for i in live]
         network = Network(tuple(vertices), tuple(names[i] for i in outputs_at), name)
@@ -109,6 +111,25 @@ def _output_nodes(recorder: Recorder, outputs: list[Tensor]) -> list[int]:
             raise UserError("the module returns its input; there is nothing to learn")
         places.append(value.node)
     return places
+
+
+def _with_true_dropouts(module: nn.Module, images: Tensor, recorder: Recorder,
+                        outputs: list[int]) -> tuple[list[Node], list[int]]:
+    """Nodes and outputs with what dropouts do in training: those that drop nothing there either are passed by."""
+    nodes, calls = list(recorder.nodes), recorder.dropouts
+    paths = {nodes[i].path for i in calls if i is not None}
+    owners = [part for name, part in module.named_modules() if name in paths]
+    shares = dropped_in_training(module, owners, images) if owners else None
+    if shares is None or len(shares) != len(calls):
+        return nodes, outputs
+    source = list(range(len(nodes)))
+    for i, share in zip(calls, shares, strict=True):
+        if i is not None and share is None:
+            source[i] = source[nodes[i].inputs[0]]
+        elif i is not None:
+            nodes[i] = dataclasses.replace(nodes[i], attrs={**nodes[i].attrs, "p": share})
+    nodes = [dataclasses.replace(node, inputs=tuple(source[j] for j in node.inputs)) for node in nodes]
+    return nodes, [source[i] for i in outputs]
 
 
 def _live(nodes: list[Node], outputs: list[int]) -> list[int]:

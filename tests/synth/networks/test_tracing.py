@@ -167,7 +167,8 @@ def test_module_names_that_mean_something_to_torch(name):
     (lambda m, x: x.data.relu(), ["activation"]),
     (lambda m, x: (x.permute(0, 2, 3, 1) * torch.arange(8.0)).relu().permute(0, 3, 1, 2), ["scale", "activation"]),
     (lambda m, x: (x.flatten(2) + x.relu().flatten(2)).view(x.shape), ["activation", "add"]),
-    (lambda m, x: functional.dropout(x.transpose(1, 2), 0.1, False).transpose(1, 2).tanh(), ["dropout", "activation"]),
+    (lambda m, x: functional.dropout(x.transpose(1, 2), 0.1, m.training).transpose(1, 2).tanh(),
+     ["dropout", "activation"]),
 ])
 def test_spellings(after, expected):
     assert ops(after) == expected
@@ -195,6 +196,47 @@ def test_spellings(after, expected):
 ])
 def test_modules(module, expected):
     assert ops(lambda m, x: m.member(x), member=module) == expected
+
+
+@pytest.mark.parametrize("never", [
+    lambda m, x: functional.dropout(x, 0.5, False).relu(),
+    lambda m, x: functional.dropout(x, training=False).relu(),
+    lambda m, x: functional.dropout2d(functional.dropout(x, 0.5, False), 0.5, False).relu(),
+    lambda m, x: functional.dropout(functional.relu(x), 0.5, m.training and m.conv is None),
+    lambda m, x: torch.dropout(x, 0.5, False).relu(),
+])
+def test_dropout_that_never_drops_is_no_vertex(never):
+    assert ops(never) == ["activation"]
+
+
+def test_dropouts_in_training_are_told_from_those_that_never_drop():
+    def mixed(m, x):
+        once = functional.dropout(m.member(x), 0.1, m.training)
+        never = functional.dropout(once.relu(), 0.2, training=False)
+        return functional.dropout(never, 0.3 if m.training else 0.0) + functional.batch_norm(
+            x, m.norm.running_mean, m.norm.running_var, training=m.training)
+
+    body = Body(mixed, member=nn.Sequential(nn.Dropout2d(0.4), nn.Dropout(0.0)), norm=nn.BatchNorm2d(8)).train()
+    network, weights = trace(body, SHAPE)
+    assert [v.attrs["p"] for v in network.vertices if v.op == "dropout"] == [0.4, 0.0, 0.1, 0.3]
+    assert all(m.training for m in body.modules()) and not body.norm.running_mean.any()  # it is left as it was
+    same(body, network, weights, 2, SHAPE)
+
+
+def test_dropouts_stay_where_the_module_does_not_run_in_training():
+    def failing(m, x):
+        if m.training:
+            raise RuntimeError("no labels")
+        return functional.dropout(x, 0.1, m.training)
+
+    assert ops(failing) == ["dropout"]
+
+
+def test_alpha_dropout_is_left_out_by_name(caplog):
+    with caplog.at_level(logging.WARNING, "edgesynth"):
+        assert ops(lambda m, x: functional.alpha_dropout(m.member(x), 0.5, m.training).relu(),
+                   member=nn.AlphaDropout(0.2)) == ["activation"]
+    assert "left out: member (alpha_dropout), the module (alpha_dropout)" in caplog.text
 
 
 def test_lazy_layers_are_made_first():
@@ -279,7 +321,10 @@ def swallowing(m, x):
     (lambda m, x: x * x.tolist()[0][0][0][0], ["torch.Tensor.tolist looks at values"]),
     (lambda m, x: x + torch.rand_like(x), ["torch.rand_like is random in evaluation"]),
     (lambda m, x: x * torch.rand(1), ["torch.rand is random in evaluation"]),
-    (lambda m, x: functional.dropout(x, 0.5, True), ["dropout is random in evaluation"]),
+    (lambda m, x: functional.dropout(x, 0.5, True), ["dropout is random in evaluation", "training=self.training"]),
+    (lambda m, x: functional.dropout(x), ["dropout is random in evaluation", "training=self.training"]),
+    (lambda m, x: functional.dropout2d(x, training=True), ["dropout2d is random", "training=self.training"]),
+    (lambda m, x: functional.alpha_dropout(x, 0.5, True), ["alpha_dropout is random", "training=self.training"]),
     (lambda m, x: torch.einsum("bchw,bdhw->bcd", x, x).flatten(1), ["torch.functional.einsum is not supported"]),
     (swallowing, ["torch.functional.einsum is not supported"]),
     (lambda m, x: torch.where(x > 0, x, 0.1 * x), ["torch.Tensor.gt is not supported"]),
