@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -264,12 +265,21 @@ class _Functions(TorchFunctionMode):
         try:
             if func in _READERS and not isinstance(recorder.known(args[0]), Constant):
                 raise recorder.final(recorder.refusal(_LOOKS.format(recorder.function)))
+            if func is functional.pad:
+                self._check_padding(*args, **kwargs)
             out = func(*args, **kwargs)
             if func in ALPHA_DROPOUTS:
                 recorder.idle.append(f"{recorder.path or 'the module'} ({func.__name__})")
             return self._dropout(func, args, kwargs, out) if func in DROPOUTS else out
         finally:
             recorder.called = outer
+
+    def _check_padding(self, images: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> None:
+        """Torch writes circular padding part by part, which would be refused for a reason that is not the user's."""
+        if mode != "constant" and not isinstance(self.recorder.known(images), Constant):
+            raise self.recorder.final(self.recorder.refusal(
+                f"{self.recorder.function} in mode '{mode}' is not supported, since a network pads with constants "
+                "only; take padding_mode='zeros', or a constant, and train the module with it"))
 
     def _dropout(self, func: Any, args: Any, kwargs: Any, out: Tensor) -> Tensor:
         """In evaluation dropout passes its input through; here it becomes a node and a tensor of its own."""

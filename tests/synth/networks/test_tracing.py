@@ -352,8 +352,10 @@ def test_refusals(after, words):
     (nn.InstanceNorm2d(8, affine=True), ["member", "instance_norm normalises with the statistics of the batch"]),
     (nn.BatchNorm2d(8, track_running_stats=False), ["member", "statistics of the batch"]),
     (nn.LayerNorm([8, 8, 8]), ["member", "layer_norm"]),
-    (nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), ["member: torch.nn.functional.pad", "reflection"]),
-    (nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular"), ["member: torch.nn.functional.pad"]),
+    *((nn.Conv2d(8, 8, 3, padding=1, padding_mode=mode),
+       [f"member: torch.nn.functional.pad in mode '{mode}' is not supported", "take padding_mode='zeros'"])
+      for mode in ("reflect", "replicate", "circular")),
+    (nn.CircularPad2d(1), ["member: torch.nn.functional.pad in mode 'circular'", "or a constant, and train"]),
     (nn.ConvTranspose2d(8, 8, 2, 2, groups=8), ["member", "transposed convolutions in groups"]),
     (nn.Linear(8, 8), ["member: torch.nn.functional.linear"]),
     (nn.Conv2d(4, 8, 3), ["does not run", "expected input"]),
