@@ -159,12 +159,16 @@ def recipe_for(dataset: str, purpose: str, *, images: int, size: tuple[int, int]
                ) -> Recipe:
     """The recipe of a registered data set, or one for a user's own by its number of training images and their size
     (height, width): epochs that make about the steps in STEPS, and views shifted by up to a sixteenth of the size.
-    changes: words of `changes_of`."""
+    changes: words of `changes_of`; UserError for values that no recipe has, or that would enlarge the images."""
     if purpose not in PURPOSES:
         raise unknown("recipe", purpose, PURPOSES)
     if changes:
         own = recipe_for(dataset, purpose, images=images, size=size)
-        return Recipe.from_json({**own.to_json(), **changes_of(changes, purpose)})
+        changed = Recipe.from_json({**own.to_json(), **changes_of(changes, purpose)})
+        if changed.small_px > min(size):
+            raise UserError(f"a recipe with small_px = {changed.small_px}: it would enlarge images of {size[0]} x "
+                            f"{size[1]} instead of shrinking them; it must be at most {min(size)}")
+        return changed
     if dataset in RECIPES:
         return RECIPES[dataset][purpose]
     batch = 64 if images < 20_000 else 128

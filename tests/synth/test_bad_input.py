@@ -94,6 +94,7 @@ def refused(answer, said: str) -> None:
     ("--set", "batc=3", "unknown value of a recipe 'batc': did you mean batch?"),
     ("--set", "final.foo=3", "unknown value of a recipe 'foo'"),
     ("--set", "final.batch=0", "a recipe with batch = 0: it must be 1 to"),
+    ("--set", "prototype.small_px=9", "small_px = 9: it would enlarge images of 8 x 8 instead of shrinking"),
     ("--require", "img_per_joule >= 1000000", "cannot be met: the best that this space can reach is"),
 ])
 def test_a_wrong_word(folder, option, word, said):

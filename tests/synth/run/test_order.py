@@ -45,3 +45,10 @@ def test_a_change_is_of_all_recipes_or_of_one():
     asked = {"images": 1000, "size": (8, 8), "changes": FULL.changes}
     short, final = (recipe_for("digits", purpose, **asked) for purpose in ("short", "final"))
     assert (short.batch, final.batch) == (256, 256) and final.rate == 0.014 != short.rate
+
+
+def test_images_may_be_shrunk_to_their_own_size_at_most():
+    asked = {"images": 1000, "size": (6, 8)}
+    assert recipe_for("own", "short", **asked, changes=("small_px=6",)).small_px == 6
+    with pytest.raises(UserError, match=r"small_px = 7: it would enlarge images of 6 x 8 .* at most 6"):
+        recipe_for("own", "short", **asked, changes=("small_px=7",))

@@ -138,6 +138,8 @@ def test_a_teacher_of_other_data_is_refused(trained, tmp_path):
      "unknown value of a recipe 'batches': did you mean batch?"),
     (("train", "resnet8", "--set", "rate=fast", "--out", "x"), "no recipe: "),
     (("train", "resnet8", "--set", "batch=2.5", "--out", "x"), "batch = 2.5: it must be a whole number"),
+    (("train", "resnet8", "--set", "small_px=24", "--out", "x"),
+     "would enlarge images of 8 x 8 instead of shrinking them; it must be at most 8"),
     (("train", "a/ferminet-d", "b/ferminet-d", "--out", "x"),
      "two of the networks have one name, by which their folders are called: train them in calls of their own"),
     (("train", "resnet9", "--out", "x"),
