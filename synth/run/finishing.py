@@ -110,7 +110,7 @@ class Rounds:
         finalists = lab.order.finalists or 2 * self.wanted
         self.first, self.push = finalists // 2, max(PUSH, finalists // 3)
         self.levels = self._levels()
-        self.done = _known(lab, problem)
+        self.done = known_in_full(lab, problem)
         self.finalists = finalists + len(self.done)
         if lab.loop is not None and self.done:
             self.done = _decided(lab, lab.loop, "known", self.done)
@@ -208,7 +208,7 @@ class Rounds:
         return make(self.lab, self.generator, range(SEEDS), label="" if self.lab.loop is None else f"-{self._rounds}")
 
 
-def _known(lab: Laboratory, problem: NetworkProblem) -> list[Finished]:
+def known_in_full(lab: Laboratory, problem: NetworkProblem) -> list[Finished]:
     """What cycles and earlier runs trained in full, judged by what is required now."""
     found = [_finished(lab, f"in-cycle-{number}", None, decisions, False, outcome)
              for number, (decisions, outcome) in enumerate(problem.in_full.items())]

@@ -120,14 +120,13 @@ class NetworkProblem:
     def _learn(self, evaluated: Evaluated) -> list[Observation]:
         if evaluated.bank is not None:
             self.space.parent.bank = evaluated.bank
+        self._keep_in_full(evaluated)
         candidates = [from_words(self.space.sites, words) for words in evaluated.candidates]
         observations = []
         for number, (decisions, row) in enumerate(zip(candidates, evaluated.outcomes, strict=True)):
             outcome = Outcome.from_json(row)
             self.probes.record(decisions, outcome.insights)
             final = evaluated.final if number == 0 else None
-            if final is not None and final.weights is not None:
-                self.in_full[decisions] = final
             observations.append(_observation(decisions, outcome, None if final is None else final.metrics.accuracy))
         return observations
 
@@ -146,6 +145,16 @@ class NetworkProblem:
             if evaluated.bank is not None:
                 self.space.parent.bank = evaluated.bank
                 return
+
+    def recall_in_full(self, cycles: int) -> None:
+        """What the first `cycles` cycles, and those of earlier runs, trained in full and kept."""
+        own = (load_cycle(self._folder.path / _place(cycle)) for cycle in range(cycles))
+        for evaluated in itertools.chain(self._earlier, own):
+            self._keep_in_full(evaluated)
+
+    def _keep_in_full(self, evaluated: Evaluated) -> None:
+        if evaluated.final is not None and evaluated.final.weights is not None:
+            self.in_full[from_words(self.space.sites, evaluated.candidates[0])] = evaluated.final
 
     # --- candidates ------------------------------------------------------------------------------------------------
 

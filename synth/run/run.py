@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from synth.networks.network import Network
 from synth.progress import Progress
 from synth.report.summary import FILE_NAME, RunSummary
 from synth.run.finalists import Made, make
-from synth.run.finishing import Finished, finish, train_in_full
+from synth.run.finishing import Finished, finish, known_in_full, train_in_full
 from synth.run.order import Order
 from synth.run.preparation import VALIDATION, Laboratory, laboratory, traced_prototype
 from synth.run.problem import NetworkProblem
@@ -35,7 +35,7 @@ from synth.search.decisions import Decisions
 from synth.search.generator import Generator
 from synth.search.synthesis import CycleReport, Settings, Synthesis
 from synth.space.quantities import asks_for_power
-from synth.storage.network_folder import save_network
+from synth.storage.network_folder import card_of, save_network
 from synth.storage.run_folder import Manifest, RunFolder
 from synth.training.device import Compute
 from synth.training.evaluation import Metrics, evaluate
@@ -281,11 +281,9 @@ def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, compute: Comp
             raise UserError(f"{run}: its generator decides on other things than this edgesynth does: use the version "
                             "that made it")
         made = make(lab, generator, seeds, prefer)
-        alike = _alike(made, folder)
         done: dict[int, Finished] = {}
         with progress.stage("generating", len(made.seeds)) as stage:
-            in_full = train_in_full(lab, problem, made, list(alike), folder)
-            for trained, rows in zip(in_full, alike.values(), strict=True):
+            for trained, rows in _in_full(lab, problem, made, folder):
                 for i in rows:
                     done[i] = replace(trained, name=made.names[i], seed=made.seeds[i], repaired=bool(made.repaired[i]))
                     export_one(lab, done[i], f"generated/{made.names[i]}", folder)
@@ -294,11 +292,22 @@ def generate(run: str | os.PathLike[str], seeds: Sequence[int], *, compute: Comp
     return [done[i] for i in range(len(made.seeds))]
 
 
-def _alike(made: Made, folder: RunFolder) -> dict[int, list[int]]:
-    """{row to train: all rows of the same network}, which would be trained to the same weights; a row that is trained
-    already stands for the others."""
+def _in_full(lab: Laboratory, problem: NetworkProblem, made: Made,
+             folder: RunFolder) -> Iterator[tuple[Finished, list[int]]]:
+    """Every different network of `made` after full training, with all its rows. None is trained to the same weights
+    twice: not those of a finalist or of an earlier seed and, where trainings start from fresh weights, not those of a
+    cycle either, or of an earlier run. What inherits would begin from another bank than it did there."""
     networks: dict[Decisions, list[int]] = {}
     for i in range(len(made.seeds)):
         networks.setdefault(made.row(i), []).append(i)
-    return {next((i for i in rows if folder.done(f"{FINISHED}/{made.names[i]}")), rows[0]): rows
-            for rows in networks.values()}
+    finished = [name for name in folder.steps if name.startswith(f"{FINISHED}/") and folder.done(name)]
+    names = {tuple(card_of(folder.path / name)["decisions"]): name.partition("/")[2] for name in finished}
+    known: dict[Decisions, Finished] = {}
+    if not lab.recipes.final.inherits:
+        problem.recall_in_full(lab.order.cycles)
+        known = {one.decisions: one for one in known_in_full(lab, problem) if one.decisions not in names}
+    for row in [row for row in networks if row in known]:
+        yield known[row], networks.pop(row)
+    made = replace(made, names=[names.get(made.row(i), name) for i, name in enumerate(made.names)])
+    yield from zip(train_in_full(lab, problem, made, [rows[0] for rows in networks.values()], folder),
+                   networks.values(), strict=True)

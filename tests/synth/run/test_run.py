@@ -30,6 +30,7 @@ from synth.run.preparation import _load_parent, _refuse_unreachable_accuracy, _s
 from synth.run.problem import NetworkProblem, load_cycle
 from synth.run.run import generate
 from synth.run.scope import recipe_of, scope_of
+from synth.search.decisions import from_words
 from synth.search.generator import Generator
 from synth.space.parent import ElasticParent
 from synth.storage.network_folder import load_network
@@ -237,6 +238,59 @@ def test_seeds_of_one_network_are_trained_once(finished, tmp_path, monkeypatch):
         place = out / "generated" / one.name
         assert (place / f"{one.name}.onnx").is_file() and load_network(place)[0] == one.network
         assert json.loads((place / "card.json").read_text())["seed"] == one.seed
+
+
+@pytest.fixture
+def trained_anew(monkeypatch):
+    """What is trained in full from now on."""
+    found, finish_of = [], NetworkProblem.finish
+
+    def finish(self, batch):
+        found.extend(batch)
+        return finish_of(self, batch)
+
+    monkeypatch.setattr(NetworkProblem, "finish", finish)
+    monkeypatch.setattr("synth.run.scope.recipe_for", tiny_run.short_recipes)
+    return found
+
+
+def same_weights(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_network_that_finishing_trained_is_not_trained_again(finished, tmp_path, monkeypatch, trained_anew):
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    places = sorted((out / "finished").iterdir())
+    decisions = json.loads((places[-1] / "card.json").read_text())["decisions"]
+    monkeypatch.setattr(Generator, "generate", lambda self, seeds, prefer=None: np.array([decisions] * len(seeds)))
+    first, second = generate(out, [3000, 3001])
+    assert not trained_anew and sorted((out / "finished").iterdir()) == places
+    network, weights = load_network(places[-1])
+    for seed, one in ((3000, first), (3001, second)):
+        assert (one.name, one.seed, one.network) == (f"seed-{seed}", seed, network)
+        assert same_weights(one.weights, weights) and (out / "generated" / one.name / f"{one.name}.onnx").is_file()
+        assert json.loads((out / "generated" / one.name / "card.json").read_text())["seed"] == seed
+
+
+@pytest.mark.parametrize("inherits", [False, True])
+def test_a_network_of_a_cycle_is_trained_again_only_where_it_inherits(inherits, tmp_path, monkeypatch, trained_anew):
+    """From the bank, which is another one by then. One of the two cycles is an earlier run's."""
+    monkeypatch.setattr("synth.run.problem.LINK_EVERY", 2)  # one in each cycle
+    monkeypatch.setattr("synth.run.run.measure_here", lambda *_: {})
+    asked = {"changes": (f"inherits={inherits}",), "cycles": 1, "finalists": 1, "ferminets": 1}
+    tiny_run.run(tmp_path / "first", **asked)
+    out = tmp_path / "second"
+    tiny_run.run(out, warm_start=str(tmp_path / "first"), **asked)
+    trained_anew.clear()
+    for seed, place in enumerate(sorted(tmp_path.glob("*/cycles/0000"))):
+        known = load_cycle(place)
+        monkeypatch.setattr(Generator, "generate", lambda self, seeds, prefer=None, words=known.candidates[0]: np.array(
+            [from_words(self.sites, words)] * len(seeds)))
+        (one,) = generate(out, [seed])
+        assert len(trained_anew) == (seed + 1 if inherits else 0)
+        assert same_weights(one.weights, known.final.weights) is not inherits
+        assert load_network(out / "generated" / one.name)[0] == one.network
 
 
 @pytest.mark.parametrize("words, named", [
