@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from synth.report.columns import column, name_in_words
 from synth.report.summary import FERMINET, PROTOTYPE, Candidate, NetworkRow, RunSummary
 
 PAPER = ("accuracy", "information_density", "macs", "netscore")  # of the paper's figure for classification
+WHY = {"improve": "to improve on the best", "uncertain": "where 1r is uncertain", "fresh": "from fresh seeds"}
 POINTS_BELOW = 0.10  # how far below the named networks' accuracies the front still shows candidates
 
 
@@ -88,6 +90,12 @@ def _front(summary: RunSummary, key: str, cost_of: Callable[[Candidate], float])
     return chart.svg()
 
 
+def reasons(candidates: Sequence[Candidate]) -> str:
+    """What they were chosen for, and how many; "" where that is not known."""
+    counts = Counter(candidate.reason for candidate in candidates)
+    return ", ".join(f"{words} ({counts[reason]})" for reason, words in WHY.items() if counts[reason])
+
+
 def search(summary: RunSummary) -> list[str]:
     """Best NetScore and feasible share over the cycles; [] when there were none."""
     if not summary.cycles:
@@ -107,7 +115,7 @@ def search(summary: RunSummary) -> list[str]:
     for cycle, value, candidate in tried:
         score.dot((cycle, value), "candidate" if candidate.feasible else "candidate misses",
                   f"cycle {candidate.cycle}: NetScore {value:.1f} with {_percent(candidate.accuracy)} validation "
-                  "after short training", 2.6)
+                  f"after short training{_why(candidate)}", 2.6)
     score.line(best, "best", steps=True)
     shares = [(float(c.cycle), c.feasible) for c in summary.cycles if c.feasible is not None]
     feasible = Chart("fresh seeds that satisfy the exact requirements (95 % interval)", across,
@@ -140,6 +148,10 @@ def predictions(summary: RunSummary) -> list[str]:
 def _accuracy_bound(summary: RunSummary) -> float | None:
     parsed = (Requirement.parse(text) for text in summary.requirements)
     return next((item.bound for item in parsed if item.metric == "accuracy"), None)
+
+
+def _why(candidate: Candidate) -> str:
+    return f"; chosen {WHY[candidate.reason]}" if candidate.reason in WHY else ""
 
 
 def _letter(row: NetworkRow) -> str:

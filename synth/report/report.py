@@ -54,6 +54,7 @@ def _page(summary: RunSummary, drawings: Sequence[Mapping[str, str]]) -> str:
         comparison=figures.comparison(summary),
         front=figures.front(summary),
         search=figures.search(summary),
+        reasons=figures.reasons(summary.candidates),
         predictions=figures.predictions(summary),
         foresight=_foresight(summary),
         below=round(100 * figures.POINTS_BELOW),

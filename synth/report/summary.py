@@ -71,7 +71,8 @@ class Candidate:
     """One evaluated candidate. accuracy: on the validation split after the usual short training (fraction).
 
     predicted, low, high: the same as the inquisitor foresaw it before it was evaluated, with the 95 % interval of what
-    one training shows on these images; None for anchors, which it never foresaw.
+    one training shows on these images; None for anchors, which it never foresaw. reason: why it was evaluated
+    ("improve", "uncertain", "fresh"), "" where that is not known.
     """
 
     cycle: int
@@ -82,6 +83,7 @@ class Candidate:
     predicted: float | None = None
     low: float | None = None
     high: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)

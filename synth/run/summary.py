@@ -191,10 +191,10 @@ def _candidates(lab: Laboratory, synthesis: Synthesis) -> list[Candidate]:
         missed = violation(lab.requirements, table)
         predicted = theory.link.short_accuracy(report.foreseen.log_loss)
         spread = abs(slope) * np.hypot(report.foreseen.log_loss_sd, of_training)
-        for i, observation in enumerate(report.observations):
+        for i, (observation, reason) in enumerate(zip(report.observations, report.reasons, strict=True)):
             low, high = observed_interval(float(predicted[i]), float(spread[i]), images)
             found.append(Candidate(report.cycle, float(table["params"][i]), float(table["macs"][i]),
-                                   observation.accuracy, bool(missed[i] <= 0), float(predicted[i]), low, high))
+                                   observation.accuracy, bool(missed[i] <= 0), float(predicted[i]), low, high, reason))
     return found
 
 

@@ -42,9 +42,10 @@ class Settings:
 class CycleReport:
     """What a cycle did, for progress, records and the report.
 
-    candidates and observations: what was evaluated, in order, with why ("improve", "uncertain", "fresh").
-    incumbent: the U to improve on after the cycle. feasible_share: of fresh seeds, requirements on costs only, before
-    repair. foreseen: what the inquisitor believed of the candidates before they were evaluated.
+    candidates and observations: what was evaluated, in order, with why ("improve", "uncertain", "fresh"; "" for what
+    a run that is replayed elsewhere would not propose there). incumbent: the U to improve on after the cycle.
+    feasible_share: of fresh seeds, requirements on costs only, before repair. foreseen: what the inquisitor believed of
+    the candidates before they were evaluated.
     """
 
     cycle: int
@@ -133,8 +134,8 @@ class Synthesis:
         self.inquisitor.keep_clear(fresh)
         share = float((violation(self.problem.requirements, self.problem.space.costs(fresh)) <= 0).mean())
         report = CycleReport(
-            cycle, candidates, list(proposed.values()), observations, self.inquisitor.theory.incumbent()[2], share,
-            self.generator, self.inquisitor, foreseen)
+            cycle, candidates, [proposed.get(decisions, "") for decisions in candidates], observations,
+            self.inquisitor.theory.incumbent()[2], share, self.generator, self.inquisitor, foreseen)
         self.reports.append(report)
         self.problem.end_cycle(cycle, report)
         return report

@@ -72,12 +72,12 @@ def example_summary(networks=None, cycles=16):
         half = 1.96 * math.sqrt(share * (1 - share) / 64) + 0.01
         feasible = Reading(share, "", "computed", "64 fresh seeds", max(0.0, share - half), min(1.0, share + half))
         shares.append(CycleRow(cycle, best if cycle else None, feasible, 4 * (cycle + 1)))
-        for _ in range(4):
+        for reason in ("improve", "improve", "uncertain", "fresh" if cycle % 4 == 3 else "improve"):
             params = 10 ** draw.uniform(3.4, 4.9)
             accuracy = min(0.99, 0.83 + 0.045 * math.log10(params / 1e3) * 1.8 + draw.gauss(0, 0.008))
             foreseen = accuracy + draw.gauss(0, 0.01)
             candidates.append(Candidate(cycle, params, 11 * params, accuracy, accuracy > 0.95, foreseen,
-                                        foreseen - 0.02, foreseen + 0.02))
+                                        foreseen - 0.02, foreseen + 0.02, reason))
     candidates.append(Candidate(0, 78_000, 790_000, 0.985, False))
     making = Making(
         "edgesynth synth --target tx2", {"edgesynth": "0.1.0", "torch": "2.13.0", "python": "3.11.2"}, 0,

@@ -32,6 +32,17 @@ def test_the_whole_run_is_in_it():
     assert text.index("misses accuracy") < text.index("FermiNet-B: 97.8 %")  # warnings first
 
 
+def test_why_candidates_were_evaluated_is_said_of_all_and_of_each():
+    summary, fresh = example_summary(), "after short training; chosen from fresh seeds</title>"
+    text = render(summary)
+    assert ("Candidates were chosen to improve on the best (44), where 1r is uncertain (16), from fresh seeds (4); "
+            "each mark says why.") in text
+    assert 0 < text.count(fresh) <= 4 and text.count("; chosen where 1r is uncertain</title>") > 4
+    older = tuple(replace(candidate, reason="") for candidate in summary.candidates)
+    text = render(replace(summary, candidates=older))
+    assert "Candidates were chosen" not in text and "; chosen" not in text
+
+
 def test_every_number_shows_where_it_comes_from():
     text = render(example_summary())
     assert f'<span title="predicted: {MODEL} [1.03 ms, 1.39 ms]">1.21 ms' in text

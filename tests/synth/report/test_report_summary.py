@@ -46,6 +46,13 @@ def test_a_summary_that_says_more_than_this_version_knows_is_read():
     assert RunSummary.from_json(value) == example_summary()
 
 
+def test_a_summary_of_before_reasons_were_kept_is_read():
+    value = example_summary().to_json()
+    for candidate in value["candidates"]:
+        del candidate["reason"]
+    assert {candidate.reason for candidate in RunSummary.from_json(value).candidates} == {""}
+
+
 def test_a_summary_with_nonsense_in_it_is_refused(tmp_path):
     value = example_summary().to_json()
     value["networks"][0]["role"] = "king"

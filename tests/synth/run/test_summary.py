@@ -80,11 +80,13 @@ def test_what_was_foreseen_of_a_candidate_allows_for_the_noise_of_its_training()
     losses = believed + 0.3 * random.standard_normal(400)
     counted = random.binomial(360, link.short_accuracy(losses)) / 360
     observations = [SimpleNamespace(accuracy=accuracy) for accuracy in counted]
-    report = SimpleNamespace(cycle=0, candidates=[(0,)] * 400, observations=observations,
+    report = SimpleNamespace(cycle=0, candidates=[(0,)] * 400, observations=observations, reasons=["fresh"] * 400,
                              foreseen=SimpleNamespace(log_loss=believed, log_loss_sd=np.zeros(400)))
     theory = SimpleNamespace(link=link, surrogate=SimpleNamespace(log_sd=np.log([0.2, 0.1, 0.1, 0.3])))
     lab = SimpleNamespace(requirements=Requirements(), dataset=SimpleNamespace(validation=range(360)),
                           space=SimpleNamespace(sites=[None], costs=lambda decisions: {
                               "params": np.ones(len(decisions)), "macs": np.ones(len(decisions))}))
-    found = foresight(_candidates(lab, SimpleNamespace(inquisitor=SimpleNamespace(theory=theory), reports=[report])))
+    seen = _candidates(lab, SimpleNamespace(inquisitor=SimpleNamespace(theory=theory), reports=[report]))
+    found = foresight(seen)
+    assert {candidate.reason for candidate in seen} == {"fresh"}
     assert 0.92 < found.covered / found.count < 0.99
