@@ -32,7 +32,8 @@ def sigma_key(key: str) -> str:
 @dataclass(frozen=True)
 class Verdict:
     """Whether one requirement holds for one reading. slack: see `Requirement.slack`. margin: what one standard error of
-    the reading is in slack; 0 for what is exact. holds: "uncertain" when the slack is smaller than the margin."""
+    the reading, towards the bound, is in slack; 0 for what is exact. holds: "uncertain" when the slack is smaller than
+    the margin."""
 
     holds: str
     slack: float
@@ -87,7 +88,7 @@ class Requirement:
         if self.metric == "accuracy":
             slack = _log(1.0 - self.bound + ERROR_FLOOR) - _log(np.maximum(1.0 - values, 0.0) + ERROR_FLOOR)
         else:
-            slack = (_log(values) - math.log(self.bound)) * (1.0 if self.lower else -1.0)
+            slack = (_log(np.maximum(values, 0.0)) - math.log(self.bound)) * (1.0 if self.lower else -1.0)
         holds = values >= self.bound if self.lower else values <= self.bound
         # the logarithms round: next to the bound the sign is the comparison's own
         signed = np.where(holds, np.maximum(slack, 0.0), np.minimum(slack, -np.finfo(np.float64).tiny))
@@ -103,9 +104,9 @@ class Requirement:
         if reading.low is None or reading.high is None:
             margin = 0.0
         elif self.metric == "accuracy":
-            # an interval ends at 0 and 1: the longer half tells the standard error
+            # an interval ends at 0 and 1: the longer half tells the standard error, which counts towards the bound
             sigma = MARGIN * factor * max(reading.value - reading.low, reading.high - reading.value) / Z95
-            margin = abs(slack - float(self.slack(value - sigma)))
+            margin = abs(slack - float(self.slack(value - sigma if slack >= 0 else value + sigma)))
         else:  # intervals of positive metrics are symmetric in the logarithm, as the slack is
             ends = self.slack(np.array([reading.low * factor, reading.high * factor]))
             margin = MARGIN * abs(float(ends[1] - ends[0])) / (2 * Z95)

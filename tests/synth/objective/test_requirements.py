@@ -61,7 +61,7 @@ def test_slack_is_relative():
 
 def test_slack_of_nothing_finite():
     latency = Requirement.parse("latency <= 10 ms")
-    assert latency.slack([0.0, math.inf, math.nan]).tolist() == [LIMIT, -LIMIT, -LIMIT]
+    assert latency.slack([-1.0, 0.0, math.inf, math.nan]).tolist() == [LIMIT, LIMIT, -LIMIT, -LIMIT]
 
 
 def test_judging_an_exact_reading():
@@ -76,6 +76,17 @@ def test_judging_an_estimate_wants_one_standard_error(value, holds):
     verdict = Requirement.parse("latency <= 10 ms").judge(Reading(value, "ms", "predicted", "a model", low, high))
     assert verdict.holds == holds
     assert verdict.margin == pytest.approx(0.5 / value, rel=0.1)
+
+
+@pytest.mark.parametrize(("images", "bound"), [(50, 0.9), (100, 0.99), (360, 0.96), (5000, 0.8)])
+def test_an_accuracy_within_one_standard_error_of_its_bound_is_uncertain_on_either_side(images, bound):
+    requirement, found = Requirement("accuracy", ">=", bound), set()
+    for right in range(images // 2, images + 1):
+        seen, error = right / images, share_error(right / images, images)
+        holds = requirement.judge(accuracy_reading(Metrics(1.0, 0.0, 0.0, seen, error, images), "validation")).holds
+        assert holds == (YES if seen - error >= bound else NO if seen + error < bound else UNCERTAIN), seen
+        found.add(holds)
+    assert {NO, UNCERTAIN} <= found
 
 
 def test_judging_converts_units():
