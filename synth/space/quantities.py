@@ -52,9 +52,17 @@ def measured_reading(item: Requirement, readings: Mapping[str, Any]) -> Reading 
     found = _of_scope(quantity_of(item)[0], readings, item.scope)
     if found is None or item.metric != "img_per_joule":
         return found
-    bounded = found.low is not None and found.low > 0
+    low, high = _positive_ends(found) or (None, None)
     return Reading(1e3 / found.value, "img/J", found.provenance, found.source, scope=found.scope,
-                   low=1e3 / found.high if bounded else None, high=1e3 / found.low if bounded else None)
+                   low=None if high is None else 1e3 / high, high=None if low is None else 1e3 / low)
+
+
+def _positive_ends(reading: Reading) -> tuple[float, float] | None:
+    """The interval of a positive number, None where it has none. Few trials that differ reach down to 0: then it goes
+    as far down as up, in the logarithm, since a number without an end below would count as known exactly."""
+    if reading.low is None or reading.high is None:
+        return None
+    return (reading.low if reading.low > 0 else reading.value**2 / reading.high), reading.high
 
 
 def _of_scope(name: str, readings: Mapping[str, Any], scope: str | None) -> Reading | None:
@@ -74,9 +82,8 @@ def logarithms(readings: Mapping[str, Any], names: Iterable[str]) -> dict[str, t
     for name in names:
         reading = _of_scope(name, readings, _scope_of(name))
         if reading is not None and reading.value > 0:
-            noise = UNKNOWN_NOISE
-            if reading.low is not None and reading.low > 0:
-                noise = math.log(reading.high / reading.low) / (2 * Z95)
+            ends = _positive_ends(reading)
+            noise = UNKNOWN_NOISE if ends is None else math.log(ends[1] / ends[0]) / (2 * Z95)
             found[name] = math.log(reading.value), max(noise, LEAST_NOISE)
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from devices.support.reading import CORRECTED, MEASURED, MODULE, PREDICTED, Reading
-from synth.objective.requirements import Requirement
+from synth.objective.requirements import UNCERTAIN, Requirement
 from synth.space.correction import Correction, Measurement, Residuals
 from synth.space.quantities import ENERGY, LATENCY, logarithms, measured_reading, quantity_of
 
@@ -137,3 +137,12 @@ def test_a_reading_without_an_interval_is_not_believed_to_the_last_digit():
     assert found["latency_p50_ms"] == (0.0, 0.05) and "power_mw" not in found
     _, noise = logarithms(readings(width=0.2), ["energy_mj"])["energy_mj"]
     assert noise == pytest.approx(math.log(1.2 / 0.8) / 3.92, rel=1e-3)  # 95 % are 3.92 standard errors wide
+
+
+def test_a_measurement_whose_interval_reaches_down_to_0_decides_nothing_and_teaches_little():
+    """As of three trials of 3.0, 3.1 and 5.5 mJ."""
+    found = {"energy_mj": Reading(3.0, "mJ", MEASURED, "a board", 0.0, 7.0, MODULE).to_json()}
+    for words in ("energy <= 3.2 mJ", "img_per_joule >= 312"):
+        item = Requirement.parse(words)
+        assert item.judge(measured_reading(item, found)).holds == UNCERTAIN, words
+    assert logarithms(found, ["energy_mj"])["energy_mj"][1] == pytest.approx(math.log(7.0 / 3.0) / 1.96, rel=1e-3)
