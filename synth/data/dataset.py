@@ -222,13 +222,18 @@ def _pair(value: Any, where: str) -> tuple[Any, Any]:
 def _class_names(given: Any, labels: Any) -> tuple[str, ...]:
     """The names that were given, or "0", "1", ... up to the highest training label."""
     if given is not None:
-        if isinstance(given, (str, int)) or len(list(given)) < 2:
-            raise UserError(f"'classes' must be a list of two or more names, found {given!r}")
+        if not isinstance(given, (list, tuple, np.ndarray)) or len(given) < 2:  # a set has no order, a dict another
+            raise UserError("'classes' must be a list of two or more names, in the order of the labels, found "
+                            f"{given!r}")
         return tuple(str(name) for name in given)
     numbers = _array(labels)
     if numbers.size == 0 or numbers.dtype.kind not in "iu":
         return ("0", "1")  # what is wrong is said by the checks of the labels
-    return tuple(str(number) for number in range(max(2, int(numbers.max()) + 1)))
+    highest = int(numbers.max())
+    if highest >= numbers.size:  # codes or years: a network would have an output for each number up to them
+        raise UserError(f"train: {numbers.size} labels reach up to {highest}; number the classes 0, 1, 2, ... without "
+                        "gaps, or name all of them with 'classes'")
+    return tuple(str(number) for number in range(max(2, highest + 1)))
 
 
 def _check_images(split: str, images: np.ndarray) -> None:
@@ -249,8 +254,8 @@ def _check_images(split: str, images: np.ndarray) -> None:
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         bad = int(np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))[0])
         raise UserError(f"{split}: image {bad} holds NaN or infinity; clean the data")
-    if images.dtype.kind == "f" and np.abs(images).max() > LARGEST:
-        raise UserError(f"{split}: pixels reach {np.abs(images).max():.3g}; scale them to about 0..1")
+    if images.dtype.kind == "f" and (most := float(np.abs(images).max())) > LARGEST:
+        raise UserError(f"{split}: pixels reach {most:.3g}; scale them to about 0..1")
 
 
 def _check_labels(split: str, labels: np.ndarray, images: int, classes: int) -> None:
@@ -292,21 +297,17 @@ def _check_together(raw: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
 
 def _checked(dataset: Dataset, where: str) -> Dataset:
     """A Dataset that a user built, held to the same rules."""
-    for name in SPLITS:
-        split = dataset.split(name)
-        try:
-            _check_images(name, _array(split.images))
-            _check_labels(name, _array(split.labels), len(split.images), len(dataset.classes))
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
-        if split.images.dtype != torch.float32 or split.labels.dtype != torch.int64:
-            raise UserError(
-                f"{where}: {name}: a Dataset holds float32 images and int64 labels; return a dict of arrays instead"
-            )
-    _check_alike({name: tuple(dataset.split(name).images.shape[1:]) for name in SPLITS})
+    splits = {name: dataset.split(name) for name in SPLITS}
+    raw = {name: (_array(split.images), _array(split.labels)) for name, split in splits.items()}
     try:
-        _check_together({name: (_array(split.images), _array(split.labels))
-                         for name in SPLITS for split in (dataset.split(name),)})
+        for name, (images, labels) in raw.items():
+            _check_images(name, images)
+            _check_labels(name, labels, len(images), len(dataset.classes))
+            if splits[name].images.dtype != torch.float32 or splits[name].labels.dtype != torch.int64:
+                raise UserError(f"{name}: a Dataset holds float32 images and int64 labels; return a dict of arrays "
+                                "instead")
+        _check_alike({name: images.shape[1:] for name, (images, _) in raw.items()})
+        _check_together(raw)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return dataset

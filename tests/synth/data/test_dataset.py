@@ -57,6 +57,10 @@ def test_what_the_user_holds_is_not_changed():
     assert np.array_equal(before, splits["train"][0])
 
 
+def test_half_precision_is_read_without_a_warning(recwarn):
+    assert torch.isfinite(build(arrays(np.float16)).train.images).all() and not recwarn.list
+
+
 def test_the_checksum_tells_data_apart():
     one, two = arrays(), arrays()
     two["test"][0][0, 0, 0, 0] ^= 1
@@ -119,6 +123,22 @@ OWN = """
 
     def number():
         return 7
+
+    def years():
+        return {split: (images, labels + 2019) for split, (images, labels) in
+                {"train": data()["train"], "validation": data()["validation"], "test": data()["test"]}.items()}
+
+    def a_set():
+        return {**data(), "classes": set("abcd")}
+
+    def numbers_of_names():
+        return {**data(), "classes": {"d": 3, "a": 0, "b": 1, "c": 2}}
+
+    def lazy():
+        return {**data(), "classes": (name for name in "abcd")}
+
+    def how_many():
+        return {**data(), "classes": 4.0}
 """
 
 
@@ -142,6 +162,11 @@ def test_a_users_factory(own):
         ("odd_pair", "test: expected a pair"),
         ("broken", r"mine.py:\d+: KeyError: 'nothing'"),
         ("number", "found int"),
+        ("years", "train: 40 labels reach up to 2022; number the classes 0, 1, 2, ... without gaps"),
+        ("a_set", "'classes' must be a list of two or more names, in the order of the labels, found {"),
+        ("numbers_of_names", "'classes' must be a list of two or more names, in the order of the labels, found {"),
+        ("lazy", "'classes' must be a list of two or more names, in the order of the labels, found <generator"),
+        ("how_many", "'classes' must be a list of two or more names, in the order of the labels, found 4.0"),
         ("dat", "did you mean data"),
     ],
 )
