@@ -120,7 +120,8 @@ def learn(lab: Laboratory, folder: RunFolder, progress: Progress) -> Learned:
 
         def on_cycle(report: CycleReport) -> None:
             nonlocal so_far
-            so_far = f"best NetScore {report.incumbent:.1f} · feasible seeds {100 * report.feasible_share:.0f} %"
+            best = "none likely holds 1r" if report.best is None else f"best NetScore {report.best:.1f}"
+            so_far = f"{best} · feasible seeds {100 * report.feasible_share:.0f} %"
             stage.at(report.cycle + 1, so_far)
 
         def on_training(what: str, done: int, total: int) -> None:

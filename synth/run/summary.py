@@ -169,7 +169,7 @@ def _cycles(synthesis: Synthesis) -> list[CycleRow]:
     for report in synthesis.reports:
         evaluated += len(report.observations)
         share = share_reading(report.feasible_share, FRESH_COUNT)
-        found.append(CycleRow(report.cycle, report.incumbent, share, evaluated))
+        found.append(CycleRow(report.cycle, report.best, share, evaluated))
     return found
 
 

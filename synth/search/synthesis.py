@@ -43,9 +43,10 @@ class CycleReport:
     """What a cycle did, for progress, records and the report.
 
     candidates and observations: what was evaluated, in order, with why ("improve", "uncertain", "fresh"; "" for what
-    a run that is replayed elsewhere would not propose there). incumbent: the U to improve on after the cycle.
-    feasible_share: of fresh seeds, requirements on costs only, before repair. foreseen: what the inquisitor believed of
-    the candidates before they were evaluated.
+    a run that is replayed elsewhere would not propose there). incumbent: the U to improve on after the cycle. best: U
+    of the best network so far that likely satisfies 1r, None before there is one. feasible_share: of fresh seeds,
+    requirements on costs only, before repair. foreseen: what the inquisitor believed of the candidates before they were
+    evaluated.
     """
 
     cycle: int
@@ -53,6 +54,7 @@ class CycleReport:
     reasons: list[str]
     observations: list[Observation]
     incumbent: float
+    best: float | None
     feasible_share: float
     generator: Generator = field(repr=False)
     inquisitor: Inquisitor = field(repr=False)
@@ -133,9 +135,10 @@ class Synthesis:
         fresh = self._fresh()
         self.inquisitor.keep_clear(fresh)
         share = float((violation(self.problem.requirements, self.problem.space.costs(fresh)) <= 0).mean())
+        theory = self.inquisitor.theory
         report = CycleReport(
             cycle, candidates, [proposed.get(decisions, "") for decisions in candidates], observations,
-            self.inquisitor.theory.incumbent()[2], share, self.generator, self.inquisitor, foreseen)
+            theory.incumbent()[2], theory.best(), share, self.generator, self.inquisitor, foreseen)
         self.reports.append(report)
         self.problem.end_cycle(cycle, report)
         return report

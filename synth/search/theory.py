@@ -121,17 +121,28 @@ class Theory:
         """Evaluated networks, best first by U times the probability that 1r holds; these values; the U to improve
         on: the best that more likely than not satisfies 1r. demand: another greatest log error than that of 1r."""
         bound = self.bound if demand is None else demand
-        seen = np.unique(self.space.canonical(self._seen()), axis=0)
+        seen, u, holds = self._evaluated(bound)
         if not len(seen):
             return seen, np.zeros(0), float(np.quantile(performance(0.5, self.space.costs(self.reference)), 0.5))
-        belief = self.believe(seen)
-        u, holds = belief.performance(), belief.holds(bound)
         floor = u.min() - 10.0
         worth = holds * (u - floor)
         order = np.argsort(-worth, kind="stable")
         likely = u[holds >= 0.5]
         reference = float(likely.max()) if len(likely) else float(floor + worth.max())
         return seen[order], worth[order], reference
+
+    def best(self) -> float | None:
+        """The greatest U of what was evaluated and more likely than not satisfies 1r; None where nothing does."""
+        _, u, holds = self._evaluated(self.bound)
+        return max(u[holds >= 0.5].tolist(), default=None)
+
+    def _evaluated(self, bound: float) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Every evaluated network once, its U and the probability that it satisfies 1r, as believed."""
+        seen = np.unique(self.space.canonical(self._seen()), axis=0)
+        if not len(seen):
+            return seen, np.zeros(0), np.zeros(0)
+        belief = self.believe(seen)
+        return seen, belief.performance(), belief.holds(bound)
 
     def wish(self, demand: float | None = None) -> Wish:
         """To improve on the best of what was evaluated, under 1r or another demand."""

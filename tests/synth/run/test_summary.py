@@ -19,7 +19,7 @@ from synth.report.figures import foresight
 from synth.report.report import render
 from synth.report.summary import FERMINET, RunSummary
 from synth.run.order import Order
-from synth.run.summary import _board_steps, _candidates, _prediction_warnings, _row, observed_interval
+from synth.run.summary import _board_steps, _candidates, _cycles, _prediction_warnings, _row, observed_interval
 from synth.search.link import Link
 from synth.space.prices import Prices
 from synth.training.evaluation import Metrics
@@ -36,6 +36,13 @@ def test_a_network_without_right_answers_has_no_netscore_and_can_be_told():
     summary = replace(example_summary(), networks=(row,))
     text = json.dumps(summary.to_json(), allow_nan=False)
     assert "net" in render(RunSummary.from_json(json.loads(text)))
+
+
+def test_there_is_no_best_netscore_before_something_likely_satisfies_1r():
+    reports = [SimpleNamespace(cycle=cycle, incumbent=26.8, best=best, observations=[None] * 4, feasible_share=0.5)
+               for cycle, best in enumerate((None, 151.5))]
+    found = _cycles(SimpleNamespace(reports=reports))
+    assert [(row.best_netscore, row.evaluated) for row in found] == [(None, 4), (151.5, 8)]
 
 
 def test_a_warning_of_predictions_is_given_for_every_network_and_batch_once():

@@ -49,6 +49,14 @@ def test_a_cycle_reports_what_it_did(finished):
         assert (violation(problem.requirements, problem.space.costs(rows(report.candidates, 9))) <= 0).all()
 
 
+def test_a_cycle_reports_no_best_before_something_likely_satisfies_the_requirements(finished):
+    out_of_reach = Synthesis(ToyProblem(ToyBounds(0.9, 30_000.0)), Settings(cycles=1, batch=4))
+    out_of_reach.run()
+    assert out_of_reach.reports[-1].best is None
+    last = finished[1].reports[-1]
+    assert last.best == last.incumbent
+
+
 def test_a_margin_for_the_sake_of_seeds_leaves_something_to_evaluate():
     """Targets keep clear of exact bounds; where that leaves no network at all, what holds them is evaluated still."""
     problem = ToyProblem()
