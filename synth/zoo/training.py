@@ -16,7 +16,7 @@ from torch import nn
 
 from devices.support.errors import UserError
 from devices.support.factories import is_factory
-from devices.support.files import write_text
+from devices.support.files import explain, write_text
 from synth.data.dataset import Dataset, Split
 from synth.networks.costs import costs
 from synth.networks.module import Weights, build, fresh_weights, weights_of
@@ -85,8 +85,8 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
     more than one; what is done is taken from there, what was cut goes on. teachers: trained networks whose answers, the
     mean of their probabilities, are part of the loss, as much as the recipe says.
 
-    UserError when a folder holds a training by other settings, for two networks of one name, a teacher named twice and
-    one that the recipe makes nothing of.
+    UserError when a folder holds a training by other settings or cannot be made, for two networks of one name, a
+    teacher named twice and one that the recipe makes nothing of.
     """
     compute, progress = compute or Compute(), progress or Progress(quiet=True)
     split = dataset.train if on == TRAIN else joined(dataset.train, dataset.validation)
@@ -111,6 +111,7 @@ def train_networks(words: Sequence[str], dataset: Dataset, recipe: Recipe, seeds
                     "macs": found.macs}
             jobs.append(Job(network, weights, recipe, seed, folder, about, card))
     if jobs:
+        _make_folders(jobs, out)
         shared = {"images": split.images, "labels": split.labels}
         if on == TRAIN:
             shared |= {"validation.images": dataset.validation.images, "validation.labels": dataset.validation.labels}
@@ -133,7 +134,6 @@ def train_one(shared: Shared, job: Job) -> Metrics | None:
     """Train, judge and save one network; its metrics where validation was not trained on."""
     module = build(job.network, job.weights).to(shared["images"].device)
     checkpoint = Checkpoint(job.folder / "checkpoint.safetensors", about=job.about)
-    job.folder.mkdir(parents=True, exist_ok=True)
     history = train(module, Split(shared["images"], shared["labels"]), job.recipe, seed=job.seed, view_seed=VIEW_SEED,
                     teacher=shared.get("logits"), checkpoint=checkpoint,
                     progress=lambda done, _: write_text(job.folder / EPOCHS, f"{done}\n"))
@@ -187,6 +187,15 @@ def _places(words: Sequence[str], out: Path) -> dict[str, Path]:
     return places
 
 
+def _make_folders(jobs: Sequence[Job], out: Path) -> None:
+    """Before the long work, so that a place where nothing can be written is told at once."""
+    try:
+        for job in jobs:
+            job.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, out) from error
+
+
 def joined(a: Split, b: Split) -> Split:
     return Split(torch.cat([a.images, b.images]), torch.cat([a.labels, b.labels]))
 
@@ -212,6 +221,5 @@ def _taught(teacher: nn.Module, split: Split, recipe: Recipe, cache: Path, about
     with progress.stage("teacher", recipe.different_views) as stage:
         logits = teacher_logits(teacher.to(device), split.to(device), recipe, view_seed=VIEW_SEED,
                                 precision=PRECISION, progress=lambda done, _: stage.at(done)).half()
-    os.makedirs(cache.parent, exist_ok=True)
     save_tensors(cache, {"logits": logits}, LOGITS, identity)
     return logits.float()

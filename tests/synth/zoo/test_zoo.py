@@ -160,6 +160,14 @@ def test_what_cannot_be_trained(words, said, trained, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("out", ["a file", "a file/below"])
+def test_where_no_folder_can_be_made_nothing_is_trained(tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    Path("a file").write_text("text")
+    answer = call(*WORDS, "--out", out)
+    assert answer.code == 2 and f"{out}: a part of the path is a file, not a folder" in answer.sentence
+
+
 def test_a_gpu_that_is_not_there(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
