@@ -10,6 +10,8 @@ import click
 from devices.support.errors import EdgesynthError
 from synth.training.device import AUTO, DEVICES
 
+GREATEST_SEED = 2**64 - 1  # that torch takes
+
 
 class Stopped(EdgesynthError):
     """Ctrl-C; the message says how to go on."""
@@ -36,6 +38,8 @@ class SeedRange(click.ParamType):
             self.fail(f"'{value}' is no range of seeds: write 7 or 100:120", param, ctx)
         if not seeds or seeds[0] < 0:
             self.fail(f"'{value}' holds no seed: write the smaller number first, from 0 on", param, ctx)
+        if seeds[-1] > GREATEST_SEED:
+            self.fail(f"'{value}' is too large: seeds end at {GREATEST_SEED}", param, ctx)
         return seeds
 
 

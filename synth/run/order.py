@@ -11,6 +11,7 @@ from devices.cost_model import CostModel
 from devices.support.errors import UserError
 from devices.support.reading import MODULE
 from synth.objective.requirements import MARGIN, Requirements
+from synth.options import GREATEST_SEED
 
 # What is required when nothing is said; for data that are not listed, see `relative_requirements`.
 DEFAULT_REQUIREMENTS = {
@@ -66,8 +67,8 @@ class Order:
 
             for purpose in PURPOSES:
                 changes_of(self.changes, purpose)
-        if self.seed < 0:
-            raise UserError(f"--seed {self.seed}: it must not be negative")
+        if not 0 <= self.seed <= GREATEST_SEED:
+            raise UserError(f"--seed {self.seed}: it must be 0 to {GREATEST_SEED}")
         if MODULE not in CostModel.for_target(self.resolve_target(), self.precision).scopes:
             raise UserError(f"{self.target} predicts no energy of the module, which a search weighs: calibrate it "
                             "where there is a power source")

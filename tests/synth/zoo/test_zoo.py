@@ -151,6 +151,7 @@ def test_a_teacher_of_other_data_is_refused(trained, tmp_path):
     (("train", "resnet8", "--recipe", "prototype", "--teacher", TEACHER, "--out", "x"),
      "the recipe has distil = 0, by which a teacher has no part in the loss; give it one with --set distil=0.5"),
     (("train", "resnet8", "--epochs", "0", "--out", "x"), "0 is not in the range"),
+    (("train", "resnet8", "--seeds", "18446744073709551616", "--out", "x"), "seeds end at 18446744073709551615"),
     (("train", "resnet8"), "missing option '--out'"),
 ])  # fmt: skip
 def test_what_cannot_be_trained(words, said, trained, tmp_path, monkeypatch):
