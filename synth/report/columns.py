@@ -106,10 +106,12 @@ def column(key: str, target: str = "") -> Column:
 
 
 def columns(rows: Iterable[NetworkRow], target: str) -> list[Column]:
-    """The columns of all keys that any row has a reading for: the plain ones first, then the target's."""
+    """The columns of all keys that any row has a reading for: the plain ones first, then the target's, then what only
+    other versions know."""
     present = dict.fromkeys(key for row in rows for key in row.readings)
-    order = [*PLAIN, *METRICS]
-    return [column(key, target) for key in sorted(present, key=lambda key: (order.index(key.partition("@")[0]), key))]
+    order = {metric: place for place, metric in enumerate(dict.fromkeys([*PLAIN, *METRICS]))}
+    return [column(key, target) for key in sorted(
+        present, key=lambda key: (order.get(key.partition("@")[0], len(order)), key))]
 
 
 def grouped(value: float) -> str:

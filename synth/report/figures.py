@@ -18,6 +18,8 @@ from synth.report.summary import FERMINET, PROTOTYPE, Candidate, NetworkRow, Run
 PAPER = ("accuracy", "information_density", "macs", "netscore")  # of the paper's figure for classification
 WHY = {"improve": "to improve on the best", "uncertain": "where 1r is uncertain", "fresh": "from fresh seeds"}
 POINTS_BELOW = 0.10  # how far below the named networks' accuracies the front still shows candidates
+MOST_CANDIDATES = 1500  # that are drawn: each is a few hundred bytes in four figures
+LETTER, NAMES, LONGEST = 6.3, 76.0, 28  # room for names beside bars: of a letter, the least, and letters at most
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,15 @@ def foresight(candidates: Sequence[Candidate]) -> Foresight | None:
     return Foresight(len(seen), covered, error, rank if len(seen) > 2 else None)
 
 
+def drawn_every(summary: RunSummary) -> int:
+    """One in how many candidates is drawn, so that the page of a long search is not made of them."""
+    return max(-(-len(summary.candidates) // MOST_CANDIDATES), 1)
+
+
 def comparison(summary: RunSummary) -> list[str]:
     """The paper's four figures for classification: accuracy, information density, MACs, NetScore."""
-    figures = []
+    figures, called = [], {row.name: _short(name_in_words(row.name)) for row in summary.networks}
+    names = max([NAMES, *(LETTER * len(name) + 12 for name in called.values())])
     for key in PAPER:
         shown = column(key)
         rows = []
@@ -53,11 +61,12 @@ def comparison(summary: RunSummary) -> list[str]:
             reading = row.readings.get(key)
             if reading is not None:
                 low, high = shown.ends(reading) or (None, None)
-                rows.append(Bar(name_in_words(row.name), shown.value(reading), shown.number(reading), row.role,
+                rows.append(Bar(called[row.name], shown.value(reading), shown.number(reading), row.role,
                                 f"{reading.provenance}: {reading.source}", low, high))
         if rows:
             title = {"information_density": "density, % per M parameters", "accuracy": "test accuracy"}
-            figures.append(bars(title.get(key, shown.title), rows, zoomed=key == "accuracy"))
+            figures.append(bars(title.get(key, shown.title), rows, zoomed=key == "accuracy", width=186 + names,
+                                names=names))
     return figures
 
 
@@ -152,6 +161,10 @@ def _accuracy_bound(summary: RunSummary) -> float | None:
 
 def _why(candidate: Candidate) -> str:
     return f"; chosen {WHY[candidate.reason]}" if candidate.reason in WHY else ""
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 def _letter(row: NetworkRow) -> str:

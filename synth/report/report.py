@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def _page(summary: RunSummary, drawings: Sequence[Mapping[str, str]]) -> str:
     found = columns(summary.networks, summary.target)
     small = {key for column_ in found for key in _below(column_.key)}
     shown = [column_ for column_ in found if column_.key not in small]
+    every = figures.drawn_every(summary)
+    drawn = replace(summary, candidates=summary.candidates[::every])
     return page.template("report.html", Path(__file__).parent).render(
         network=name_in_words,
         summary=summary,
@@ -52,10 +55,11 @@ def _page(summary: RunSummary, drawings: Sequence[Mapping[str, str]]) -> str:
         rows=[_row(row, shown, summary.phi) for row in summary.networks],
         sources=_sources(summary),
         comparison=figures.comparison(summary),
-        front=figures.front(summary),
-        search=figures.search(summary),
+        front=figures.front(drawn),
+        search=figures.search(drawn),
         reasons=figures.reasons(summary.candidates),
-        predictions=figures.predictions(summary),
+        predictions=figures.predictions(drawn),
+        every=every,
         foresight=_foresight(summary),
         below=round(100 * figures.POINTS_BELOW),
         drawings=drawings,

@@ -10,7 +10,7 @@ from pages import SORTED, browse, checked, probe
 from report_example import MODEL, example_summary
 
 from edge_bench.report import page
-from synth.report.figures import foresight
+from synth.report.figures import comparison, foresight
 from synth.report.report import render, write_report
 from synth.report.summary import Candidate, DataSource, Making, RunSummary
 
@@ -81,6 +81,27 @@ def test_a_run_without_one_part(part):
 def test_a_big_run_stays_under_two_megabytes():
     summary = example_summary(networks(), cycles=500)
     assert len(render(summary).encode()) < page.MOST_BYTES
+
+
+def test_of_a_very_long_search_some_candidates_are_drawn_and_that_is_said():
+    summary = example_summary(cycles=900)
+    more = replace(summary, candidates=summary.candidates * 3)
+    text = render(more)
+    assert len(text.encode()) < page.MOST_BYTES and "one candidate in 8 is drawn" in text
+    assert "10800 candidates, each foreseen before" in text
+    assert "is drawn" not in render(example_summary())
+
+
+def test_a_long_name_has_its_place_beside_the_bars():
+    summary = example_summary()
+    first = replace(summary.networks[0], name="a_prototype_of_one_s_own")
+    drawn = comparison(replace(summary, networks=(first, *summary.networks[1:])))
+    assert len(drawn) == 4
+    for svg in drawn:
+        place = float(re.search(r'x="([\d.]+)" y="[\d.]+" text-anchor="end">a_prototype_of_one_s_own<', svg)[1])
+        assert place >= 6 * len(first.name) and float(re.search(r'width="([\d.]+)"', svg)[1]) > place + 150
+    assert comparison(replace(summary, networks=(replace(first, name="n" * 300), *summary.networks[1:])))[0].count(
+        "n" * 27 + "…") == 2  # beside the dot, and in what is read aloud
 
 
 def test_drawings_that_do_not_fit_are_left_out(monkeypatch):

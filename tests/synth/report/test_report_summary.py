@@ -7,6 +7,9 @@ import pytest
 from report_example import example_summary
 
 from devices.support.errors import UserError
+from devices.support.reading import Reading
+from synth.report.columns import columns
+from synth.report.report import render
 from synth.report.summary import SCHEMA, RunSummary
 
 
@@ -51,6 +54,13 @@ def test_a_summary_of_before_reasons_were_kept_is_read():
     for candidate in value["candidates"]:
         del candidate["reason"]
     assert {candidate.reason for candidate in RunSummary.from_json(value).candidates} == {""}
+
+
+def test_a_reading_that_this_version_does_not_know_is_shown_as_it_is():
+    value = example_summary().to_json()
+    value["networks"][0]["readings"]["carbon@1"] = Reading(3.0, "", "measured", "a later version").to_json()
+    known = RunSummary.from_json(value)
+    assert columns(known.networks, "tx2")[-1].title == "tx2 carbon" and "tx2 carbon" in render(known)
 
 
 def test_a_summary_with_nonsense_in_it_is_refused(tmp_path):
