@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,9 @@ def _arguments(dataset: Dataset) -> dict[str, Any]:
 
 def _from_factory(text: str, dataset: Dataset) -> nn.Module:
     factory = load_factory(text)
+    if isinstance(inspect.unwrap(factory), nn.Module):  # it can be called, too
+        raise UserError(f"{text}: is a network, not a function that returns one; write def make(): return "
+                        f"{text.rpartition(':')[2]}, and name make")
     try:
         module = factory(**accepted(factory, _arguments(dataset)))
     except EdgesynthError:

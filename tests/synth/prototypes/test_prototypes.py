@@ -98,6 +98,7 @@ OWN = """
     def scripted(): return torch.jit.script(Net(3, 4))
     def partly_scripted(): return nn.Sequential(torch.jit.script(Net(3, 4)), nn.Linear(4, 4))
     def broken(): return missing_name
+    made = Net(3, 4)
     def certain(): return nn.Sequential(Net(3, 4), nn.Softmax(1))
     def log_softmax(): return nn.Sequential(Net(3, 4), nn.LogSoftmax(1))
     def pair():
@@ -149,6 +150,7 @@ def test_a_users_own(own, small_rgb, name):
         ("partly_scripted", "0 is a scripted module"),
         ("broken", r"nets\.py:\d+: NameError: name 'missing_name' is not defined"),
         ("plian", "did you mean plain"),
+        ("made", "made: is a network, not a function that returns one; write def make"),
     ],
 )
 def test_one_that_cannot_be_used(own, small_rgb, name, sentence):
