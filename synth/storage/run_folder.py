@@ -57,8 +57,9 @@ class Manifest:
         if not path.is_file():
             raise UserError(f"{folder}: there is no run in this folder (no {MANIFEST})")
         value = files.read_json(path, SCHEMA)
-        if not isinstance(value.get("arguments", {}), dict):
-            raise UserError(f"{path}: damaged (its arguments are no object); restore it or start a new run")
+        for name in ("arguments", "data", "versions"):
+            if not isinstance(value.get(name, {}), dict):
+                raise UserError(f"{path}: damaged (its {name} are no object); restore it or start a new run")
         try:
             return cls(**{name: value[name] for name in cls.__dataclass_fields__})
         except KeyError as error:

@@ -166,6 +166,8 @@ def test_generate_of_an_unfinished_run_says_how_to_finish_it(finished, tmp_path)
 @pytest.mark.parametrize(("changed", "said"), [
     ({"arguments": {"colour": "red"}}, "ordered with colour, which this version of edgesynth does not know"),
     ({"arguments": {"target": "tx2"}}, "started otherwise"),
+    ({"data": ["digits"]}, "damaged (its data are no object)"),
+    ({"versions": None}, "damaged (its versions are no object)"),
     ({"arguments": 3}, "damaged (its arguments are no object)"),
 ])
 def test_generate_with_the_manifest_of_another_version(finished, tmp_path, changed, said):
