@@ -205,7 +205,8 @@ def _print_findings(path: str, dialect: Any, found: Lint, out: str | None) -> No
     console.print(table)
     if found.of("mended") and not found.errors:
         console.print("mended in the check alone; write the mended file with --out" if out is None else
-                      f"{out}: mended; that it answers as before is what export without --check proves", markup=False)
+                      f"{out}: mended; that it answers as before is what export without --check proves",
+                      markup=False, soft_wrap=True)
 
 
 def _print_report(report: ExportReport, engine: dict[str, Any] | None, target: str) -> None:
