@@ -14,7 +14,6 @@ a convolution over the map or of a linear layer.
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from pathlib import Path
@@ -42,11 +41,10 @@ from synth.storage.network_folder import load_network
 from synth.training.device import AUTO, DEVICES, device_named
 from synth.training.distillation import teacher_logits
 from synth.training.evaluation import evaluate
-from synth.training.recipe import recipe_for
+from synth.training.recipe import Recipe, recipe_for
 from synth.training.training import train
 from synth.zoo.shelf import find
 
-NEIGHBOURS = 3
 RECIPE = ("batch=256", "rate=0.02", "small_share=0.5")
 
 
@@ -60,7 +58,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         means = x.mean((2, 3))[:, None]
-        weights = functional.conv1d(means, self.weight[None, None], self.bias, padding=NEIGHBOURS // 2)[:, 0]
+        weights = functional.conv1d(means, self.weight[None, None], self.bias, padding=1)[:, 0]
         return x * functional.hardsigmoid(weights)[:, :, None, None]
 
 
@@ -76,13 +74,13 @@ def attentive(dataset: Dataset) -> nn.Module:
     return network
 
 
-def row(name: str, module: nn.Module, dataset: Dataset, seed: int, logits: torch.Tensor, recipe: Any, device: str
+def row(name: str, module: nn.Module, dataset: Dataset, seed: int, logits: torch.Tensor, recipe: Recipe, device: str
         ) -> dict[str, Any]:
     base = costs(trace(plain(dataset), dataset.shape)[0])
     params = base.params + sum(p.numel() for m in module.modules() if isinstance(m, ChannelAttention)
                                for p in m.parameters())
     module.to(device)
-    train(module, dataset.train.to(device), recipe, seed=seed, view_seed=0, teacher=logits)
+    train(module, dataset.train, recipe, seed=seed, view_seed=0, teacher=logits)
     metrics = evaluate(module, dataset.validation)
     return {"network": name, "seed": seed, "params": params, "macs": base.macs, "validation": metrics.to_json(),
             "netscore": float(netscore(metrics.accuracy, params, base.macs))}
@@ -115,7 +113,7 @@ def main() -> None:
     for one in rows:
         found = one["validation"]
         table.add_row(one["network"], str(one["seed"]), f"{one['params']:,}", f"{one['macs'] / 1e6:.2f} M",
-                      f"{100 * found['accuracy']:.2f} %", f"{math.log(found['cross_entropy']):.3f}",
+                      f"{100 * found['accuracy']:.2f} %", f"{found['log_loss']:.3f}",
                       f"{one['netscore']:.1f}")
     Console().print(table)
     if options.json:
