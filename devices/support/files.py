@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 
-from devices.support.errors import UserError
+from devices.support.errors import UserError, last_line
 
 
 def explain(error, path):
@@ -173,11 +173,11 @@ def read_lines(path):
 
 def end_of_log(path):
     """": " and the last line of a program's log, to put behind a sentence; "" where it says nothing or is not there."""
-    words = []
+    words = ""
     with contextlib.suppress(OSError), open(path, "rb") as stream:
         stream.seek(max(0, os.path.getsize(path) - 2000))
-        words = stream.read().decode("utf-8", "replace").strip().splitlines()
-    return ": " + words[-1] if words else ""
+        words = stream.read().decode("utf-8", "replace").strip()
+    return ": " + last_line(words) if words else ""
 
 
 def sha256_bytes(data):
