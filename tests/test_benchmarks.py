@@ -140,6 +140,7 @@ def test_a_replay_lets_decide_what_its_table_did(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     replay = importlib.import_module("replay")
     sites = [("stem/nonlinearity", ["hardswish", "relu"]), ("add/activation", ["linear", "relu"]),
-             ("add/block", ["drop", "keep"])]
+             ("conv/attention", ["channels", "none"]), ("add/block", ["drop", "keep"])]
     assert replay.table_choices(sites).nonlinearities == ("hardswish",) and replay.table_choices(sites).activations
-    assert replay.table_choices(sites[2:]).nonlinearities == () and not replay.table_choices(sites[2:]).activations
+    assert replay.table_choices(sites).attention and not replay.table_choices(sites[3:]).attention
+    assert replay.table_choices(sites[3:]).nonlinearities == () and not replay.table_choices(sites[3:]).activations

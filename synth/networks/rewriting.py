@@ -1,5 +1,5 @@
 """Changes of a network's graph: another operator in a convolution's place, residual blocks and activations left out,
-activations of another kind."""
+activations of another kind, attention over channels."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ WITH_RELU = ("separable relu", INVERTED)  # those that have an activation inside
 # between two convolutions that see the same pixels
 PASSING = ("batch_norm", "group_norm", "channel_norm", "activation", "prelu", "dropout")
 NORM = {"eps": 1e-5, "momentum": 0.1, "affine": True}
+EXCITE = {"weight": True, "bias": True, "shared": False, "learnt": True}
 PROJECTION_RATIO, PROJECTION_LEAST = 4, 4
 
 
@@ -208,6 +209,43 @@ def with_nonlinearities(network: Network, kinds: Mapping[str, str]) -> Network:
         return network
     vertices = tuple(replace(v, attrs={"kind": kinds[v.name]}) if v.name in kinds else v for v in network.vertices)
     return replace(network, vertices=vertices)
+
+
+def into_additions(network: Network) -> tuple[str, ...]:
+    """The convolutions before which attention may stand, in graph order: those that an addition reads, or the norm
+    behind them (they end a residual branch, or what one goes past), and that alone read a map of more than one pixel.
+    One in a shortcut reads what the branch does as well."""
+    found = []
+    for vertex in network.vertices:
+        if vertex.op != "conv" or network[vertex.inputs[0]].op == "input":
+            continue
+        source, last = vertex.inputs[0], vertex.name
+        readers = network.readers[last]
+        if len(readers) == 1 and network[readers[0]].op == "batch_norm":
+            last = readers[0]
+        alone = network.readers[source] == (vertex.name,) and source not in network.outputs
+        added = any(network[reader].op == "add" for reader in network.readers[last])
+        if alone and added and network.shapes[source][1:] != (1, 1):
+            found.append(vertex.name)
+    return tuple(found)
+
+
+def with_attention(network: Network, names: Sequence[str]) -> Network:
+    """The network in which what the convolutions `names` read (those of them that it has) is weighed channel by
+    channel: the mean of each over its map, scaled and shifted by two learnt numbers, says how much of it goes on. As
+    squeeze and excitation (Hu et al., arXiv 1709.01507) without its two layers between channels, for two parameters a
+    channel and no multiply-accumulates of convolutions."""
+    vertices: list[Vertex] = []
+    for vertex in network.vertices:
+        if vertex.name in names:
+            name, source = vertex.name, vertex.inputs[0]
+            vertices += [Vertex(f"{name}.squeeze", "adaptive_avg_pool", {"size": [1, 1]}, (source,)),
+                         Vertex(f"{name}.excite", "scale", EXCITE, (f"{name}.squeeze",)),
+                         Vertex(f"{name}.gate", "activation", {"kind": "hardsigmoid"}, (f"{name}.excite",)),
+                         Vertex(f"{name}.gated", "mul", {}, (source, f"{name}.gate"))]
+            vertex = replace(vertex, inputs=(f"{name}.gated", *vertex.inputs[1:]))
+        vertices.append(vertex)
+    return replace(network, vertices=tuple(vertices)) if names else network
 
 
 def _bridged(network: Network, gone: Sequence[str], source: str) -> Network:

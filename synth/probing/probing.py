@@ -15,10 +15,10 @@ from synth.networks.channels import Channels
 from synth.networks.module import NetworkModule, responses
 from synth.networks.network import Network
 from synth.probing.probe_statistics import effective_rank, label_dependence, redundancy
-from synth.search.decisions import Site
+from synth.search.decisions import SWITCHES, Site
 from synth.search.probe_table import SLOPE_SD, ProbeTable
 from synth.space.parent import ElasticParent, following_norm
-from synth.space.space import ACTIVATION, BLOCK, NONLINEARITY, OPERATOR, WIDTH, NetworkSpace, Place
+from synth.space.space import ACTIVATION, ATTENTION, BLOCK, NONLINEARITY, OPERATOR, WIDTH, NetworkSpace, Place
 
 # What the table says of a (site, choice), each against φ at the same vertex; all cost loss when they are large.
 STATISTICS = ("damage", "rank lost", "dependence lost", "importance cut")
@@ -98,7 +98,7 @@ def vertices_of(parent: ElasticParent, place: Place) -> tuple[str, ...]:
         return next(b.bypassed[::-1] for b in parent.blocks if b.addition == place.name)
     if place.kind in (ACTIVATION, NONLINEARITY):
         return (place.name, parent.network[place.name].inputs[0])
-    if place.kind == OPERATOR:
+    if place.kind in (OPERATOR, ATTENTION):
         norm = following_norm(parent.network, place.name)
         return (norm.name if norm is not None else place.name,)
     group = next(g for g in parent.channels.groups if g.name == place.name)
@@ -157,10 +157,11 @@ class Probes:
 
 def single_swaps(space: NetworkSpace, most: int) -> list[tuple[int, ...]]:
     """Networks that differ from φ in one decision, spread over sites and choices; at most `most`. An activation is not
-    taken out of φ or replaced, since what was trained with it says nothing of what would be trained without."""
+    taken out of φ or replaced, since what was trained with it says nothing of what would be trained without; nor is
+    attention put in."""
     swaps = []
     for column, site in enumerate(space.sites):
-        if site.kind in (ACTIVATION, NONLINEARITY):
+        if site.kind in SWITCHES:
             continue
         others = list(range(space.own[column]))  # behind φ's own are wider ones, which answer as φ does
         if site.kind == WIDTH and len(others) > 3:  # the ends and the middle; the rest is filled smoothly

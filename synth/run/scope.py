@@ -30,10 +30,10 @@ class Scope:
     slope_sd: float
 
 
-# What φ learnt says nothing of another nonlinearity or of channels that it does not have, so that where candidates
-# inherit it, a short training does not either.
+# What φ learnt says nothing of another nonlinearity, of attention or of channels that it does not have, so that where
+# candidates inherit it, a short training does not either.
 INHERITING = Scope(USUAL_CHOICES, 1, SLOPE_SD)
-FRESH = Scope(Choices(OPERATORS, nonlinearities=NONLINEARITIES), 2, FIRM_SLOPE_SD)
+FRESH = Scope(Choices(OPERATORS, nonlinearities=NONLINEARITIES, attention=True), 2, FIRM_SLOPE_SD)
 
 
 def recipe_of(order: Order, dataset: Dataset, purpose: str) -> Recipe:

@@ -20,6 +20,7 @@ from synth.search.probe_table import ProbeTable
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Decisions = tuple[int, ...]
+SWITCHES = ("activation", "nonlinearity", "attention")  # kinds of sites: something that φ lacks, or lastly φ's own
 DECIDED_OTHERWISE = ("this run decided on other things than this edgesynth does: go on with the version that "
                      "started it, or start a new run")
 

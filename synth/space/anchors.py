@@ -6,8 +6,8 @@ import numpy as np
 
 from synth.networks.network import Network, Vertex
 from synth.networks.rewriting import INVERTED, POINTWISE, follows_a_stride
-from synth.search.decisions import Decisions, Site
-from synth.space.space import ACTIVATION, BLOCK, NONLINEARITY, OPERATOR, WIDTH, NetworkSpace, Place
+from synth.search.decisions import SWITCHES, Decisions, Site
+from synth.space.space import BLOCK, OPERATOR, WIDTH, NetworkSpace, Place
 
 
 def anchors(space: NetworkSpace) -> list[Decisions]:
@@ -35,7 +35,8 @@ def _scaled(space: NetworkSpace, share: float, operator: str, every: int) -> lis
 def _inverted_residuals(space: NetworkSpace) -> list[int]:
     """Half way up φ's widths between blocks and 1.5 times φ's own within, as far as there is, 1x1 convolutions that
     widen, separable ones with ReLU that narrow, and no activation behind additions: MobileNetV2's blocks, as far as φ's
-    shape allows, and where ReLU may be another nonlinearity, that (MobileNetV3, Howard et al., arXiv 1905.02244)."""
+    shape allows, and where there may be another nonlinearity than ReLU, and attention, those (MobileNetV3, Howard et
+    al., arXiv 1905.02244)."""
     network = space.parent.network
     between = [g for g in space.parent.channels.groups if any(network[name].op == "add" for name in g.vertices)]
     groups, trunk = {group.name for group in between}, {name for group in between for name in group.vertices}
@@ -47,7 +48,7 @@ def _inverted_residuals(space: NetworkSpace) -> list[int]:
         if place.kind == OPERATOR:
             wanted = _operators(network, network[place.name], trunk)
             return site.choices.index(next(name for name in (*wanted, "separable") if name in site.choices))
-        return 0 if place.kind in (ACTIVATION, NONLINEARITY) else len(site.choices) - 1
+        return 0 if place.kind in SWITCHES else len(site.choices) - 1
 
     row = [choice(*at) for at in zip(space.places, space.sites, space.own, strict=True)]
     return _off_the_largest_map(space, row) if space.parent.own_widths else _with_every(space, row, 2)

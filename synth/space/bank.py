@@ -21,6 +21,7 @@ from synth.space.parent import ElasticParent, following_norm
 
 RIDGE = 1e-3  # of the mean squared input, so that directions without energy get no weight
 SAMPLES = 8192  # positions that a fit looks at, at most
+NEARLY_OPEN = 2.5  # of which hardsigmoid makes 11/12; at 3 and beyond its slope is 0
 PIXELS = 2**20  # of all stimuli that a fit looks at, at most
 
 
@@ -41,7 +42,20 @@ def elastic_parent(network: Network, weights: Weights, stimuli: Tensor,
             for choice, source in sources.items():
                 tensors = _fitted(network, vertex, weights, source, answers[name])
                 parent.bank |= {f"{choice}:{key}": tensor for key, tensor in tensors.items()}
+    parent.bank |= _open_gates(parent)
     return parent
+
+
+def _open_gates(parent: ElasticParent) -> Weights:
+    """Attention that lets the same share of every channel through, nearly all of it, and can still learn to let less
+    or more."""
+    tensors = {}
+    for choice in OPERATORS:
+        for key, origin in parent.origins_with(choice).items():
+            if key.rpartition(".")[0].endswith(".excite"):
+                start = NEARLY_OPEN if key.endswith(".bias") else 0.0
+                tensors[origin.key] = torch.full((len(origin.indices[0]),), start)
+    return tensors
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,12 @@ from synth.networks.rewriting import (
     SEPARABLE,
     Block,
     activations_after_additions,
+    into_additions,
     is_replaceable,
     projected_width,
     replaced,
     residual_blocks,
+    with_attention,
     with_nonlinearities,
     without_activations,
     without_blocks,
@@ -52,7 +54,8 @@ class Design:
 
     kept: {channel group: its kept units}. operators: {convolution: one of OPERATORS}. dropped: additions of the
     residual blocks that are left out. linear: activations behind additions that are. nonlinearities: {one of the
-    parent's `nonlinearities`: the kind that all activations of its group are}.
+    parent's `nonlinearities`: the kind that all activations of its group are}. attention: the convolutions that have
+    it before them.
     """
 
     kept: Mapping[str, np.ndarray]
@@ -60,6 +63,7 @@ class Design:
     dropped: tuple[str, ...]
     linear: tuple[str, ...] = ()
     nonlinearities: Mapping[str, str] = field(default_factory=dict)
+    attention: tuple[str, ...] = ()
 
 
 class ElasticParent:
@@ -80,7 +84,7 @@ class ElasticParent:
         own_widths = {group.name: group.width for group in inner_groups(self.channels)}
         wide = ElasticParent(widened(self.channels, factor), {}, own_widths)
         for choice in OPERATORS:
-            _, origins = wide.draw(Design({}, dict.fromkeys(wide.replaceable, choice), ()))
+            origins = wide.origins_with(choice)
             wide.bank |= {o.key: grown(self.bank[o.key], [len(index) for index in o.indices])
                           for o in origins.values() if o.key in self.bank}
         return wide
@@ -101,6 +105,11 @@ class ElasticParent:
     def activations(self) -> tuple[str, ...]:
         """Those that may be left out."""
         return activations_after_additions(self.network)
+
+    @functools.cached_property
+    def into_additions(self) -> tuple[str, ...]:
+        """The convolutions before which attention over channels may stand."""
+        return into_additions(self.network)
 
     @functools.cached_property
     def nonlinearities(self) -> dict[str, tuple[str, ...]]:
@@ -133,6 +142,12 @@ class ElasticParent:
             if choice != "dense":
                 network = replaced(network, name, choice)
                 origins |= self._replaced_origins(name, choice, kept)
+        network = with_attention(network, design.attention)
+        for name in design.attention:
+            choice = design.operators.get(name, "dense")
+            origins |= {f"{name}.excite.{tensor}": Origin(f"{choice}:{name}.excite.{tensor}",
+                                                          (self._read(name, choice, kept),))
+                        for tensor in ("weight", "bias")}
         dropped = [block for block in self.blocks if block.addition in design.dropped]
         network = without_activations(without_blocks(network, dropped), design.linear)
         network = with_nonlinearities(network, {name: kind for first, kind in design.nonlinearities.items()
@@ -151,14 +166,28 @@ class ElasticParent:
                 place = np.ix_(*(index.numpy() for index in origin.indices)) if origin.indices else ...
                 tensor[place] += step * (weights[key] - tensor[place])
 
+    def origins_with(self, choice: str) -> dict[str, Origin]:
+        """Of all tensors of the network with one operator, where it may stand, attention everywhere and all widths."""
+        operators = dict.fromkeys(self.replaceable, choice)
+        return self.draw(Design({}, operators, (), attention=self.into_additions))[1]
+
+    def _indices(self, name: str, kept: np.ndarray) -> Tensor:
+        """Which of a vertex's channels are kept."""
+        return torch.from_numpy(np.flatnonzero(kept[self.channels.labels[name]]))
+
+    def _read(self, name: str, choice: str, kept: np.ndarray) -> Tensor:
+        """The channels that the last convolution of an operator reads."""
+        if choice == INVERTED:
+            return self._indices(name, kept)
+        inside = self._indices(self.network[name].inputs[0], kept)
+        return torch.arange(projected_width(len(inside))) if choice == "project" else inside
+
     def _replaced_origins(self, name: str, choice: str, kept: np.ndarray) -> dict[str, Origin]:
         vertex = self.network[name]
-        out = torch.from_numpy(np.flatnonzero(kept[self.channels.labels[name]]))
-        inside = torch.from_numpy(np.flatnonzero(kept[self.channels.labels[vertex.inputs[0]]]))
-        middle = inside if choice in SEPARABLE else torch.arange(projected_width(len(inside)))
+        out, inside = self._indices(name, kept), self._indices(vertex.inputs[0], kept)
+        middle = self._read(name, choice, kept)
         axes: dict[str, tuple[Tensor, ...]] = {}
         if choice == INVERTED:
-            middle = out
             axes[f"{name}.pointwise.weight"] = (out, inside)
         elif choice in SEPARABLE:
             axes[f"{name}.depthwise.weight"] = (inside,)
@@ -166,7 +195,7 @@ class ElasticParent:
             axes[f"{name}.project.weight"] = (middle, inside)
         if choice != "pointwise":
             axes |= {f"{name}.norm.{t}": (middle,) for t in ("weight", "bias", "running_mean", "running_var")}
-        axes[f"{name}.weight"] = (out,) if choice == INVERTED else (out, inside if choice == "pointwise" else middle)
+        axes[f"{name}.weight"] = (out,) if choice == INVERTED else (out, middle)
         if vertex.attrs["bias"]:
             axes[f"{name}.bias"] = (out,)
         norm = following_norm(self.network, name)

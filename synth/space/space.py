@@ -14,24 +14,26 @@ from synth.networks.channels import ChannelGroup
 from synth.networks.costs import GATED
 from synth.networks.costs import costs as network_costs
 from synth.networks.rewriting import INVERTED, OPERATORS, POINTWISE, follows_a_stride, may_be_pointwise
-from synth.search.decisions import Decisions, FloatArray, IntArray, Site, own_decisions
+from synth.search.decisions import SWITCHES, Decisions, FloatArray, IntArray, Site, own_decisions
 from synth.space.parent import Design, ElasticParent
 from synth.space.prices import Prices
 from synth.space.space_costs import Columns, CostTable, CostTables
 
 WIDTH_STEPS = 8  # widths to choose from, at most
 WIDTH, OPERATOR, BLOCK, ACTIVATION = "width", "operator", "block", "activation"
-NONLINEARITY = "nonlinearity"
+NONLINEARITY, ATTENTION = "nonlinearity", "attention"
 NONLINEARITIES = ("hardswish",)  # that may stand in ReLU's place
 DROP, KEEP = "drop", "keep"
 LINEAR = "linear"
+CHANNELS, NONE = "channels", "none"  # what attention there is
 LOOKING = "looking operator"  # kind of the sites of convolutions that must see more than single pixels
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a site decides on: the name of a channel group, of a convolution, of a residual block's addition, of an
-    activation behind an addition, or of the first of the activations of one map size, whose kind is decided on."""
+    """What a site decides on: the name of a channel group, of a convolution (its operator, or attention before it), of
+    a residual block's addition, of an activation behind an addition, or of the first of the activations of one map
+    size, whose kind is decided on."""
 
     kind: str
     name: str
@@ -48,6 +50,7 @@ class Choices:
     operators: tuple[str, ...] = tuple(name for name in OPERATORS if name != INVERTED)
     activations: bool = True
     nonlinearities: tuple[str, ...] = ()
+    attention: bool = False
     blind: bool = False
 
 
@@ -75,6 +78,7 @@ class NetworkSpace:
             + [Place(BLOCK, block.addition) for block in parent.blocks]
             + [Place(ACTIVATION, name) for name in parent.activations if choices.activations]
             + [Place(NONLINEARITY, name) for name in parent.nonlinearities if choices.nonlinearities]
+            + [Place(ATTENTION, name) for name in parent.into_additions if choices.attention]
         )
         if not self.places:
             raise UserError("this prototype leaves nothing to decide: it has no convolution to replace, no channels to "
@@ -110,6 +114,8 @@ class NetworkSpace:
                 members, choices = (place.name,), (LINEAR, network[place.name].attrs["kind"])
             elif place.kind == NONLINEARITY:
                 members, choices = (place.name,), (*self.choices.nonlinearities, network[place.name].attrs["kind"])
+            elif place.kind == ATTENTION:
+                members, choices = (place.name,), (CHANNELS, NONE)
             else:
                 members, choices = sorted(blocks[place.name].branch), (DROP, KEEP)
             shape = network.shapes[place.name.rstrip("'")]
@@ -140,6 +146,7 @@ class NetworkSpace:
         dropped: list[str] = []
         linear: list[str] = []
         nonlinearities: dict[str, str] = {}
+        attention: list[str] = []
         for place, site, choice in zip(self.places, self.sites, row, strict=True):
             if place.kind == WIDTH:
                 kept[place.name] = np.sort(self.order[place.name][: self.widths[place.name][choice]])
@@ -148,11 +155,14 @@ class NetworkSpace:
             elif place.kind == NONLINEARITY:
                 if choice < len(site.choices) - 1:
                     nonlinearities[place.name] = site.choices[choice]
+            elif place.kind == ATTENTION:
+                if site.choices[choice] == CHANNELS:
+                    attention.append(place.name)
             elif site.choices[choice] == DROP:
                 dropped.append(place.name)
             elif site.choices[choice] == LINEAR:
                 linear.append(place.name)
-        return Design(kept, operators, tuple(dropped), tuple(linear), nonlinearities)
+        return Design(kept, operators, tuple(dropped), tuple(linear), nonlinearities, tuple(attention))
 
     @functools.cached_property
     def _inside(self) -> list[tuple[int, list[int]]]:
@@ -224,7 +234,7 @@ class NetworkSpace:
 
     def _columns(self, decisions: IntArray) -> Columns:
         rows = np.asarray(decisions, dtype=np.int64).reshape(-1, len(self.places))
-        widths, operators, kept, gated = {}, {}, {}, {}
+        widths, operators, kept, gated, attended = {}, {}, {}, {}, {}
         for column, place in enumerate(self.places):
             if place.kind == WIDTH:
                 widths[place.name] = np.asarray(self.widths[place.name])[rows[:, column]]
@@ -232,14 +242,16 @@ class NetworkSpace:
                 operators[place.name] = self._meaning[place][rows[:, column]]
             elif place.kind == NONLINEARITY:
                 gated[place.name] = self._meaning[place][rows[:, column]]
+            elif place.kind == ATTENTION:
+                attended[place.name] = rows[:, column] == 0
             else:
                 kept[place.name] = rows[:, column] == 1
-        return Columns(widths, operators, kept, gated)
+        return Columns(widths, operators, kept, gated, attended)
 
     def summary(self, decisions: IntArray) -> FloatArray:
         """[n, k]: log parameters, log MACs, share of blocks kept, mean and least log width ratio, mean log width ratio
         of the last third of the groups, the share of each operator and, where they may be left out or of another
-        kind, of activations that are there and of map sizes with φ's own."""
+        kind, of activations that are there, of map sizes with φ's own and of places without attention."""
         columns = self._columns(decisions)
         widths, operators = columns.widths, columns.operators
         costs = self._table(self._rows(decisions).tobytes())
@@ -253,7 +265,7 @@ class NetworkSpace:
         found = [np.log(np.maximum(costs.params, 1)), np.log(np.maximum(costs.macs, 1)),
                  np.ones(n) if share is None else share, ratios.mean(axis=1), ratios.min(axis=1), late.mean(axis=1),
                  *shares]
-        found += [own for kind in (ACTIVATION, NONLINEARITY) if (own := self._share_kept(decisions, kind)) is not None]
+        found += [own for kind in SWITCHES if (own := self._share_kept(decisions, kind)) is not None]
         return np.stack(found, axis=1)
 
     def _share_kept(self, decisions: IntArray, kind: str) -> FloatArray | None:
@@ -272,7 +284,7 @@ class NetworkSpace:
             if place.kind == OPERATOR:
                 own = self.sites[column].choices
                 rows[:, column] = [own.index(name) if name in own else 0 for name in self.choices.operators]
-            elif place.kind in (ACTIVATION, NONLINEARITY):
+            elif place.kind in SWITCHES:
                 rows[:, column] = self.own[column]
         return self.canonical(rows)
 

@@ -38,17 +38,20 @@ class CostTable:
 class Columns:
     """What is decided in n networks, each [n]. widths: {group: units kept}. operators: {convolution: index into
     OPERATORS}. kept: {addition of a block, or an activation that can be left out: whether it stays}. gated: {one of the
-    parent's `nonlinearities`: whether the activations of its group are launched by themselves}."""
+    parent's `nonlinearities`: whether the activations of its group are launched by themselves}. attended: {one of the
+    parent's `into_additions`: whether attention stands before it}."""
 
     widths: Mapping[str, IntArray]
     operators: Mapping[str, IntArray]
     kept: Mapping[str, np.ndarray]
     gated: Mapping[str, np.ndarray]
+    attended: Mapping[str, np.ndarray]
 
 
 @dataclass
 class _Weighted:
-    """What one weighted vertex costs in n networks; `first` is the layer that an operator puts before it."""
+    """What one weighted vertex costs in n networks; `first` is the layer that an operator puts before it. channels,
+    pixels: of the map that the vertex itself reads."""
 
     weights: FloatArray
     macs: FloatArray
@@ -58,13 +61,16 @@ class _Weighted:
     first_macs: FloatArray
     first_outputs: FloatArray
     first_kind: IntArray
+    channels: FloatArray
+    pixels: FloatArray | float
     depthwise: np.ndarray | None = None  # in which of the networks it is, where an operator makes it so
 
 
-def _alone(weights: FloatArray, macs: FloatArray, params: FloatArray) -> _Weighted:
+def _alone(weights: FloatArray, macs: FloatArray, params: FloatArray, channels: FloatArray, pixels: float) -> _Weighted:
     """A layer with none before it."""
     nothing = np.zeros(len(weights))
-    return _Weighted(weights, macs, params, nothing > 0, nothing, nothing, nothing, nothing.astype(np.int64))
+    return _Weighted(weights, macs, params, nothing > 0, nothing, nothing, nothing, nothing.astype(np.int64), channels,
+                     pixels)
 
 
 class CostTables:
@@ -125,7 +131,8 @@ class CostTables:
 
     def of(self, decided: Columns) -> CostTable:
         widths, operators, kept = decided.widths, decided.operators, decided.kept
-        columns = [*widths.values(), *operators.values(), *kept.values(), *decided.gated.values()]
+        columns = [*widths.values(), *operators.values(), *kept.values(), *decided.gated.values(),
+                   *decided.attended.values()]
         n = len(columns[0]) if columns else 1
         channels: dict[str, FloatArray] = {}
         for name, (fixed, by_group) in self._counts.items():
@@ -148,6 +155,8 @@ class CostTables:
                 cost = self._weighted(vertex, channels, operators.get(vertex.name))
                 weighted[vertex.name] = cost
                 params += alive * cost.params
+                if vertex.name in decided.attended:
+                    params += alive * decided.attended[vertex.name] * 2 * cost.channels  # to scale and to shift them
                 macs += alive * (cost.macs + cost.first_macs)
             else:
                 params += alive * self._unfolded(vertex, channels)
@@ -167,14 +176,14 @@ class CostTables:
         bias = out * (a["bias"] or folded_norm(self.network, vertex.name) is not None)
         if vertex.op == "linear":
             weights = inside * out
-            return _alone(weights, weights, weights + bias)
+            return _alone(weights, weights, weights + bias, inside, before)
         area = float(a["kernel"][0] * a["kernel"][1])
         groups = inside if a.get("depthwise") else float(a["groups"])
         weights = inside / groups * out * area
         if vertex.op == "conv_transpose":
             after = before
         if choice is None:
-            return _alone(weights, weights * after, weights + bias)
+            return _alone(weights, weights * after, weights + bias, inside, before)
         projected = np.minimum(inside, np.maximum(PROJECTION_LEAST, np.ceil(inside / PROJECTION_RATIO)))
         separable, inverted = IS_SEPARABLE[choice], choice == INVERSE
         first = separable | inverted | (choice == PROJECT)
@@ -187,7 +196,7 @@ class CostTables:
         first_outputs, first_bias = np.where(first, middle * size, 0.0), np.where(first, middle, 0.0)
         kind = np.where(separable, LAYER_KINDS.index("depthwise"), LAYER_KINDS.index("dense"))
         return _Weighted(weights, weights * after, weights + bias + first_weights + first_bias, first, first_weights,
-                         first_weights * size, first_outputs, kind, inverted)
+                         first_weights * size, first_outputs, kind, np.where(first, middle, inside), size, inverted)
 
     def _unfolded(self, vertex: Vertex, channels: Mapping[str, FloatArray]) -> FloatArray | float:
         """Parameters of a vertex that is no convolution or linear layer and folds into none."""
@@ -244,6 +253,13 @@ class CostTables:
                 rectified = HAS_RELU[decided.operators[layer.operations[0]]]
                 add_gate(f"{layer.operations[0]}.relu", alive & rectified, head.first_outputs)
                 inputs = np.where(head.first_active, inputs - source + head.first_outputs, inputs)
+            attended = decided.attended.get(layer.operations[0])
+            if attended is not None and attended.any():
+                read_by_head = head.channels * head.pixels
+                add(active=alive & attended, macs=0, weights=0, inputs=read_by_head, outputs=head.channels,
+                    kind=LAYER_KINDS.index("pool"))
+                add(active=alive & attended, macs=0, weights=0, inputs=read_by_head + head.channels,
+                    outputs=read_by_head, kind=LAYER_KINDS.index("elementwise"))
             kinds = kind if head.depthwise is None else np.where(head.depthwise, LAYER_KINDS.index("depthwise"), kind)
             add(active=alive, macs=head.macs, weights=head.weights, inputs=inputs, outputs=outputs, kind=kinds)
         stacked = {name: np.stack(column, axis=1) for name, column in columns.items()}

@@ -1,14 +1,12 @@
-"""What attention over channels would be worth as a decision of the space: a drawn network with and without it.
+"""What attention over channels is worth as a decision of the space: a drawn network with and without it.
 
     python tests/benchmarks/bench_attention.py --data-root CIFAR               20 to 40 minutes of a core a row and seed
     python tests/benchmarks/bench_attention.py --data-root CIFAR --epochs 1    a look
     python tests/benchmarks/bench_attention.py --data-root CIFAR --json attention.json
 
-`drawn.py:hardswish_narrower` as it is, and with efficient channel attention (ECA; Wang et al. 2020, arXiv 1910.03151)
-behind the depthwise convolution of every block: the mean of each channel over the map, mixed with those of its two
-neighbours, says how much of it goes on. Both are trained by the recipe of a search's finalists, taught by resnet20, and
-judged on the validation split. Parameters and MACs are counted as for NetScore: batch norms folded, a MAC being one of
-a convolution over the map or of a linear layer.
+`drawn.py:hardswish_narrower` as it is, and with attention (`synth.networks.rewriting.with_attention`) behind the
+depthwise convolution of every block. Both are trained by the recipe of a search's finalists, taught by resnet20, and
+judged on the validation split.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import drawn
 import torch
-import torch.nn.functional as functional
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -36,7 +34,6 @@ from synth.networks.costs import costs
 from synth.networks.module import build
 from synth.networks.tracing import trace
 from synth.objective.performance import netscore
-from synth.prototypes.mobilenet import InvertedResidual
 from synth.storage.network_folder import load_network
 from synth.training.device import AUTO, DEVICES, device_named
 from synth.training.distillation import teacher_logits
@@ -48,42 +45,14 @@ from synth.zoo.shelf import find
 RECIPE = ("batch=256", "rate=0.02", "small_share=0.5")
 
 
-class ChannelAttention(nn.Module):
-    """[N, C, H, W] weighed channel by channel; it begins near the identity's slope, the same for all channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor([0.0, 0.5, 0.0]))
-        self.bias = nn.Parameter(torch.ones(1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        means = x.mean((2, 3))[:, None]
-        weights = functional.conv1d(means, self.weight[None, None], self.bias, padding=1)[:, 0]
-        return x * functional.hardsigmoid(weights)[:, :, None, None]
-
-
-def plain(dataset: Dataset) -> nn.Module:
-    return drawn.hardswish_narrower(dataset.shape[0], len(dataset.classes))
-
-
-def attentive(dataset: Dataset) -> nn.Module:
-    network = plain(dataset)
-    for block in network.modules():
-        if isinstance(block, InvertedResidual):
-            block.branch.insert(len(block.branch) - 2, ChannelAttention())  # before the 1x1 and its norm
-    return network
-
-
-def row(name: str, module: nn.Module, dataset: Dataset, seed: int, logits: torch.Tensor, recipe: Recipe, device: str
-        ) -> dict[str, Any]:
-    base = costs(trace(plain(dataset), dataset.shape)[0])
-    params = base.params + sum(p.numel() for m in module.modules() if isinstance(m, ChannelAttention)
-                               for p in m.parameters())
-    module.to(device)
+def row(name: str, make: Callable[[int, int], nn.Module], dataset: Dataset, seed: int, logits: torch.Tensor,
+        recipe: Recipe, device: str) -> dict[str, Any]:
+    network, weights = trace(make(dataset.shape[0], len(dataset.classes)), dataset.shape, name)
+    cost, module = costs(network), build(network, weights).to(device)
     train(module, dataset.train, recipe, seed=seed, view_seed=0, teacher=logits)
     metrics = evaluate(module, dataset.validation)
-    return {"network": name, "seed": seed, "params": params, "macs": base.macs, "validation": metrics.to_json(),
-            "netscore": float(netscore(metrics.accuracy, params, base.macs))}
+    return {"network": name, "seed": seed, "params": cost.params, "macs": cost.macs, "validation": metrics.to_json(),
+            "netscore": float(netscore(metrics.accuracy, cost.params, cost.macs))}
 
 
 def main() -> None:
@@ -103,9 +72,9 @@ def main() -> None:
     logits = teacher_logits(teacher, dataset.train.to(device), recipe, view_seed=0, precision="bf16")
     rows = []
     for seed in range(options.seeds):
-        for name, make in (("plain", plain), ("attentive", attentive)):
+        for name, make in (("plain", drawn.hardswish_narrower), ("attentive", drawn.attentive)):
             torch.manual_seed(seed)
-            rows.append(row(name, make(dataset), dataset, seed, logits, recipe, device))
+            rows.append(row(name, make, dataset, seed, logits, recipe, device))
             print(f"{name}, seed {seed}: {100 * rows[-1]['validation']['accuracy']:.2f} %", flush=True)
     table = Table(title=f"validation after {options.epochs} epochs")
     for title in ("", "seed", "parameters", "MACs", "accuracy", "log loss", "NetScore"):

@@ -42,7 +42,7 @@ from synth.search.moves import Moves
 from synth.search.probe_table import ProbeTable
 from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
-from synth.space.space import ACTIVATION, NONLINEARITY, OPERATOR, Choices, NetworkSpace
+from synth.space.space import ACTIVATION, ATTENTION, NONLINEARITY, OPERATOR, Choices, NetworkSpace
 from synth.training.recipe import RECIPES
 
 FAMILY, SMOOTH = "digits", "digits-smooth"
@@ -103,11 +103,12 @@ def table_space(order: Order, choices: Choices, expansion: int) -> tuple[Network
 
 def table_choices(sites: Sequence[tuple[str, list[str]]]) -> Choices:
     """What the space of a table lets decide, by its sites: older ones have fewer operators,
-    1x1 convolutions anywhere, and keep activations."""
+    1x1 convolutions anywhere, keep activations and have no attention."""
     kinds = {name.rpartition("/")[2] for name, _ in sites}
     operators = [tuple(choices) for name, choices in sites if name.endswith(f"/{OPERATOR}")] or [OPERATORS]
     nonlinearities = next((tuple(choices[:-1]) for name, choices in sites if name.endswith(f"/{NONLINEARITY}")), ())
-    return Choices(max(operators, key=len), ACTIVATION in kinds, nonlinearities, blind=len({*operators}) == 1)
+    return Choices(max(operators, key=len), ACTIVATION in kinds, nonlinearities, ATTENTION in kinds,
+                   blind=len({*operators}) == 1)
 
 
 def probes_of(space: NetworkSpace, probed: dict, data: str) -> ProbeTable:

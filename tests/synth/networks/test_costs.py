@@ -17,9 +17,10 @@ from devices.layer_cost import OPERATION_KINDS, fuse
 from devices.onnx_layers import operations_of_onnx
 from devices.support.errors import CheckFailed, UserError
 from synth.networks.costs import KINDS, costs, folded_norm, operations_of
-from synth.networks.module import build
+from synth.networks.module import build, fresh_weights
 from synth.networks.network import Network, Vertex
 from synth.networks.operators import operator_names
+from synth.networks.rewriting import into_additions, with_attention
 from synth.networks.tracing import trace
 
 CONV = {"kernel": [3, 3], "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "groups": 1, "bias": False}
@@ -60,9 +61,13 @@ def exported(traced: Network, weights, path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_onnx_and_network_give_the_same_layers_and_params(name, tmp_path):
+@pytest.mark.parametrize(("name", "attention"), [*((name, False) for name in ZOO), ("resnet", True),
+                                                 ("preactivation", True)])
+def test_onnx_and_network_give_the_same_layers_and_params(name, attention, tmp_path):
     traced, weights = trace(make(name), INPUT_SHAPE)
+    if attention:
+        traced = with_attention(traced, into_additions(traced))
+        weights = fresh_weights(traced, 0)
     path = exported(traced, weights, tmp_path / "model.onnx")
 
     def layers(operations):

@@ -4,17 +4,20 @@ import functools
 
 import module_zoo
 import pytest
+import torch
 from torch import nn
 
-from synth.networks.module import build, check
+from synth.networks.module import build, check, responses
 from synth.networks.rewriting import (
     OPERATORS,
     activations_after_additions,
+    into_additions,
     is_replaceable,
     may_be_pointwise,
     projected_width,
     replaced,
     residual_blocks,
+    with_attention,
     with_nonlinearities,
     without_activations,
     without_blocks,
@@ -121,6 +124,38 @@ def test_activations_of_another_kind_are_all_that_changes():
     assert changed[second.name].attrs == {"kind": "hardswish"} and changed[second.name].inputs == second.inputs
     assert changed[first.name].attrs["kind"] == "relu"
     check(build(changed))
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("resnet", [f"layer{stage}.{block}.conv2" for stage, block in ((1, 0), (1, 1), (2, 0), (2, 1), (3, 0))]),
+    ("mobilenet_v2", ["features.1.conv.1.0", "features.2.conv.2.0", "features.3.conv.2.0"]),
+    ("preactivation", ["block1.conv2", "block2.conv2"]), ("vgg", []), ("squeeze_excite", []),
+])
+def test_attention_may_stand_before_what_an_addition_reads_but_in_no_shortcut(name, expected):
+    assert list(into_additions(traced(name))) == expected
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobilenet_v2", "preactivation"])
+def test_attention_weighs_every_channel_by_its_mean(name):
+    network = traced(name)
+    places = into_additions(network)
+    attentive = with_attention(network, [*places, "not there"])
+    module = build(attentive).eval()
+    check(module)
+    images = torch.randn(4, *module_zoo.INPUT_SHAPE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for place in places:
+            scale = module.layer(f"{place}.excite")
+            scale.weight.uniform_(-3, 3), scale.bias.uniform_(-3, 3)
+        answers = responses(module, images)
+    for place in places:
+        (source,), (gated,) = network[place].inputs, attentive[place].inputs
+        scale = module.layer(f"{place}.excite")
+        weights = (answers[source].mean((2, 3)) * scale.weight + scale.bias + 3).clamp(0, 6) / 6
+        assert torch.allclose(answers[gated], answers[source] * weights[:, :, None, None], atol=1e-6)
+        assert network.shapes[place] == attentive.shapes[place]
+    assert len(attentive.vertices) == len(network.vertices) + 4 * len(places)
+    assert with_attention(network, ()) is network
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "preactivation"])

@@ -362,10 +362,11 @@ def test_a_run_of_a_space_without_more_width_is_not_gone_on_with(tmp_path):
 
 
 @pytest.mark.parametrize("inherits, decided, expansion", [("true", set(), 1), ("false", {"hardswish"}, 2)])
-def test_the_nonlinearity_and_more_width_are_decided_on_where_weights_are_fresh(inherits, decided, expansion):
+def test_the_nonlinearity_attention_and_more_width_are_decided_on_where_weights_are_fresh(inherits, decided, expansion):
     order, dataset = tiny_run.order(data="digits", changes=(f"inherits={inherits}",)), load_dataset("digits")
     scope = scope_of(recipe_of(order, dataset, "short"))
     assert set(scope.choices.nonlinearities) == decided and ("inverted" in scope.choices.operators) == bool(decided)
+    assert scope.choices.attention == bool(decided)
     assert scope.expansion == expansion
 
 

@@ -45,8 +45,9 @@ def test_a_space_of_widths_alone():
     assert scaled_networks(Widths()).tolist() == [[width] * 5 for width in range(4)]
 
 
-@pytest.mark.parametrize("kind, choices", [("activation", ("linear", "relu")), ("nonlinearity", ("hardswish", "relu"))])
-def test_activations_are_alike_everywhere_gone_or_of_another_kind_or_the_parents_own(kind, choices):
+@pytest.mark.parametrize("kind, choices", [("activation", ("linear", "relu")), ("nonlinearity", ("hardswish", "relu")),
+                                           ("attention", ("channels", "none"))])
+def test_switches_are_alike_everywhere(kind, choices):
     more = [Site(f"place{n}/{kind}", kind, choices, False, (n / 4, 0.5)) for n in range(3)]
 
     class Alike(ToySpace):

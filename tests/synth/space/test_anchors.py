@@ -53,11 +53,14 @@ def test_the_third_has_inverted_residuals(space):
     check(build(network))
 
 
-def test_inverted_residuals_have_another_nonlinearity_where_they_may():
-    space = space_of(ResNet(3, 10, widths=(8, 16), blocks=4), (3, 8, 8), Choices(nonlinearities=("hardswish",)))
-    kinds = [{v.attrs["kind"] for v in space.parent.draw(space.design(row))[0].vertices if v.op == "activation"}
-             for row in anchors(space)]
-    assert kinds == [{"relu"}, {"relu"}, {"hardswish"}]
+def test_inverted_residuals_have_another_nonlinearity_and_attention_where_they_may():
+    own = Choices(nonlinearities=("hardswish",), attention=True)
+    space = space_of(ResNet(3, 10, widths=(8, 16), blocks=4), (3, 8, 8), own)
+    networks = [space.parent.draw(space.design(row))[0] for row in anchors(space)]
+    kinds = [{v.attrs["kind"] for v in network.vertices if v.op == "activation"} for network in networks]
+    assert kinds == [{"relu"}, {"relu"}, {"hardswish", "hardsigmoid"}]
+    attended = [name for name in space.parent.into_additions if f"{name}.gated" in networks[2]]
+    assert attended == [name for name in space.parent.into_additions if name in networks[2]] != []
 
 
 def test_where_there_is_more_width_inside_inverted_residuals_alone_have_it():

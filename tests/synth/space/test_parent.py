@@ -24,9 +24,9 @@ def parent_of(name):
     return elastic_parent(network, weights, images), images
 
 
-def design(parent, choice="dense", share=1.0):
+def design(parent, choice="dense", share=1.0, attention=()):
     kept = {g.name: list(g.units[: max(1, round(share * g.width))]) for g in parent.channels.groups if not g.frozen}
-    return Design(kept, dict.fromkeys(parent.replaceable, choice), ())
+    return Design(kept, dict.fromkeys(parent.replaceable, choice), (), attention=attention)
 
 
 def test_the_whole_network_inherits_its_own_weights():
@@ -49,6 +49,28 @@ def test_every_structure_inherits_for_every_operator(name, choice):
     with torch.no_grad():
         for value in responses(module, images[:4]).values():
             assert torch.isfinite(value).all()
+
+
+@pytest.mark.parametrize("expansion", [1, 2])
+@pytest.mark.parametrize("choice", OPERATORS)
+def test_attention_is_inherited_nearly_open_by_every_operator(choice, expansion):
+    parent, images = parent_of("resnet")
+    parent = parent.widened(expansion)
+    places = parent.into_additions
+    module = build(*(attentive := inherited(parent, design(parent, choice, 0.6, places)))).eval()
+    check(module)
+    answers = responses(module, images[:4])
+    for name in places:
+        gated, (source, _) = answers[f"{name}.gated"], attentive[0][f"{name}.gated"].inputs
+        assert torch.allclose(gated, answers[source] * 11 / 12, atol=1e-6) and gated.abs().max() > 0
+    answers[places[-1]].square().sum().backward()
+    for kind in ("weight", "bias"):  # and can learn
+        assert getattr(module.layer(f"{places[-1]}.excite"), kind).grad.abs().max() > 0
+
+
+def inherited(parent, wanted):
+    network, origins = parent.draw(wanted)
+    return network, parent.inherit(origins)
 
 
 @pytest.mark.parametrize("choice", OTHERS)

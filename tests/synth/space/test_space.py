@@ -29,6 +29,7 @@ from synth.space.parent import ElasticParent
 from synth.space.prices import Prices
 from synth.space.space import (
     ACTIVATION,
+    ATTENTION,
     BLOCK,
     LINEAR,
     LOOKING,
@@ -46,8 +47,10 @@ WORDS = ("img_per_joule >= 1 @ batch=8", "latency <= 1000 ms", "energy <= 5 J @ 
 
 
 SWISH = Choices(OPERATORS, nonlinearities=("hardswish",))
+ATTENTIVE = Choices(OPERATORS, nonlinearities=("hardswish",), attention=True)
 with_all_choices = pytest.mark.parametrize(
-    "choices, expansion", [(USUAL_CHOICES, 1), (SWISH, 1), (SWISH, 3)], ids=["usual", "swish", "wide"])
+    "choices, expansion", [(USUAL_CHOICES, 1), (SWISH, 3), (ATTENTIVE, 1), (ATTENTIVE, 3)],
+    ids=["usual", "swish", "attentive", "wide"])
 
 
 @functools.cache
@@ -211,6 +214,28 @@ def test_another_nonlinearity_costs_a_launch_each_and_nothing_else():
         launches = [active.sum() for active in space.layers(np.stack([own, row])).active]
         assert launches[1] - launches[0] == len(changed)
         check(build(network))
+
+
+def test_attention_costs_two_launches_and_two_parameters_a_channel():
+    space = space_of("resnet", choices=ATTENTIVE)
+    own = np.array(space.own)
+    columns = [column for column, place in enumerate(space.places) if place.kind == ATTENTION]
+    assert [space.places[column].name for column in columns] == list(space.parent.into_additions)
+    for column in columns:
+        row = own.copy()
+        row[column] = 0
+        network, _ = space.parent.draw(space.design(row))
+        name = space.places[column].name
+        both = np.stack([own, row])
+        costs = space.costs(both)
+        assert costs["params"][1] - costs["params"][0] == 2 * network.shapes[f"{name}.excite"][0] > 0
+        assert costs["macs"][0] == costs["macs"][1] and costs["latency@1"][1] > costs["latency@1"][0]
+        launches = [active.sum() for active in space.layers(both).active]
+        assert launches[1] - launches[0] == 2
+    everywhere = own.copy()
+    everywhere[columns] = 0
+    assert (space.summary(np.stack([own, everywhere]))[:, -1] == [1.0, 0.0]).all()
+    assert not (space.smallest()[:, columns] == 0).any()
 
 
 def test_the_activation_of_a_dropped_block_makes_no_difference():
