@@ -46,7 +46,7 @@ def parse_quantity(text: str, dimension: str) -> float:
     match = _QUANTITY.match(text)
     if match is None:
         raise UserError(f"'{text.strip()}' does not begin with a number: write a number and {_unit_words(dimension)}")
-    number, unit = match.groups()
+    number, unit = match[1], match[2].replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}")  # keyboards have either
     if unit not in UNITS[dimension]:
         wrong = f"'{unit}' is not a unit that fits" if unit else "the unit is missing"
         raise UserError(f"'{text.strip()}': {wrong}; write {_unit_words(dimension)}")

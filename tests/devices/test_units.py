@@ -19,6 +19,8 @@ from devices.units import UNITS, format_quantity, parse_quantity
     ("0.89", "fraction", 0.89),
     ("10ms", "time", 10.0),
     ("250 us", "time", 0.25),
+    ("250 \N{MICRO SIGN}s", "time", 0.25),
+    ("250 \N{GREEK SMALL LETTER MU}s", "time", 0.25),
     ("0.5 s", "time", 500.0),
     ("20 mJ", "energy", 20.0),
     ("0.02 J", "energy", 20.0),
