@@ -5,6 +5,7 @@ Each answers φ's own activations as nearly as it can in the least squares sense
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from synth.space.parent import ElasticParent, following_norm
 
 RIDGE = 1e-3  # of the mean squared input, so that directions without energy get no weight
 SAMPLES = 8192  # positions that a fit looks at, at most
-NEARLY_OPEN = 2.5  # of which hardsigmoid makes 11/12; at 3 and beyond its slope is 0
+START = {"weight": 0.0, "bias": 2.5}  # of attention; hardsigmoid makes 11/12 of 2.5, and has no slope from 3 on
 PIXELS = 2**20  # of all stimuli that a fit looks at, at most
 
 
@@ -51,10 +52,10 @@ def _open_gates(parent: ElasticParent) -> Weights:
     or more."""
     tensors = {}
     for choice in OPERATORS:
-        for key, origin in parent.origins_with(choice).items():
-            if key.rpartition(".")[0].endswith(".excite"):
-                start = NEARLY_OPEN if key.endswith(".bias") else 0.0
-                tensors[origin.key] = torch.full((len(origin.indices[0]),), start)
+        origins = parent.origins_with(choice)
+        for name, (tensor, start) in itertools.product(parent.into_additions, START.items()):
+            origin = origins[f"{name}.excite.{tensor}"]
+            tensors[origin.key] = torch.full((len(origin.indices[0]),), start)
     return tensors
 
 

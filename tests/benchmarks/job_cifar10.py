@@ -52,7 +52,7 @@ FASTER = ("--set", "batch=256", "--set", "final.rate=0.02", "--set", "short.rate
 SEEDS = "0:3"
 TABLE = "cifar10_table.json"
 FERMINETS = ("ferminet-a", "ferminet-b", "ferminet-c", "ferminet-d")
-DRAWN = (f"{HERE / 'drawn.py'}:hardswish_narrower",)
+DRAWN = (f"{HERE / 'drawn.py'}:attentive",)
 PEERS = ("mobilenetv2", "shufflenet")
 AT_ONCE = {CUDA: 2, CPU: 1}  # stages
 ARCHIVES = {"networks": ("finals", "peers"), "run": ("run",), "table": ("table", "*.json")}  # of WORK

@@ -72,12 +72,13 @@ PROTOTYPES = {"resnet8": (1, (8, 8), "1:8:64"), "resnet20": (3, (32, 32), "1")}
 
 @functools.cache
 def networks_of_synth(name):
-    """A prototype of synth as a module, and a network drawn from its space."""
+    """A prototype of synth as a module, and a network drawn from its widest space, with attention in it."""
     from synth.networks.module import build as module_of
     from synth.networks.tracing import trace
     from synth.objective.requirements import Requirements
     from synth.probing.probing import order_of_units
     from synth.prototypes import resnet
+    from synth.run.scope import FRESH
     from synth.space.parent import ElasticParent
     from synth.space.prices import Prices
     from synth.space.space import NetworkSpace
@@ -85,12 +86,14 @@ def networks_of_synth(name):
     channels, size, _ = PROTOTYPES[name]
     prototype = getattr(resnet, name)(channels, size, 10).eval()
     network, weights = trace(prototype, (channels, *size), name)
-    parent, random = ElasticParent(network, weights), np.random.default_rng(0)
+    parent, random = ElasticParent(network, weights).widened(FRESH.expansion), np.random.default_rng(0)
     order = order_of_units(parent.channels, random.random(len(parent.channels.keep_all())))
-    space = NetworkSpace(parent, order, Prices(Requirements.parse(("params <= 1M",)), resolve_target("tx2")))
+    prices = Prices(Requirements.parse(("params <= 1M",)), resolve_target("tx2"))
+    space = NetworkSpace(parent, order, prices, FRESH.choices)
     rows = np.stack([random.integers(len(site.choices), size=1) for site in space.sites], axis=1)
-    drawn = [module_of(parent.draw(space.design(row))[0]).eval() for row in space.canonical(rows)]
-    return [prototype, *drawn]
+    drawn, _ = parent.draw(space.design(space.canonical(rows)[0]))
+    assert any(vertex.op == "mul" for vertex in drawn.vertices)
+    return [prototype, module_of(drawn).eval()]
 
 
 @pytest.mark.parametrize("number", range(2))
