@@ -5,6 +5,7 @@ Python 3.6 and standard library only: the agent takes this module and boards/*.j
 import json
 import os
 import pkgutil
+import re
 import zipfile
 
 from devices.support.errors import UserError, unknown
@@ -99,6 +100,13 @@ class Board:
     def newest_software(self):
         """The newest software row of this board ({} for hosts): jetpack, l4t, tensorrt, cuda, python, max_opset."""
         return self.software[-1] if self.software else {}
+
+    def max_opset(self, tensorrt):
+        """The highest opset that a TensorRT of this board is known to read, by its version as in "8.2.1.8"; None where
+        no row of the board's software tells."""
+        release = re.findall(r"\d+", tensorrt or "")[:2]
+        rows = [row for row in self.software if re.findall(r"\d+", row["tensorrt"])[:2] == release]
+        return rows[-1].get("max_opset") if rows else None
 
     def __repr__(self):
         return f"Board({self.name!r})"

@@ -2,9 +2,10 @@
 import os
 import time
 
+from devices.board import known_boards, load_board
 from devices.support.errors import CannotMeasure, UserError
 from devices.support.reading import MEASURED, Reading
-from edge_bench.agent import joules, statistics
+from edge_bench.agent import joules, onnx_words, runners, statistics
 from edge_bench.agent.arguments import SOUND_TRIALS, SOUND_WINDOW_S
 from edge_bench.agent.load import is_busy
 from edge_bench.agent.trial import TICK_MS, unpack
@@ -181,10 +182,23 @@ def _mark_warnings(result):
     if built and present and built != present:
         found.append("the engine was built in power mode {} and is measured in {}: its kernels were chosen for other "
                      "clocks; build it again in this mode to see its best".format(built, present))
+    written, read = result["model"].get("opset"), _opset_read(result)
+    if written and read and written > read:
+        found.append("the file is of opset {}, and TensorRT {} is known to read up to {}: it may have built another "
+                     "network without an error; write one that it reads with edgesynth export --target {}".format(
+                         written, result["runner"]["version"], read, result["preflight"]["board"]["board"]))
     if "outliers" in result["marks"]:
         found.append("apart from the other trials, and kept: number {}".format(
             ", ".join(str(index + 1) for index in result["outliers"])))
     return found
+
+
+def _opset_read(result):
+    """The highest opset that the TensorRT of the measurement is known to read; None where nothing tells."""
+    board, runner = result["preflight"]["board"]["board"], result["runner"]
+    if runner["name"] not in runners.NEED_ENGINE or board not in known_boards():
+        return None
+    return load_board(board).max_opset(runner.get("version"))
 
 
 def describe_model(path, sha256):
@@ -192,7 +206,7 @@ def describe_model(path, sha256):
     if not os.path.exists(path):
         raise CannotMeasure("{}: the model file is gone".format(path))
     return {"name": os.path.splitext(os.path.basename(path))[0], "file": os.path.basename(path), "sha256": sha256,
-            "bytes": os.path.getsize(path)}
+            "bytes": os.path.getsize(path), "opset": onnx_words.opset(path) if runners.is_onnx(path) else None}
 
 
 def now_utc():

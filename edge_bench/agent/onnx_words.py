@@ -9,7 +9,8 @@ import os
 import re
 
 # numbers of fields, by onnx/onnx.proto
-GRAPH, METADATA = 7, 14       # of ModelProto
+GRAPH, OPSETS, METADATA = 7, 8, 14  # of ModelProto
+DOMAIN, VERSION = 1, 2        # of OperatorSetIdProto
 INITIALIZER, INPUT = 5, 11    # of GraphProto
 TENSOR_NAME = 8               # of TensorProto
 KEY, VALUE = 1, 2             # of StringStringEntryProto
@@ -27,6 +28,15 @@ def metadata(path):
         pairs = [(_text(data, entry, KEY), _text(data, entry, VALUE)) for entry in _parts(data, METADATA)]
         return {key[len(_PREFIX):]: json.loads(value) for key, value in pairs if key.startswith(_PREFIX)}
     return _ask(path, look, {})
+
+
+def opset(path):
+    """The version of ONNX's own operators that the file is written in; None where none is found."""
+    def look(data):
+        found = [(_text(data, entry, DOMAIN), _parts(data, VERSION, entry)) for entry in _parts(data, OPSETS)]
+        return max([versions[-1] for domain, versions in found if versions and domain in ("", "ai.onnx")] or [None])
+    version = _ask(path, look, None)
+    return version if isinstance(version, int) else None
 
 
 def inputs(path):

@@ -102,6 +102,8 @@ def test_tx2_totals_clocks_and_software() -> None:
     assert board.mode("maxp").gpu_mhz == 1122
     assert board.mode("maxq").watts == 7.5
     assert board.newest_software()["tensorrt"] == "8.2.1"
+    read = [board.max_opset(version) for version in ("8.2.1.8", "8.0.1", "7.1.3", "10.3.0.30", None)]
+    assert read == [13, 13, None, None, None] and load_board("orin-nx").max_opset("10.3.0.30") == 20
 
 
 def test_a_board_file_of_ones_own(tmp_path: pathlib.Path) -> None:

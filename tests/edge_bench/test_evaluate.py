@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from bench_samples import make_pair_record, make_record
+from bench_samples import make_pair_record, make_record, write_model
 
 from devices.support.errors import UserError
 from edge_bench.agent import comparison, evaluate, result, store, trial
@@ -91,6 +91,24 @@ def test_an_engine_of_another_board_is_told():
     assert not evaluate.evaluate(make_record(built_on="tx2"))["warnings"]
     found = evaluate.evaluate(make_record(built_on="agx-xavier"))
     assert any("the engine was built on agx-xavier and is measured on tx2" in text for text in found["warnings"])
+
+
+@pytest.mark.parametrize("runner, version, opset, told", [
+    ("tensorrt", "8.2.1.8", 18, True), ("trtexec", "8.2.1", 14, True), ("tensorrt", "8.2.1.8", 13, False),
+    ("tensorrt", "8.2.1.8", None, False), ("trtexec", None, 18, False), ("onnxruntime", "1.10.0", 18, False)])
+def test_a_file_that_tensorrt_may_misread_is_told(runner, version, opset, told):
+    """8.2 reads a later opset without an error, and its reductions over all axes instead of those that are asked."""
+    record = make_record(version=version)
+    record["trials"][0]["runner"]["name"], record["model"]["opset"] = runner, opset
+    warnings = evaluate.evaluate(record)["warnings"]
+    assert any("it may have built another network" in text and "export --target tx2" in text
+               for text in warnings) is told
+
+
+def test_a_model_is_described_with_its_opset(tmp_path):
+    model = write_model(tmp_path / "net.onnx")
+    assert evaluate.describe_model(str(model), "")["opset"] == 13
+    assert evaluate.describe_model(str(model.rename(tmp_path / "net.engine")), "")["opset"] is None
 
 
 def test_layers_are_shown_with_what_their_energy_is():
