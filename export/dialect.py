@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from devices.board import resolve_target
-from devices.support.errors import UserError, unknown
+from devices.support.errors import UserError
 
 if TYPE_CHECKING:
     from devices.board import Board, Target
@@ -75,8 +75,9 @@ def dialect_of(target: str | Target, jetpack: str | None = None) -> Dialect:
     rows = [row for row in board.software if row.get("max_opset")]
     if jetpack is not None:
         chosen = [row for row in rows if _covers(row["jetpack"], jetpack)]
-        if not chosen:
-            raise unknown(f"JetPack of {board.name}", jetpack, [row["jetpack"] for row in rows])
+        if not chosen:  # all of them: the one that looks most like it is seldom the one that is meant
+            known = ", ".join(row["jetpack"] for row in rows)
+            raise UserError(f"unknown JetPack of {board.name} '{jetpack}': known: {known}")
         rows = chosen
     if rows:
         tensorrt = tuple(sorted(_version(row["tensorrt"]) for row in rows))

@@ -156,7 +156,7 @@ BAD = {
     "unknown target": (("net.py:make", "--input", "3x8x8", "--target", "tx9"), "did you mean tx"),
     "int8 of a tx2": ((*MAKE, "--precision", "int8"), "has no INT8: its GPU"),
     "unknown precision": ((*MAKE, "--precision", "fp8"), "unknown precision"),
-    "unknown jetpack": ((*MAKE, "--jetpack", "9"), "unknown JetPack"),
+    "unknown jetpack": ((*MAKE, "--jetpack", "4.7"), "unknown JetPack of tx2 '4.7': known: 4.6, 4.6.1-4.6.6"),
     "no input shape": (("net.py:make", "--target", "tx2"), "with --input"),
     "bad input shape": (("net.py:make", "--target", "tx2", "--input", "3x0x8"), "no input shape"),
     "another input shape": (("net.py:make", "--target", "tx2", "--input", "1x8x8"), "does not run on input 1x8x8"),

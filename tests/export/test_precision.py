@@ -245,6 +245,7 @@ def test_damage_is_one_sentence(tmp_path_factory, noise, place):
         ("orin-nx", None, 17, [(8, 4, 1), (8, 5, 2), (8, 6, 2), (10, 3), (10, 16, 2)]),
         ("orin-nx", "5.1.2", 17, [(8, 5, 2)]),
         ("orin-nx", "6.2", 20, [(10, 3)]),
+        ("orin-nano", "6.2.1", 20, [(10, 3)]),
         ("cpu", None, 17, []),
     ],
 )
