@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from devices.json_output import give_json, json_option
-from devices.support.errors import CheckFailed, UserError
+from devices.support.errors import CannotMeasure, CheckFailed, UserError
 
 if TYPE_CHECKING:
     from export.lint import Lint
@@ -104,7 +104,7 @@ def export_model(
 ) -> tuple[ExportReport, dict[str, Any] | None]:
     """What `edgesynth export` does; returns the report, and the engine where one was asked for."""
     from export.dialect import dialect_of
-    from export.engine import build_engine
+    from export.engine import build_engine, require_builder
     from export.exporter import Labels, export_file, export_network
     from export.samples import read_samples
     from export.source import load_source, parse_shape, read_words
@@ -124,6 +124,8 @@ def export_model(
         raise UserError(
             f"{path}: an engine is built from a file whose name ends in .onnx; choose such a name with --out"
         )
+    if engine:
+        require_builder(host)
     common: dict[str, Any] = {
         "precision": precision,
         "jetpack": jetpack,
@@ -151,7 +153,12 @@ def export_model(
         )
     if source.note and (samples is None or words.normalisation is None):
         report = replace(report, notes=(source.note,))
-    return report, build_engine(report, host, progress) if engine else None
+    if not engine:
+        return report, None
+    try:
+        return report, build_engine(report, host, progress)
+    except (CannotMeasure, UserError) as error:
+        raise type(error)(f"{error}; {report.path} itself is written") from error
 
 
 def check_file(path: str, target: str, jetpack: str | None = None, out: str | None = None) -> Lint:

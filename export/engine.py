@@ -12,19 +12,15 @@ from export.report import ExportReport
 Progress = Callable[[str], None]
 
 
-def build_engine(report: ExportReport, host: str | None, progress: Progress = lambda text: None) -> dict[str, Any]:
-    """Build the engine of what was exported: {"engine": its path there, "cached", "sidecar"}.
-
-    host: an ssh destination; None builds on this machine, which is then the board. The file itself says its range of
-    batches and whether its graph has the precision already; the board's TensorRT decides what it has to be told.
-    CannotMeasure, with the builder's own words, when it fails or there is no TensorRT.
-    """
-    options = {"precision": report.precision}
+def require_builder(host: str | None) -> None:
+    """CannotMeasure, with the remedy, where no engine can be built: an export may take minutes, so this is asked
+    before it. host: an ssh destination; None is this machine."""
     if host is not None:
-        from edge_bench.remote import build_on_host
+        from edge_bench.connection import Connection
 
-        return build_on_host(host, report.path, options, progress)
-    from edge_bench.agent import interpreter, measure
+        Connection(host).ensure_agent()
+        return
+    from edge_bench.agent import interpreter
     from edge_bench.agent.runners import trtexec
 
     pythons = interpreter.candidates()
@@ -32,4 +28,20 @@ def build_engine(report: ExportReport, host: str | None, progress: Progress = la
         raise CannotMeasure(
             "this machine has no TensorRT: name the board that builds the engine, with --host USER@BOARD"
         )
+
+
+def build_engine(report: ExportReport, host: str | None, progress: Progress = lambda text: None) -> dict[str, Any]:
+    """Build the engine of what was exported: {"engine": its path there, "cached", "sidecar"}.
+
+    host: an ssh destination; None builds on this machine, which is then the board. The file itself says its range of
+    batches and whether its graph has the precision already; the board's TensorRT decides what it has to be told.
+    CannotMeasure, with the builder's own words, when it fails.
+    """
+    options = {"precision": report.precision}
+    if host is not None:
+        from edge_bench.remote import build_on_host
+
+        return build_on_host(host, report.path, options, progress)
+    from edge_bench.agent import measure
+
     return measure.build_engine({**options, "model": os.path.abspath(report.path)}, progress)

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import edgesynth
 from devices.board import load_board
-from devices.support.errors import CheckFailed, EdgesynthError, UserError
+from devices.support.errors import CannotMeasure, CheckFailed, EdgesynthError, UserError
 from export import document, engine, lint, source
 from export.dialect import dialect_of
 from export.exporter import export_file
@@ -128,9 +128,15 @@ def test_a_file_name_that_is_no_utf_8_is_exported(folder):
     assert onnx.load("by-call.onnx").graph.name == "n\ufffdt"
 
 
+def stand_in(monkeypatch, builder):
+    """Let this function build the engines."""
+    monkeypatch.setattr(engine, "require_builder", lambda host: None)
+    monkeypatch.setattr(engine, "build_engine", builder)
+
+
 def test_names_with_brackets_are_shown_as_they_are(folder, monkeypatch):
     built = {"engine": "/srv[/b]/net.engine", "cached": False, "sidecar": {"board": "nano[b]"}}
-    monkeypatch.setattr(engine, "build_engine", lambda report, host, say: built)
+    stand_in(monkeypatch, lambda report, host, say: built)
     code, text = run(*MAKE, "--out", "net[b].onnx", "--engine")
     assert code == 0 and "net[b].onnx · tx2" in text and "/srv[/b]/net.engine" in text and "of a nano[b]" in text
     assert "net[b].onnx: nothing that" in run("--check", "net[b].onnx", "--target", "tx2")[1]
@@ -241,9 +247,21 @@ def test_weights_beside_the_file_are_brought_into_it(folder):
     assert document.external_files(onnx.load("c.onnx", load_external_data=False)) == []
 
 
-def test_an_engine_here_needs_tensorrt(folder):
+@pytest.mark.parametrize("where, told", [((), "no TensorRT"), (("--host", "no such/board"), "is no ssh destination")])
+def test_what_no_engine_can_be_built_of_is_not_exported_first(folder, where, told):
+    code, text = run(*MAKE, "--engine", *where)
+    assert code == (2 if where else 3) and told in text
+    assert "writing make" not in text and not os.path.exists("make-tx2.onnx")
+
+
+def test_a_build_that_fails_leaves_the_file_and_says_so(folder, monkeypatch):
+    def fail(report, host, say):
+        raise CannotMeasure("TensorRT cannot build it")
+
+    stand_in(monkeypatch, fail)
     code, text = run(*MAKE, "--engine")
-    assert code == 3 and "no TensorRT" in text
+    assert code == 3 and "TensorRT cannot build it; make-tx2.onnx itself is written" in text
+    assert os.path.exists("make-tx2.onnx")
 
 
 def calibrated(name, base):
@@ -257,7 +275,7 @@ def calibrated(name, base):
 @pytest.mark.parametrize("base, warned", [("tx2", False), ("nano", True)])
 def test_an_engine_of_the_board_that_a_calibrated_one_was_made_of(folder, monkeypatch, base, warned):
     built = {"engine": "make.engine", "cached": False, "sidecar": {"board": "tx2", "tensorrt": "8.2.1"}}
-    monkeypatch.setattr(engine, "build_engine", lambda report, host, say: built)
+    stand_in(monkeypatch, lambda report, host, say: built)
     target = calibrated("my-board", base)
     code, text = run("net.py:make", "--input", "3x8x8", "--target", target, "--engine", "--host", "board")
     assert code == 0 and "make.engine" in text
