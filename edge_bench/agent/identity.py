@@ -65,11 +65,12 @@ def l4t_release(text):
 
 
 def identify(root="/"):
-    """{"board", "model", "serial", "hostname", "machine", "cpu"}: what is not known is None; board "cpu" is a host."""
+    """{"board", "model", "serial", "hostname", "machine", "cpu"}: what is not known is None. board: the name of
+    the board file that fits; "jetson" for one that none fits, such as a later one; a host is "nvidia-gpu" or "cpu"."""
     model = read(root, "/proc/device-tree/model")
-    board = board_of_model(model) if is_jetson(root) or board_of_model(model) else None
     gpus = _nvidia_gpus(root)
-    return {"board": board or ("nvidia-gpu" if gpus else "cpu"), "model": model or cpu_model(root),
+    board = board_of_model(model) or ("jetson" if is_jetson(root) else "nvidia-gpu" if gpus else "cpu")
+    return {"board": board, "model": model or cpu_model(root),
             "serial": read(root, "/proc/device-tree/serial-number") or read(root, "/sys/class/dmi/id/product_uuid"),
             "hostname": platform.node(), "machine": platform.machine(), "cpu": cpu_model(root), "gpus": gpus}
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from devices.board import Board, load_board
+from devices.board import Board, known_boards, load_board
 from devices.calibration_set import Condition, conditions, write_network
 from devices.own_board import Measured
 from devices.support.errors import CannotMeasure, EdgesynthError, UserError
@@ -51,7 +51,10 @@ class CalibrationRun:
 
     @property
     def base(self) -> Board:
-        """What is known of boards like this one."""
+        """What is known of boards like this one. UserError for a Jetson that no board file fits."""
+        if self.about["board"] not in known_boards():
+            raise UserError("no board file fits this Jetson, and a calibration starts from one: `edgesynth devices "
+                            "list` shows which boards have theirs")
         return load_board(self.about["board"])
 
     @property

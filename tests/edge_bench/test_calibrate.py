@@ -165,6 +165,14 @@ def test_modes_and_precisions_that_are_asked_for(board):
     assert [mode.name for mode in load_board("my-board.json").modes] == ["MAXQ", "MAXN"]
 
 
+def test_a_jetson_that_no_board_file_fits_is_not_calibrated_as_a_host(board):
+    board.write("proc/device-tree/model", "NVIDIA Jetson AGX Thor Developer Kit\0")
+    bench = LawBench()
+    with pytest.raises(UserError, match="no board file fits this Jetson"):
+        calibrate(board, bench, power=False)
+    assert not bench.asked
+
+
 @pytest.mark.parametrize(("options", "error", "said"), [
     ({"modes": ("maxx",)}, UserError, "unknown power mode of tx2 'maxx': did you mean maxq"),
     ({"precisions": ("int8",)}, UserError, "Jetson TX2 has no INT8"),

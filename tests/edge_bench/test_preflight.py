@@ -21,6 +21,12 @@ def test_a_tx2_is_known_with_its_software_and_mode(board):
     assert state["fan"] == {"pwm": 80}
 
 
+def test_a_jetson_that_no_board_file_fits_is_no_host(board):
+    board.write("proc/device-tree/model", "NVIDIA Jetson AGX Thor Developer Kit\0")
+    assert identity.identify(str(board.root))["board"] == "jetson"
+    assert identity.identify(str(board.root / "run"))["board"] in ("cpu", "nvidia-gpu")
+
+
 def test_dead_and_constant_sensors_are_left_out(board):
     assert preflight.temperatures(str(board.root)) == {"GPU-therm": 38.5}
 
