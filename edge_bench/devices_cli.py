@@ -187,17 +187,17 @@ def _show_log(path: str, rows: list[dict[str, Any]]) -> None:
     for title in ("rail", "median mW", "least", "most", "lines"):
         table.add_column(title, justify="left" if title == "rail" else "right")
     rails: dict[str, list[float]] = {}
-    for row in measured:
+    for row in rows:
         for name, value in row["rails"].items():
             rails.setdefault(name, []).append(value)
     columns = dict(sorted(rails.items()))
-    if measured:
-        columns["total"] = [row["total_mw"] for row in measured]
+    for row in measured:
+        columns.setdefault(f"total = {' + '.join(row['total'])}", []).append(row["total_mw"])
     for name, values in columns.items():
         table.add_row(name, f"{statistics.median(values):.0f}", f"{min(values):.0f}", f"{max(values):.0f}",
                       str(len(values)))
-    click.echo(f"{path}: {len(rows)} lines, {len(measured)} with a total")
-    if measured:
+    click.echo(f"{path}: {len(rows)} line{'s' * (len(rows) != 1)}, {len(measured)} with a total")
+    if columns:
         Console().print(table)
     for reason, count in Counter(row["reason"] for row in rows if row["reason"]).most_common(5):
-        click.echo(f"{count} lines: {reason}")
+        click.echo(f"{count} line{'s' * (count != 1)}: {reason}")

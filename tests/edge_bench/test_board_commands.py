@@ -75,7 +75,16 @@ def test_a_log_is_read_line_by_line(tmp_path):
     found = json.loads(done.output)
     assert [line["total_mw"] for line in found["lines"]] == [3055, None]
     assert found["lines"][0]["rails"] == {"VDD_SYS_GPU": 151, "VDD_IN": 3055} and found["lines"][1]["reason"]
-    assert "2 lines, 1 with a total" in run("read-log", path).output
+    shown = run("read-log", path).output
+    assert "2 lines, 1 with a total" in shown and "total = VDD_IN" in shown
+
+
+def test_rails_of_a_log_are_shown_where_no_total_is_known(tmp_path):
+    path = tmp_path / "t.log"
+    path.write_text("RAM 1/30697MB (lfb 5x4MB) CPU [0%@729] VDD_GPU 2402mW/2402mW VDD_NEW 400mW/400mW\n")
+    shown = " ".join(run("read-log", path).output.split())
+    assert "1 line, 0 with a total" in shown and "VDD_GPU 2402 2402 2402 1" in shown
+    assert "1 line: none of VDD_GPU, VDD_NEW is known to be the total" in shown
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff" * 5000, b"a,b,c\n1,2,3\n"])
