@@ -32,8 +32,9 @@ def unknown(kind, word, known):
     kind: what the name stands for ("target"); word: what was given; known: the names that exist.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    hint = "did you mean {}?".format(near[0]) if near else "known: {}".format(", ".join(known) or "none")
+    plain = {name.lower(): name for name in known}  # TX2 is nearer to tx2 than to anything
+    near = difflib.get_close_matches(str(word).lower(), list(plain), n=1, cutoff=0.5)
+    hint = "did you mean {}?".format(plain[near[0]]) if near else "known: {}".format(", ".join(known) or "none")
     return UserError("unknown {} '{}': {}".format(kind, word, hint))
 
 

@@ -77,6 +77,8 @@ def test_resolves_targets(text: str, resolved: str) -> None:
 
 @pytest.mark.parametrize(("text", "said"), [
     ("tx3", "unknown target 'tx3': did you mean tx2"),
+    ("TX2", "unknown target 'TX2': did you mean tx2"),
+    ("XavierNX", "unknown target 'XavierNX': did you mean xavier-nx"),
     ("tx2:maxx", "unknown power mode of tx2 'maxx': did you mean maxq"),
     ("tx2:", "names no target"),
     ("", "names no target"),
