@@ -23,7 +23,7 @@ from edge_bench.agent.arguments import complete
 from edge_bench.agent.onnx_words import external_weights
 from edge_bench.agent.runners import is_onnx, trtexec
 from edge_bench.agent.sidecar import SCHEMA, read_sidecar, same_release, sidecar_path
-from edge_bench.agent.spawn import agent_command, end_group
+from edge_bench.agent.spawn import agent_command, end_group, usual_cause
 
 __all__ = ["build", "cache_key", "external_weights"]
 
@@ -239,8 +239,8 @@ def _in_process(request, progress):
         if process.stdout:
             process.stdout.close()
     if end is None:
-        raise CannotMeasure("building the engine failed with exit code {}{}; all that it said is in {}".format(
-            process.returncode, end_of_log(request["log"]), request["log"]))
+        raise CannotMeasure("building the engine failed with exit code {}{}{}; all that it said is in {}".format(
+            process.returncode, usual_cause(process.returncode), end_of_log(request["log"]), request["log"]))
     if end["event"] == "error":
         end["message"] = "{}; all that the builder said is in {}".format(end.get("message"), request["log"])
         protocol.raise_error(end)

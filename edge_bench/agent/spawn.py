@@ -14,6 +14,10 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 _BOOT = ("import sys; sys.path[:] = [p for p in sys.path if p] + [sys.argv.pop(1)]; "
          "from edge_bench.agent.main import main; sys.exit(main())")
 
+# what is mostly behind a signal that ends a helper on a board: numpy/numpy#18131, and the kernel's out-of-memory killer
+_CAUSES = {-signal.SIGILL: "numpy 1.19.5 does that on boards of JetPack 4: install numpy 1.19.4 there",
+           -signal.SIGKILL: "the kernel does that where memory runs out: end other programs or add swap"}
+
 
 def agent_command(verb, *words, **options):
     """The argv list that starts this very agent with `verb` and `words`; python: another interpreter than this one."""
@@ -29,6 +33,11 @@ def end_group(process):
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def usual_cause(code):
+    """" (what mostly ends a process with this exit code, and the remedy)", "" where nothing is known of it."""
+    return " ({})".format(_CAUSES[code]) if code in _CAUSES else ""
 
 
 def archive():

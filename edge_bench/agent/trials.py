@@ -9,7 +9,7 @@ import time
 
 from devices.support.errors import CannotMeasure
 from edge_bench.agent import protocol
-from edge_bench.agent.spawn import agent_command, end_group
+from edge_bench.agent.spawn import agent_command, end_group, usual_cause
 from edge_bench.agent.warmup import FIRST_SPAN_S, NEXT_SPAN_S, Block, Steadiness
 
 SILENCE_S = 300.0  # a trial that says nothing for so long, its window apart, hangs
@@ -77,7 +77,7 @@ class TrialProcess(object):
         how = "ended with exit code {}".format(code)
         if code < 0:
             names = {number.value: number.name for number in signal.Signals}
-            how = "was killed by {}".format(names.get(-code, "signal {}".format(-code)))
+            how = "was killed by {}{}".format(names.get(-code, "signal {}".format(-code)), usual_cause(code))
         self.errors.seek(0, os.SEEK_END)
         self.errors.seek(max(0, self.errors.tell() - 2000))
         words = self.errors.read().decode("utf-8", "replace").strip().splitlines()

@@ -9,6 +9,7 @@ from edge_bench.agent import onnx_words
 from edge_bench.agent.engine_builder import read_layers, require_quantised, say_errors, shape_ranges
 from edge_bench.agent.identity import software
 from edge_bench.agent.runners.trtexec import bindings, program
+from edge_bench.agent.spawn import usual_cause
 
 _TOLD = re.compile(r"\[(?:\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] \[)?([A-Z])\] (.*)")
 
@@ -99,8 +100,8 @@ def _run(words, request, progress):
         with open(request["log"], "a", encoding="utf-8") as stream:
             stream.write(output)
     if done.returncode != 0:
-        raise CannotMeasure("{}: trtexec cannot build it, exit code {} ({})".format(
-            request["model"], done.returncode, _reason(output)))
+        raise CannotMeasure("{}: trtexec cannot build it, exit code {}{} ({})".format(
+            request["model"], done.returncode, usual_cause(done.returncode), _reason(output)))
     return output
 
 
