@@ -61,7 +61,8 @@ def predict_model(model: str | os.PathLike[str], target: str, *, batch: int | No
                   precision: str | None = None) -> Any:
     """The cost model's `devices.cost_model.Prediction` of an ONNX file on a target; nothing is measured.
 
-    batch defaults to the file's own, else 1; precision to fp16 where the target has it.
+    batch defaults to the file's own, else 1; precision to int8 of a quantised file, else to fp16 where the target has
+    it, as in a measurement.
     """
     from devices.board import resolve_target
     from devices.cli import predict_onnx
@@ -71,7 +72,9 @@ def predict_model(model: str | os.PathLike[str], target: str, *, batch: int | No
         raise UserError(f"{path}: there is no such file")
     if batch is not None and batch < 1:
         raise UserError(f"--batch {batch} makes no sense: give a whole number of at least 1")
-    if precision is None:
+    if precision is None and onnx_words.is_quantised(path):
+        precision = "int8"
+    elif precision is None:
         precision = "fp16" if resolve_target(target).board.has("fp16") else "fp32"
     batch = check_batch(batch, onnx_words.inputs(path), {}, path)
     return predict_onnx(path, target, precision, batch, input_ready=True)

@@ -142,9 +142,11 @@ def _completed(given):
     request["python"] = interpreter.choose(request["runner"], request["board_python"])
     said = onnx_words.metadata(model)
     request["batches"] = _batches(said, request)
-    if request["precision"] is None and said.get("precision") in ("fp16", "int8"):
-        request["precision"] = said["precision"]
-    request["in_graph"] = said.get("precision") if said.get("precision_by") == "graph" else None
+    quantised = onnx_words.is_quantised(model)  # whoever made the file; TensorRT up to 10 wants INT8 allowed for it
+    asked = "int8" if quantised else said.get("precision")
+    if request["precision"] is None and asked in ("fp16", "int8"):
+        request["precision"] = asked
+    request["in_graph"] = asked if quantised or said.get("precision_by") == "graph" else None
     board = _board(root)
     if request["precision"] and board is not None and board.kind == "jetson":
         request["precision"] = board.require_precision(request["precision"])

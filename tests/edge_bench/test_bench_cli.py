@@ -130,6 +130,11 @@ def test_predict_takes_the_batch_of_the_file(tmp_path, own, asked, batch):
     assert found.batch == batch
 
 
+def test_predict_takes_a_quantised_file_for_int8_as_a_board_does(tmp_path):
+    with pytest.raises(UserError, match="Jetson TX2 has no INT8"):
+        predict_model(write_model(tmp_path / "net.onnx", operator="QuantizeLinear"), "tx2")
+
+
 def test_predict_refuses_a_batch_that_the_file_was_not_built_for(tmp_path):
     with pytest.raises(UserError, match="built for batch 8, not 4"):
         predict_model(write_model(tmp_path / "net.onnx", batch=8), "tx2", batch=4)

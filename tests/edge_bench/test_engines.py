@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import onnx
 import pytest
 from agent_on_board import AgentOnBoard, wait_for, write_net
 from onnx import TensorProto, helper
@@ -223,6 +224,24 @@ def test_int8_is_what_the_file_says(agent, tmp_path):
     """A quantised file is built with INT8 without being asked; the TX2 refuses it with the reason."""
     end = build(agent, exported(tmp_path / "net.onnx", precision="int8", by="graph", kind="QuantizeLinear"))[1]
     assert end["exit_code"] == 2 and "has no INT8: its GPU" in end["message"]
+
+
+@pytest.mark.parametrize("board, version, told", [
+    ("TX2", "8.2.1", None), ("Orin NX", "8.5.2", "int8"), ("Orin NX", "10.3.0", "int8"),
+    ("Orin NX", "11.4.0.106", "int8")])
+def test_a_quantised_file_of_somebody_else_is_built_as_one(agent, tmp_path, board, version, told):
+    """Up to TensorRT 10 a builder that is not told INT8 refuses such a file; from 11 on it has no flag for it."""
+    model = exported(tmp_path / "net.onnx", kind="QuantizeLinear")
+    foreign = onnx.load(model)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, model)
+    agent.environment.update(TENSORRT_DOUBLE=version, TENSORRT_DOUBLE_INT8="1")
+    agent.board.write("proc/device-tree/model", f"NVIDIA {board} Developer Kit\0")
+    end = build(agent, model, batch=1)[1]
+    if told is None:
+        assert end["exit_code"] == 2 and "Jetson TX2 has no INT8: its GPU" in end["message"]
+    else:
+        assert end["result"]["sidecar"]["precision"] == told
 
 
 def test_words_of_a_file_are_read_without_onnx(tmp_path):
