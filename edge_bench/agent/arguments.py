@@ -17,7 +17,8 @@ BENCH = (
     Argument("batch", "--batch", "integer", "N", "Images per inference. Default: the model's own, or 1."),
     Argument("shape", "--shape", "list", "NAME=1x3x32x32", "Size of an input with dynamic axes; may be repeated."),
     Argument("runner", "--runner", "text", "NAME", "onnxruntime, tensorrt or trtexec. Default: by the model's kind."),
-    Argument("precision", "--precision", "text", "P", "fp32, fp16 or int8, for an engine that is built. Default: fp16 "
+    Argument("precision", "--precision", "text", "P", "fp32, fp16 or int8, for an engine that is built. Default: "
+                                                      "what the file is made for where that is fp16 or int8, else fp16 "
                                                       "where the board has it."),
     Argument("threads", "--threads", "integer", "N", "Threads of onnxruntime. Default: its own choice."),
     Argument("trials", "--trials", "integer", "N", "Fresh processes that measure. Default: {}; in comparisons {} of "

@@ -105,6 +105,8 @@ def load_record(path, schema=RECORD_SCHEMA):
             data = stream.read()
     except OSError as error:
         raise explain(error, path)
+    if path.endswith(".json"):  # a result, or a comparison
+        raise UserError("{}: a record is wanted, which is the .record.gz beside a result".format(path))
     return unpack(data, path, schema)
 
 

@@ -143,6 +143,8 @@ def test_result_and_record_survive_the_disk(tmp_path):
     assert path.endswith("0001-net-tx2.json")
     assert store.save(found, record, str(tmp_path / "results")).endswith("0002-net-tx2.json")
     kept = result.load(path)
+    with pytest.raises(UserError, match=r"0001-net-tx2.json: a record is wanted, which is the .record.gz beside"):
+        store.load_record(path)
     again = evaluate.evaluate(store.load_record(path[:-5] + ".record.gz"))
     assert json.loads(json.dumps(again)) == {k: v for k, v in kept.items() if k not in ("schema", "record")}
 
