@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from devices.support.errors import UserError, unknown
-from edge_bench.agent import evaluate, onnx_words, store
+from edge_bench.agent import evaluate, onnx_words, runners, store
 from edge_bench.agent.arguments import BENCH, complete
 from edge_bench.agent.measure import measure
 from edge_bench.agent.runners.base import check_batch
@@ -68,8 +68,7 @@ def predict_model(model: str | os.PathLike[str], target: str, *, batch: int | No
     from devices.cli import predict_onnx
 
     path = os.fspath(model)
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: there is no such file")
+    runners.require_file(path)
     if batch is not None and batch < 1:
         raise UserError(f"--batch {batch} makes no sense: give a whole number of at least 1")
     if precision is None and onnx_words.is_quantised(path):

@@ -155,8 +155,7 @@ def upload(connection: Connection, model: str, progress: Callable[[str], None]) 
     if model.startswith(BOARD_PREFIX):
         return model[len(BOARD_PREFIX):]
     path = Path(model)
-    if not path.is_file():
-        raise UserError(f"{model}: {'it is a folder; name a model file' if path.is_dir() else 'there is no such file'}")
+    runners.require_file(model)
     if path.stat().st_size == 0:
         raise UserError(f"{model}: the file is empty")
     beside = []

@@ -21,7 +21,7 @@ from devices.support.files import (
 from edge_bench.agent import identity, interpreter, onnx_words, power_mode, protocol, state
 from edge_bench.agent.arguments import complete
 from edge_bench.agent.onnx_words import external_weights
-from edge_bench.agent.runners import is_onnx, trtexec
+from edge_bench.agent.runners import is_onnx, require_file, trtexec
 from edge_bench.agent.sidecar import SCHEMA, read_sidecar, same_release, sidecar_path
 from edge_bench.agent.spawn import agent_command, end_group, usual_cause
 
@@ -133,8 +133,7 @@ def _completed(given):
     model, root = request["model"], request.setdefault("root", "/")
     if not is_onnx(model):
         raise UserError("{}: an engine is built from an ONNX file".format(model))
-    if not os.path.isfile(model):
-        raise UserError("{}: there is no such file".format(model))
+    require_file(model)
     _check_weights(model)
     request["runner"] = request["runner"] or trtexec.preferred(root)
     if request["runner"] == "onnxruntime":

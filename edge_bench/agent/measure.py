@@ -37,9 +37,7 @@ def prepare(given):
     """The request with every argument, checked, with the runner and the Python of its trials chosen."""
     request = complete(given)
     model = request["model"]
-    if not os.path.isfile(model):
-        raise UserError("{}: {}".format(model, "it is a folder; name a model file" if os.path.isdir(model)
-                                        else "there is no such file"))
+    runners.require_file(model)
     request["model"] = whole_path(model)
     root = request.setdefault("root", "/")
     request["runner"] = request["runner"] or runners.runner_for(request["model"], root)

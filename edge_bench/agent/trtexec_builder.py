@@ -11,6 +11,7 @@ from edge_bench.agent.identity import software
 from edge_bench.agent.runners.trtexec import bindings, program
 from edge_bench.agent.spawn import usual_cause
 
+HELP_S = 60.0
 _TOLD = re.compile(r"\[(?:\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\] \[)?([A-Z])\] (.*)")
 
 
@@ -49,8 +50,12 @@ def build_engine(request, progress=lambda text: None):
 
 def _options():
     """The names of the options that this trtexec's help lists."""
-    done = subprocess.run([program(), "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=60)
+    try:
+        done = subprocess.run([program(), "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=HELP_S)
+    except subprocess.TimeoutExpired:
+        raise CannotMeasure("{} --help said nothing for {:.0f} s: is the GPU in use, or its driver stuck?".format(
+            program(), HELP_S))
     return set(re.findall(r"--([A-Za-z0-9]+)", done.stdout.decode("utf-8", "replace")))
 
 

@@ -33,9 +33,7 @@ def check_against(models: Sequence[str], ref: str, allowed: dict[str, float] | N
     if not models:
         raise UserError("name a model: edgesynth check MODEL --against REF")
     for model in models:
-        if not os.path.isfile(model):
-            raise UserError(f"{model}: " + ("it is a folder; name a model file" if os.path.isdir(model)
-                                            else "there is no such file"))
+        runners.require_file(model)
     if (options.get("trials") or statistics.FEWEST) < statistics.FEWEST:  # known before anything is measured
         raise UserError(f"--trials {options['trials']} would show no interval, without which nothing is judged: "
                         f"give at least {statistics.FEWEST}")

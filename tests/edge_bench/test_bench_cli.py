@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from devices.support.errors import UserError
 from edge_bench.agent import result as results
 from edge_bench.bench import bench_model, predict_model
 from edge_bench.compare import compare_models
+from edge_bench.remote import upload
 
 FAST = ["--trials", "2", "--window", "0.2"]
 
@@ -96,6 +98,14 @@ def test_bad_files_are_one_sentence(tmp_path, content, sentence):
         path.write_bytes(content)
     done = edgesynth("bench", "net.onnx", *FAST, cwd=tmp_path)
     assert done.returncode == 2 and sentence in done.stderr
+
+
+@pytest.mark.parametrize("begin", [
+    bench_model, functools.partial(predict_model, target="tx2"), lambda path: upload(None, path, print)])
+def test_who_names_a_network_is_told_to_export_it(tmp_path, begin):
+    for name in ("ferminet-d", tmp_path):
+        with pytest.raises(UserError, match="edgesynth export makes one of a network"):
+            begin(str(name))
 
 
 @pytest.mark.parametrize("words, sentence", [

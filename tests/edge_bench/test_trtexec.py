@@ -290,10 +290,20 @@ def test_a_build_that_fails_says_why(install, tmp_path):
     assert "&&&& FAILED" in (tmp_path / "a.log").read_text()
 
 
+def test_a_program_that_does_not_answer_is_one_sentence(tmp_path, monkeypatch):
+    stuck = tmp_path / "trtexec"
+    stuck.write_text("#!/bin/sh\nexec sleep 60\n")
+    stuck.chmod(0o755)
+    monkeypatch.setattr(trtexec_builder, "program", lambda: str(stuck))
+    monkeypatch.setattr(trtexec_builder, "HELP_S", 0.2)
+    with pytest.raises(CannotMeasure, match="trtexec --help said nothing for 0 s: is the GPU in use"):
+        trtexec_builder.build_engine(to_build(tmp_path))
+
+
 def test_it_is_chosen_where_no_python_has_tensorrt(calls):
     assert trtexec.preferred() == "trtexec" and runner_for("net.engine") == "trtexec"
     assert runner_for("net.onnx") == "onnxruntime" and set(RUNNERS) == {"onnxruntime", "tensorrt", "trtexec"}
-    with pytest.raises(UserError, match="neither an ONNX file"):
+    with pytest.raises(UserError, match=r"neither an ONNX file.*edgesynth export makes one of a network"):
         runner_for("net.pt")
 
 

@@ -14,6 +14,7 @@ RUNNERS = {
 }
 NEED_ENGINE = ("tensorrt", "trtexec")  # an ONNX file is built into an engine for these
 ENGINES = (".engine", ".plan", ".trt")
+_EXPORT = "; edgesynth export makes one of a network"
 
 
 def runner_class(name):
@@ -34,6 +35,14 @@ def is_engine(model):
     return model.lower().endswith(ENGINES)
 
 
+def require_file(model):
+    """UserError, with the remedy, unless a model file is there."""
+    if os.path.isdir(model):
+        raise UserError("{}: it is a folder; name a model file{}".format(model, _EXPORT))
+    if not os.path.exists(model):
+        raise UserError("{}: there is no such file{}".format(model, "" if os.path.splitext(model)[1] else _EXPORT))
+
+
 def runner_for(model, root="/"):
     """The name of the runner for a model file, by what the file is called; a Jetson runs ONNX files on TensorRT."""
     if is_engine(model) or (is_onnx(model) and is_jetson(root)):
@@ -41,7 +50,8 @@ def runner_for(model, root="/"):
         return trtexec.preferred(root)
     if is_onnx(model):
         return "onnxruntime"
-    raise UserError("{}: neither an ONNX file (.onnx) nor a TensorRT engine ({})".format(model, ", ".join(ENGINES)))
+    raise UserError("{}: neither an ONNX file (.onnx) nor a TensorRT engine ({}){}".format(
+        model, ", ".join(ENGINES), _EXPORT))
 
 
 def runs_on(name):
@@ -57,10 +67,7 @@ def spares_a_core(request):
 def open_runner(request):
     """An open runner for the request (see `arguments.complete`; `model` is the path, `engine` what was built of it)."""
     model = request.get("engine") or request["model"]
-    if not os.path.exists(model):
-        raise UserError("{}: there is no such file".format(model))
-    if os.path.isdir(model):
-        raise UserError("{} is a folder: name a model file".format(model))
+    require_file(model)
     if os.path.getsize(model) == 0:
         raise UserError("{}: the file is empty".format(model))
     return runner_class(request["runner"] or runner_for(model)).open(request)
