@@ -31,7 +31,7 @@ class Theory:
     def __init__(self, problem: Problem, seed: int = 0):
         self.space, self.requirements = problem.space, problem.requirements
         self.observations: list[Observation] = []
-        self.in_full: list[tuple[Decisions, float]] = []  # full trainings beside those of observations: accuracies
+        self.in_full: list[tuple[Decisions, float]] = []  # full trainings told of by themselves: accuracies
         bound, least = self.requirements.accuracy_bound, least_error(self.requirements.validation_images)
         self.bound = np.inf if bound is None else float(log_error(bound, least))
         self.reference = Moves(self.space).random(REFERENCE_NETWORKS, np.random.default_rng([seed, 0x2]))
@@ -60,18 +60,20 @@ class Theory:
 
     def observe_in_full(self, trained: Sequence[tuple[Decisions, float]]) -> None:
         """Learn what full training made of networks (their accuracy), whether or not a short training was seen: of the
-        surrogate that says nothing, of the link much. A training that an observation tells of already is no other."""
-        told = {(o.decisions, o.final_accuracy) for o in self.observations}
-        self.in_full += [pair for pair in trained if pair not in told]
+        surrogate that says nothing, of the link much. A training that an observation tells of, before or later, is no
+        other."""
+        self.in_full += trained
         self._fit_link()
 
     def _fit_link(self) -> None:
         believed, _ = self.surrogate.predict(self.surrogate.inputs)
         done = [i for i, o in enumerate(self.observations) if o.final_accuracy is not None]
         self.whole, unseen = self.surrogate.inputs.take(done), None
-        if self.in_full:
-            networks = self.inputs(self.space.canonical(rows((d for d, _ in self.in_full), len(self.space.sites))))
-            unseen = self.surrogate.predict(networks)[0], np.array([accuracy for _, accuracy in self.in_full])
+        told = {(o.decisions, o.final_accuracy) for o in self.observations}
+        others = [pair for pair in self.in_full if pair not in told]
+        if others:
+            networks = self.inputs(self.space.canonical(rows((d for d, _ in others), len(self.space.sites))))
+            unseen = self.surrogate.predict(networks)[0], np.array([accuracy for _, accuracy in others])
             self.whole = self.whole.joined(networks)
         self.link.fit(self.observations, believed, unseen, self.surrogate.likeness(self.whole, self.whole))
 

@@ -70,8 +70,13 @@ def test_one_training_told_twice_counts_once():
     for theory in (once, twice):
         theory.observe(seen, problem.probe_table())
     twice.observe_in_full([(seen[0].decisions, seen[0].final_accuracy)])
+    later = Theory(problem)  # as where a cycle trains again what an earlier run had trained
+    later.observe_in_full([(seen[0].decisions, seen[0].final_accuracy)])
+    later.observe(seen, problem.probe_table())
     some = everything()[::97]
-    assert np.array_equal(once.believe(some).log_error, twice.believe(some).log_error)
+    for theory in (twice, later):
+        assert np.array_equal(once.believe(some).log_error, theory.believe(some).log_error)
+        assert np.array_equal(once.believe(some).log_error_sd, theory.believe(some).log_error_sd)
     twice.observe_in_full([(seen[0].decisions, seen[0].final_accuracy + 0.01)])  # from other weights
     assert not np.array_equal(once.believe(some).log_error, twice.believe(some).log_error)
 
