@@ -83,7 +83,7 @@ class Inquisitor:
         if not len(seen):
             return Wish(np.full(len(wants), self.theory.bound), reference - caution, np.zeros(len(wants)))
         belief = self.theory.believe(seen)
-        # what breaks a requirement on costs (φ itself, often) is no measure of how accurate a network can be
+        # what breaks a requirement on costs (φ itself, often) is no measure of how accurate or good a network can be
         allowed = belief.violation <= 0 if (belief.violation <= 0).any() else belief.violation >= 0
         best = float(belief.log_error[allowed].min())
         loosest = min(self.theory.bound, float(belief.log_error.max()))
@@ -91,7 +91,7 @@ class Inquisitor:
         if not np.isfinite(self.theory.bound):
             demand = np.where(wants[:, 0] < 0.3, np.inf, demand)
         u = belief.performance()
-        meets = belief.log_error[None, :] <= np.minimum(demand, self.theory.bound)[:, None]
+        meets = allowed & (belief.log_error <= np.minimum(demand, self.theory.bound)[:, None])
         known = np.where(meets, u[None, :], -np.inf).max(axis=1)
         known = np.where(np.isfinite(known), np.minimum(known, reference), reference)
         saved = frugal[:, None] * (frugality(belief.costs) * np.ones(len(seen)))[None, :]

@@ -1,11 +1,12 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from toy_problem import SITES, ToyBounds, ToyProblem, everything
+from toy_problem import SITES, ToyBounds, ToyProblem, ToySpace, everything
 
-from synth.objective.performance import performance
+from synth.objective.performance import FRUGAL, frugality, performance
 from synth.search.decisions import Observation, rows
+from synth.search.generator import preference
 from synth.search.inquisitor import Inquisitor
 from synth.search.moves import log_cost, violation
 from synth.search.synthesis import Settings, Synthesis
@@ -115,6 +116,45 @@ def test_no_seed_asks_for_more_accuracy_than_an_allowed_network_has(finished):
     demand = run.inquisitor.wishes(range(200)).demand
     assert demand.min() >= belief.log_error[allowed].min()
     assert demand.max() > demand.min() + 0.05
+
+
+@dataclass(frozen=True)
+class NotTiny:
+    """Against the grain: the smallest networks, of the greatest U, break a requirement on costs."""
+
+    accuracy_bound: float | None = 0.75
+    validation_images: int | None = None
+
+    def cost_slack(self, costs):
+        return np.log(costs["params"] / 1500.0)[:, None]
+
+
+class EnergySpace(ToySpace):
+    def costs(self, decisions):
+        found = super().costs(decisions)
+        return found | {FRUGAL: 1e7 / found["macs"]}
+
+
+def test_no_seed_has_to_improve_on_what_breaks_a_requirement_on_costs():
+    problem = ToyProblem(NotTiny())
+    problem.space = EnergySpace()
+    inquisitor = Inquisitor(problem)
+    rest = (2, 2, 1, 1, 1, 1)
+    seen = rows([(3, 3, 3, 3, 3, 2, 2, 2, 1), *((*wide, *rest) for wide in ((2, 2, 2), (1, 2, 2), (1, 1, 2)))], 9)
+    losses, final = problem.log_loss(seen), problem.accuracy(seen)
+    inquisitor.begin([Observation(tuple(d), loss, 0.02, 1 - np.exp(loss - 0.4), accuracy) for d, loss, accuracy in
+                      zip(seen.tolist(), losses, final, strict=True)], problem.probe_table())
+    belief = inquisitor.theory.believe(seen)
+    allowed = belief.violation <= 0
+    assert allowed.tolist() == [True, True, False, False] and (belief.log_error <= inquisitor.theory.bound).all()
+    seeds = list(range(60))
+    wish = inquisitor.wishes(seeds)
+    worth = belief.performance() + np.asarray(wish.frugal)[:, None] * frugality(belief.costs)
+    meets = allowed & (belief.log_error <= wish.demand[:, None])
+    best = np.where(meets, worth, -np.inf).max(axis=1)
+    assert (wish.reference <= best + 1e-9).all() and (wish.frugal > 0).any()
+    least_cautious = np.argmax([preference(seed)[1] for seed in seeds])
+    assert wish.reference[least_cautious] > best[least_cautious] - 0.5
 
 
 def test_what_was_recorded_counts_where_another_machine_would_propose_others():
