@@ -209,7 +209,8 @@ class Rounds:
 
 
 def known_in_full(lab: Laboratory, problem: NetworkProblem) -> list[Finished]:
-    """What cycles and earlier runs trained in full, judged by what is required now."""
+    """What cycles and earlier runs trained in full, judged by what is required now: every network once, the most
+    accurate where it was trained again."""
     found = [_finished(lab, f"in-cycle-{number}", None, decisions, False, outcome)
              for number, (decisions, outcome) in enumerate(problem.in_full.items())]
     for number, trained in enumerate(lab.known.in_full):
@@ -217,7 +218,8 @@ def known_in_full(lab: Laboratory, problem: NetworkProblem) -> list[Finished]:
         if finished.network.digest != trained.digest:
             raise UserError(DECIDED_OTHERWISE)
         found.append(finished)
-    return found
+    best = {f.decisions: f for f in sorted(found, key=lambda f: f.metrics.accuracy)}
+    return [f for f in found if best[f.decisions] is f]
 
 
 def _decided(lab: Laboratory, loop: BoardLoop, phase: str, results: Sequence[Finished]) -> list[Finished]:

@@ -160,6 +160,16 @@ def test_what_cycles_and_earlier_runs_trained_is_done_and_takes_the_place_of_no_
         rounds(known=[replace(known[0], digest=GRAPHS[6].digest)])
 
 
+def test_a_network_that_was_trained_in_full_again_is_one_network():
+    """As where a cycle trains what an earlier run had trained: else it would be two of the FermiNets."""
+    worse, better = (Outcome(one(4, accuracy).metrics, {}, {}) for accuracy in (0.95, 0.96))
+    known = [Trained((4,), False, worse, GRAPHS[4].digest), Trained((6,), False, worse, GRAPHS[6].digest)]
+    for in_cycle, earlier in ((worse, better), (better, worse)):
+        these = rounds(known=[replace(known[0], outcome=earlier), *known], in_cycles=[((4,), in_cycle)])
+        assert sorted(f.decisions for f in these.done) == [(4,), (6,)]
+        assert max(f.metrics.accuracy for f in these.done) == 0.96
+
+
 @pytest.mark.parametrize(("failing", "before", "rounds"), [
     (0, 0, [3, 2, 1]), (3, 0, [3, 3]), (2, 0, [3, 3]), (4, 0, [3, 3, 2]), (0, 3, [3, 2, 1]), (4, 1, [3, 3])])
 def test_finalists_are_trained_until_enough_hold_and_then_for_better_ones(monkeypatch, failing, before, rounds):
