@@ -99,7 +99,7 @@ def _repair_one(moves: Moves, missed: Callable[[IntArray], FloatArray], start: I
         near = space.canonical(moves.neighbours(now[None, :])[0])
         gain = have - missed(near)
         price = moves.distance(now[None, :], near)[0]
-        worth = np.where(gain > 1e-12, np.minimum(gain, have) / np.maximum(price, 1e-9), -np.inf)
+        worth = np.where(gain > 1e-12, gain / np.maximum(price, 1e-9), -np.inf)
         best = int(np.argmax(worth))
         if not np.isfinite(worth[best]):
             break

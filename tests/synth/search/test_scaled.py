@@ -72,6 +72,20 @@ def test_networks_to_begin_with_that_mix_operators_are_there_at_other_sizes():
     assert {tuple(row[4:]) for row in more.tolist() if not row[8]} == {(0, 0, 1, 2, 0)}
 
 
+def test_blocks_are_left_out_from_the_last_on():
+    class Deep(ToySpace):
+        sites = (*SITES, Site("block5/keep", "block", ("drop", "keep"), True, (1.0, 0.5)))
+
+        def canonical(self, decisions):
+            return decisions
+
+    mixed = np.array([1, 2, 2, 3, 2, 0, 1, 2, 1, 1])
+    found = scaled_networks(Deep(), mixed[None, :])
+    family = (found[:, 5:8] == found[:, 5:6]).all(axis=1)
+    for rows in (found[family], found[~family]):
+        assert {tuple(row) for row in rows[:, 8:].tolist()} == {(1, 1), (1, 0), (0, 0)}
+
+
 def test_what_stands_inside_blocks_that_are_left_out_makes_no_network_mixed():
     class Within(ToySpace):
         def canonical(self, decisions):

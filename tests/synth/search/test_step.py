@@ -48,6 +48,6 @@ def test_seeds_do_not_collapse_when_all_targets_are_one():
     one = np.tile(TARGETS[:1], (16, 1))
     for _ in range(8):
         generator.move(fit(generator, SEEDS, one, 1.0, 24))
-    share = generator.log_probabilities(*generator.conditions(range(100, 200))).exp().mean(0)
+    share = generator.log_probabilities(*generator.conditions(SEEDS)).exp().mean(0)
     entropy = -(share * share.clamp_min(1e-12).log()).sum(-1) / torch.log(torch.tensor(generator.counts))
-    assert float(entropy.detach().mean()) > 0.08
+    assert float(entropy.detach().min()) > 0.1
