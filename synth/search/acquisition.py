@@ -102,8 +102,7 @@ Believe = Callable[[IntArray], Belief]
 class Pool:
     """Every network that was looked at, once, with what is believed of it."""
 
-    def __init__(self, sites: int):
-        self.decisions: IntArray = np.zeros((0, sites), dtype=np.int64)
+    def __init__(self) -> None:
         self.beliefs: list[Belief] = []
         self.chunks: list[IntArray] = []
         self.seen: dict[bytes, None] = {}

@@ -59,7 +59,7 @@ class Inquisitor:
         self.safety = 0.0  # NetScore points that every seed aims lower, for the sake of 1r
         self.margin = 0.0  # relative slack that targets keep from bounds on costs
         self.scaled = scaled_networks(self.space)
-        self.pool = Pool(len(self.space.sites))
+        self.pool = Pool()
 
     def begin(self, known: Sequence[Observation], table: ProbeTable,
               in_full: Sequence[tuple[Decisions, float]] = ()) -> None:
@@ -102,7 +102,7 @@ class Inquisitor:
     def search(self, starts: IntArray, wish: Wish) -> tuple[IntArray, Belief]:
         """The pool of networks worth looking at: local searches from `starts` [b, sites] for the wishes [b] of their
         seeds; and, for improvement alone, `hunt`. Returns (pool [n, sites], belief)."""
-        self.pool = Pool(len(self.space.sites))
+        self.pool = Pool()
         climb(self.moves, lambda d: self.theory.believe(d, self.margin), starts, wish, self.pool, SEED_STEPS)
         self.hunt(self.theory.wish())
         return self.pool.join()
@@ -196,9 +196,8 @@ class Inquisitor:
                 now = self.theory.imagine(decisions[picked], decisions[top])
             chance = np.clip(now.holds(self.theory.bound), 1e-9, 1 - 1e-9)
             doubt = -(chance * np.log(chance) + (1 - chance) * np.log(1 - chance))
-            gain = np.logaddexp(0.0, performance(1 - np.exp(min(self.theory.bound, -1e-3)), now.costs)
-                                - wish.reference)
-            best = int(np.argmax(np.log(doubt) + np.log(np.maximum(-np.expm1(-gain), np.finfo(np.float64).tiny))))
+            gain = performance(1 - np.exp(min(self.theory.bound, -1e-3)), now.costs) - wish.reference
+            best = int(np.argmax(np.log(doubt) - np.logaddexp(0.0, -gain)))  # log of gain's logistic function
             picked.append(int(top[best]))
             top = np.delete(top, best)
         return decisions[picked]

@@ -138,7 +138,7 @@ class ReinforceInquisitor(DrawingInquisitor):
     def step(self, generator: Generator, seeds: Sequence[int], pace: Pace = IN_CYCLES) -> Step:
         seeds = list(seeds)
         wish = self.wishes(seeds)
-        self.pool = Pool(len(self.space.sites))
+        self.pool = Pool()
         latents, preferences = generator.conditions(seeds)
         start, before = generator.vector(), self.worth(generator, seeds, wish)
         random = torch.Generator().manual_seed(int(self.random.integers(2**31)))
@@ -179,7 +179,7 @@ class EvolvingInquisitor(DrawingInquisitor):
 
         seeds = list(seeds)
         wish = self.wishes(seeds)
-        self.pool = Pool(len(self.space.sites))
+        self.pool = Pool()
         start, before = generator.vector(), self.worth(generator, seeds, wish)
         evolution = cmaes.SepCMA(np.zeros(len(start)), SIGMA, seed=int(self.random.integers(2**31)),
                                  population_size=SAMPLES)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from toy_problem import SITES, ToyBounds, ToySpace, everything
+from toy_problem import ToyBounds, ToySpace, everything
 
 from synth.objective.performance import FRUGAL, performance
 from synth.search.acquisition import Belief, Pool, Wish, best_together, climb, log_improvement, spread_targets
@@ -58,7 +58,7 @@ def test_the_climb_finds_the_best_of_all_networks_of_the_space():
     wish = Wish(np.array([-2.2]), np.array([90.0]))
     best = log_improvement(believe(space), wish).max()
     starts = MOVES.random(6, np.random.default_rng(0))
-    pool = Pool(len(SITES))
+    pool = Pool()
     ends = climb(MOVES, believe, starts, Wish(np.full(6, -2.2), np.full(6, 90.0)), pool, 12)
     reached = log_improvement(believe(ends), wish)
     assert reached.max() == pytest.approx(best, abs=0.02)
