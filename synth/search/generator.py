@@ -174,7 +174,7 @@ class Generator(nn.Module):
                 data = stream.read()
         except OSError as error:
             raise files.explain(error, path) from error
-        if files.sha256_bytes(data) != about["weights_sha256"]:
+        if files.sha256_bytes(data) != about.get("weights_sha256"):
             raise UserError(f"{path}: these are not the weights that generator.json names; restore both files")
         try:
             sites = [Site(name, kind, tuple(c), ordered, tuple(d)) for name, kind, c, ordered, d in about["sites"]]

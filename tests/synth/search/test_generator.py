@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -88,6 +89,11 @@ def test_damage_ends_in_one_sentence(tmp_path):
         Generator.load(tmp_path)
     weights.unlink()
     with pytest.raises(UserError, match="no such file"):
+        Generator.load(tmp_path)
+    Generator(SITES).save(tmp_path)
+    about = json.loads((tmp_path / "generator.json").read_text())
+    (tmp_path / "generator.json").write_text(json.dumps({k: v for k, v in about.items() if k != "weights_sha256"}))
+    with pytest.raises(UserError, match="restore both files"):
         Generator.load(tmp_path)
     (tmp_path / "generator.json").write_text("{")
     with pytest.raises(UserError, match="damaged JSON"):
