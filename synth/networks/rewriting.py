@@ -211,6 +211,12 @@ def with_nonlinearities(network: Network, kinds: Mapping[str, str]) -> Network:
     return replace(network, vertices=vertices)
 
 
+def following_norm(network: Network, name: str) -> Vertex | None:
+    """The batch norm that alone reads a vertex."""
+    readers = [network[r] for r in network.readers[name]]
+    return readers[0] if len(readers) == 1 and readers[0].op == "batch_norm" else None
+
+
 def into_additions(network: Network) -> tuple[str, ...]:
     """The convolutions before which attention may stand, in graph order: those that an addition reads, or the norm
     behind them (they end a residual branch, or what one goes past), and that alone read a map of more than one pixel.
@@ -219,10 +225,8 @@ def into_additions(network: Network) -> tuple[str, ...]:
     for vertex in network.vertices:
         if vertex.op != "conv" or network[vertex.inputs[0]].op == "input":
             continue
-        source, last = vertex.inputs[0], vertex.name
-        readers = network.readers[last]
-        if len(readers) == 1 and network[readers[0]].op == "batch_norm":
-            last = readers[0]
+        source, norm = vertex.inputs[0], following_norm(network, vertex.name)
+        last = vertex.name if norm is None else norm.name
         alone = network.readers[source] == (vertex.name,) and source not in network.outputs
         added = any(network[reader].op == "add" for reader in network.readers[last])
         if alone and added and network.shapes[source][1:] != (1, 1):

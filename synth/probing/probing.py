@@ -14,10 +14,11 @@ from synth.data.dataset import Split
 from synth.networks.channels import Channels
 from synth.networks.module import NetworkModule, responses
 from synth.networks.network import Network
+from synth.networks.rewriting import following_norm
 from synth.probing.probe_statistics import effective_rank, label_dependence, redundancy
 from synth.search.decisions import SWITCHES, Site
 from synth.search.probe_table import SLOPE_SD, ProbeTable
-from synth.space.parent import ElasticParent, following_norm
+from synth.space.parent import ElasticParent
 from synth.space.space import ACTIVATION, ATTENTION, BLOCK, NONLINEARITY, OPERATOR, WIDTH, NetworkSpace, Place
 
 # What the table says of a (site, choice), each against φ at the same vertex; all cost loss when they are large.

@@ -17,8 +17,8 @@ from torch.nn import functional
 from synth.networks.module import Weights, build, responses
 from synth.networks.network import Network, Vertex
 from synth.networks.operators import operator
-from synth.networks.rewriting import INVERTED, OPERATORS, projected_width
-from synth.space.parent import ElasticParent, following_norm
+from synth.networks.rewriting import INVERTED, OPERATORS, following_norm, projected_width
+from synth.space.parent import ElasticParent
 
 RIDGE = 1e-3  # of the mean squared input, so that directions without energy get no weight
 SAMPLES = 8192  # positions that a fit looks at, at most

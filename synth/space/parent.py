@@ -18,7 +18,7 @@ from synth.networks.channels import Channels, channels_of, shrink
 from synth.networks.costs import operations_of
 from synth.networks.inheritance import axis_masks, grown, sliced
 from synth.networks.module import Weights
-from synth.networks.network import Network, Vertex
+from synth.networks.network import Network
 from synth.networks.operators import operator
 from synth.networks.operators.pointwise import IDEMPOTENT
 from synth.networks.rewriting import (
@@ -27,6 +27,7 @@ from synth.networks.rewriting import (
     SEPARABLE,
     Block,
     activations_after_additions,
+    following_norm,
     into_additions,
     is_replaceable,
     projected_width,
@@ -202,9 +203,3 @@ class ElasticParent:
         if norm is not None:  # norms are never shared between operators
             axes |= {f"{norm.name}.{t}": (out,) for t in operator("batch_norm").axes(norm.attrs)}
         return {key: Origin(f"{choice}:{key}", indices) for key, indices in axes.items()}
-
-
-def following_norm(network: Network, name: str) -> Vertex | None:
-    """The batch norm that alone reads a vertex."""
-    readers = [network[r] for r in network.readers[name]]
-    return readers[0] if len(readers) == 1 and readers[0].op == "batch_norm" else None

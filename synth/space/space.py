@@ -20,8 +20,8 @@ from synth.space.prices import Prices
 from synth.space.space_costs import Columns, CostTable, CostTables
 
 WIDTH_STEPS = 8  # widths to choose from, at most
-WIDTH, OPERATOR, BLOCK, ACTIVATION = "width", "operator", "block", "activation"
-NONLINEARITY, ATTENTION = "nonlinearity", "attention"
+WIDTH, OPERATOR, BLOCK = "width", "operator", "block"
+ACTIVATION, NONLINEARITY, ATTENTION = SWITCHES
 NONLINEARITIES = ("hardswish",)  # that may stand in ReLU's place
 DROP, KEEP = "drop", "keep"
 LINEAR = "linear"

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from synth.networks.module import build, check, responses, weights_of
-from synth.networks.rewriting import INVERTED, OPERATORS
+from synth.networks.rewriting import INVERTED, OPERATORS, following_norm
 from synth.networks.tracing import trace
 from synth.space.bank import _regress, elastic_parent
-from synth.space.parent import Design, following_norm
+from synth.space.parent import Design
 
 ALL_KEPT: dict = {}
 OTHERS = OPERATORS[:-1]
